@@ -1,0 +1,2 @@
+//! Load generator and micro benches.
+fn main() {}

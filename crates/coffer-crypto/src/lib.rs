@@ -1,0 +1,1 @@
+//! AES-256-GCM sealing of data and wrapping of keys; home of every type that holds key bytes.

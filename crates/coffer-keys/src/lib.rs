@@ -1,0 +1,1 @@
+//! The key hierarchy: KMS providers, table keys, the key swap.

@@ -1,0 +1,1 @@
+//! The data model: schema, token, keys, rows, tombstones, mutations, and the rule that merges them.

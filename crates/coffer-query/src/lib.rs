@@ -1,0 +1,1 @@
+//! From syntax tree to rows: catalog, planning, execution, system tables.

@@ -1,0 +1,1 @@
+//! The `coffer` binary: configuration, listener, connections, dispatch, shutdown.

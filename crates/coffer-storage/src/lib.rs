@@ -1,0 +1,1 @@
+//! The LSM engine: commit log, memtable, segments, compaction, block cache.

@@ -1,0 +1,1 @@
+//! CQL's type system: types, values, their wire encoding, and how two values compare.
