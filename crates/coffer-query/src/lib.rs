@@ -1,1 +1,26 @@
 //! From syntax tree to rows: catalog, planning, execution, system tables.
+//!
+//! The server calls [`Database::parse_and_prepare`] once for a text and [`Database::execute`] for
+//! every request; both are synchronous and bounded. What cannot be answered at once comes back as
+//! a [`Step`] that says what to wait for.
+#![forbid(unsafe_code)]
+
+mod database;
+mod error;
+mod execute;
+mod metadata;
+mod prepare;
+mod schema;
+mod table_source;
+
+pub use database::{
+    BatchItem, BatchKind, BatchRequest, Database, DatabaseOptions, Outcome, OutcomeKind,
+    QueryParameters, Rows, Session, Step,
+};
+pub use error::{Error, Result};
+pub use execute::SelectExecution;
+pub use execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
+pub use metadata::{BindMetadata, ColumnSpec, ResultMetadata};
+pub use prepare::Prepared;
+pub use schema::{Keyspace, Schema, Table};
+pub use table_source::{TableSource, VirtualRow, VirtualTable};

@@ -1,0 +1,296 @@
+//! The contract with the server: prepare a text, execute it, and what to wait for in between.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use coffer_crypto::clock::Clock;
+use coffer_keys::Keyring;
+use coffer_model::TableId;
+use coffer_storage::{Engine, Lsn};
+use cql_types::BoundValue;
+
+use crate::error::{Error, Result};
+use crate::execute::SelectExecution;
+use crate::execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
+use crate::metadata::ResultMetadata;
+use crate::prepare::Prepared;
+use crate::schema::Schema;
+
+/// What the node says about itself in `system.local`, and limits.
+#[derive(Debug, Clone)]
+pub struct DatabaseOptions {
+    /// `system.local.cluster_name`.
+    pub cluster_name: String,
+    /// `system.local.data_center`, also the region of `SingleRegionStrategy`.
+    pub data_center: String,
+    /// `system.local.rack`.
+    pub rack: String,
+    /// The address clients reach.
+    pub listen: SocketAddr,
+    /// Rows of a page when the client asks for none or for more.
+    pub page_rows_max: usize,
+}
+
+/// State of one connection that statements read and change.
+#[derive(Debug, Clone, Default)]
+pub struct Session {
+    /// Keyspace chosen with USE.
+    pub keyspace: Option<Arc<str>>,
+    /// Role that authenticated, `None` without authentication.
+    pub role: Option<Arc<str>>,
+    /// Address of the client.
+    pub client: Option<SocketAddr>,
+}
+
+/// What comes with a statement.
+#[derive(Debug, Clone, Copy)]
+pub struct QueryParameters<'a> {
+    /// Values of the bind markers.
+    pub values: &'a [BoundValue],
+    /// Names of `values`, when the client gave names; as long as `values`.
+    pub names: Option<&'a [String]>,
+    /// Rows of a page; `None` or not positive means all rows, up to the server's limit.
+    pub page_size: Option<i32>,
+    /// Where the last page ended, as given to the client.
+    pub paging_state: Option<&'a [u8]>,
+    /// Write timestamp in microseconds given by the client's driver.
+    pub default_timestamp: Option<i64>,
+    /// Consistency level as in the protocol (0x0001 is ONE).
+    pub consistency: u16,
+}
+
+impl Default for QueryParameters<'_> {
+    fn default() -> Self {
+        QueryParameters {
+            values: &[],
+            names: None,
+            page_size: None,
+            paging_state: None,
+            default_timestamp: None,
+            consistency: 0x0001,
+        }
+    }
+}
+
+/// Kind of a protocol BATCH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchKind {
+    /// All or nothing.
+    Logged,
+    /// Without a batch log; here as atomic as a logged one.
+    Unlogged,
+    /// For counters.
+    Counter,
+}
+
+/// One statement of a protocol BATCH; the server prepares the ones given as text.
+#[derive(Debug, Clone)]
+pub struct BatchItem {
+    /// The statement.
+    pub prepared: Arc<Prepared>,
+    /// Values of its markers.
+    pub values: Vec<BoundValue>,
+}
+
+/// A protocol BATCH.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchRequest<'a> {
+    /// Kind.
+    pub kind: BatchKind,
+    /// Statements in the order given.
+    pub items: &'a [BatchItem],
+    /// Write timestamp in microseconds given by the client's driver.
+    pub default_timestamp: Option<i64>,
+    /// Consistency level as in the protocol.
+    pub consistency: u16,
+}
+
+/// Rows of one page.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// Names and types of the cells.
+    pub metadata: Arc<ResultMetadata>,
+    /// Rows in `content`.
+    pub count: u32,
+    /// The cells, row by row, each as protocol `[bytes]`: i32 length (-1 null) and the value.
+    pub content: Bytes,
+    /// Where to go on, when there may be more rows.
+    pub paging_state: Option<Bytes>,
+}
+
+/// What a statement answers.
+#[derive(Debug, Clone)]
+pub enum OutcomeKind {
+    /// Nothing.
+    Void,
+    /// Rows.
+    Rows(Rows),
+    /// The session's keyspace is now this one.
+    SetKeyspace(String),
+    /// The schema changed; the event goes to all registered clients.
+    SchemaChange(SchemaChangeEvent),
+}
+
+/// The answer to a statement.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The result.
+    pub kind: OutcomeKind,
+    /// Warnings for the client.
+    pub warnings: Vec<String>,
+}
+
+impl From<OutcomeKind> for Outcome {
+    fn from(kind: OutcomeKind) -> Outcome {
+        Outcome { kind, warnings: Vec::new() }
+    }
+}
+
+/// What the server does next for a statement.
+#[derive(Debug)]
+pub enum Step {
+    /// Answer now.
+    Done(Outcome),
+    /// Answer when the engine has committed `lsn`.
+    Commit {
+        /// Where the write is in the log.
+        lsn: Lsn,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// Await [`Database::load_table_key`], run [`Database::open_table`] where blocking is allowed,
+    /// then execute again.
+    NeedsTable(TableId),
+    /// Memory limits are reached: wait for room with a deadline, then execute again or answer
+    /// [`Error::Overloaded`].
+    WaitForRoom,
+    /// A big read: run [`SelectExecution::step`] on the low-priority lane until it is done.
+    Continue(Box<SelectExecution>),
+    /// Await [`Database::execute_schema_change`], off the connection tasks.
+    SchemaChange(Box<SchemaChangePlan>),
+}
+
+/// Schemas, keys and rows behind CQL.
+pub struct Database {
+    engine: Arc<Engine>,
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+    options: DatabaseOptions,
+    schema: ArcSwap<Schema>,
+    last_timestamp: AtomicI64,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// A database over an open engine. Reads the catalog; opens no table and asks no KMS.
+    ///
+    /// # Errors
+    /// When the catalog holds a schema that cannot be understood.
+    pub fn open(
+        engine: Arc<Engine>,
+        keyring: Arc<Keyring>,
+        clock: Arc<dyn Clock>,
+        options: DatabaseOptions,
+    ) -> Result<Database> {
+        let schema = Schema::load(&engine.catalog())?;
+        Ok(Database {
+            engine,
+            keyring,
+            clock,
+            options,
+            schema: ArcSwap::from_pointee(schema),
+            last_timestamp: AtomicI64::new(0),
+        })
+    }
+
+    /// The engine below.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Keys of the tables.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
+    }
+
+    /// The clock of timestamps and TTLs.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// What the node says about itself.
+    pub fn options(&self) -> &DatabaseOptions {
+        &self.options
+    }
+
+    /// The schema as it is now.
+    pub fn schema(&self) -> Arc<Schema> {
+        self.schema.load_full()
+    }
+
+    /// Makes a changed schema visible to statements; called after it is persisted.
+    pub(crate) fn publish_schema(&self, schema: Arc<Schema>) {
+        self.schema.store(schema);
+    }
+
+    /// Parses a text and plans it.
+    ///
+    /// # Errors
+    /// [`Error::Syntax`], [`Error::Invalid`] and the other classes that need no values.
+    pub fn parse_and_prepare(&self, cql: &str, session: &Session) -> Result<Arc<Prepared>> {
+        crate::prepare::parse_and_prepare(self, cql, session)
+    }
+
+    /// Executes a prepared statement: at most a bounded piece of work.
+    ///
+    /// # Errors
+    /// [`Error::Unprepared`] when the schema changed since it was prepared; errors of the values;
+    /// errors of the engine.
+    pub fn execute(
+        &self,
+        prepared: &Prepared,
+        parameters: &QueryParameters<'_>,
+        session: &mut Session,
+    ) -> Result<Step> {
+        crate::execute::execute(self, prepared, parameters, session)
+    }
+
+    /// Executes a protocol BATCH.
+    ///
+    /// # Errors
+    /// As [`Database::execute`]; nothing is written then.
+    pub fn execute_batch(&self, request: &BatchRequest<'_>) -> Result<Step> {
+        crate::execute::batch::execute_batch(self, request)
+    }
+
+    /// A write timestamp in microseconds, later than all given out before by this process.
+    pub(crate) fn next_timestamp(&self) -> i64 {
+        let now = i64::try_from(self.clock.now_millis()).unwrap_or(i64::MAX).saturating_mul(1000);
+        let mut last = self.last_timestamp.load(Ordering::Relaxed);
+        loop {
+            let next = now.max(last.saturating_add(1));
+            match self.last_timestamp.compare_exchange_weak(
+                last,
+                next,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return next,
+                Err(seen) => last = seen,
+            }
+        }
+    }
+
+    /// Seconds of the wall clock, for TTLs.
+    pub(crate) fn now_seconds(&self) -> u32 {
+        u32::try_from(self.clock.now_millis() / 1000).unwrap_or(u32::MAX)
+    }
+}
