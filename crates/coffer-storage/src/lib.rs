@@ -1,1 +1,29 @@
 //! The LSM engine: commit log, memtable, segments, compaction, block cache.
+//!
+//! A write goes to the commit log, is synced, applied to the memtable of its table and then seen by
+//! reads. Memtables are flushed to immutable segments; compaction merges segments. Every file is
+//! sealed; the engine gets data keys from a [`coffer_crypto::DataKeySource`] and never waits for a
+//! KMS. Order of locks and the life of a write: `docs/ARCHITECTURE.md`; files: `docs/ON-DISK-FORMAT.md`.
+
+#![deny(unsafe_code)]
+
+mod catalog;
+mod engine;
+mod error;
+mod mmap;
+mod options;
+mod read;
+pub mod vfs;
+
+pub use catalog::{Catalog, LogRecord, SegmentId, SegmentRecord, TableEntry, TailRecord};
+pub use engine::Engine;
+pub use error::{Error, Result};
+pub use options::{Durability, EngineOptions};
+pub use read::{
+    PartitionCursor, PartitionRead, RowEntry, ScanCursor, ScanItem, ScanPosition, ScanRange,
+    TableStatistics,
+};
+
+/// Number of a commit log frame; rises by one with each, also across restarts. 0 is before the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lsn(pub u64);
