@@ -11,25 +11,8 @@ use coffer_crypto::KeyRecord;
 use coffer_model::{KeyspaceSchema, TableId, TableSchema};
 
 use crate::Lsn;
-
-/// Identity of one segment, random, never reused; its file name is the hexadecimal form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SegmentId(pub [u8; 16]);
-
-/// What the catalog says about one live segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SegmentRecord {
-    /// Identity and file name.
-    pub id: SegmentId,
-    /// Cluster the segment was born in.
-    pub birth_cluster: [u8; 16],
-    /// Table the segment was born in.
-    pub birth_table: TableId,
-    /// Length of the file in bytes.
-    pub length: u64,
-    /// SHA-256 of the whole file as it lies on disk.
-    pub sha256: [u8; 32],
-}
+use crate::ids::ClusterId;
+use crate::segment::SegmentEntry;
 
 /// What the catalog says about one tail file: log records set aside while the table's key is away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +35,7 @@ pub struct TableEntry {
     /// The wrapped table keys.
     pub key: Arc<KeyRecord>,
     /// Live segments; the engine alone changes this list.
-    pub segments: Vec<SegmentRecord>,
+    pub segments: Vec<SegmentEntry>,
     /// Tail files; the engine alone changes this list.
     pub tails: Vec<TailRecord>,
     /// Log records at or before this one are in segments (or truncated) and skipped by replay.
@@ -67,7 +50,7 @@ pub struct Catalog {
     /// Rises by one with each change.
     pub version: u64,
     /// Random identity of this data directory.
-    pub cluster_id: [u8; 16],
+    pub cluster_id: ClusterId,
     /// Keyspaces by name.
     pub keyspaces: BTreeMap<String, Arc<KeyspaceSchema>>,
     /// Tables by id.

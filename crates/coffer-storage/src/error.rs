@@ -43,6 +43,9 @@ pub enum Error {
         /// What does not fit, and where.
         what: String,
     },
+    /// Stored bytes that authenticate do not decode: damaged before they were sealed, or a format of the future.
+    #[error("stored bytes do not decode")]
+    Corrupt(#[from] coffer_model::Error),
     /// The file is whole but belongs to another key: not damage, a wrong key file.
     #[error("file is sealed under another key, file={}", file.display())]
     WrongKey {

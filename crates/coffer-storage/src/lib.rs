@@ -7,18 +7,25 @@
 
 #![deny(unsafe_code)]
 
+mod block_cache;
 mod catalog;
+mod compaction;
 mod engine;
 mod error;
+mod ids;
+mod merge;
 mod mmap;
 mod options;
 mod read;
+mod segment;
 pub mod vfs;
 
-pub use catalog::{Catalog, LogRecord, SegmentId, SegmentRecord, TableEntry, TailRecord};
+pub use catalog::{Catalog, LogRecord, TableEntry, TailRecord};
 pub use engine::Engine;
 pub use error::{Error, Result};
+pub use ids::{ClusterId, SegmentId};
 pub use options::{Durability, EngineOptions};
+pub use segment::SegmentEntry;
 pub use read::{
     PartitionCursor, PartitionRead, RowEntry, ScanCursor, ScanItem, ScanPosition, ScanRange,
     TableStatistics,
