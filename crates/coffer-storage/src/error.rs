@@ -46,6 +46,14 @@ pub enum Error {
     /// Stored bytes that authenticate do not decode: damaged before they were sealed, or a format of the future.
     #[error("stored bytes do not decode")]
     Corrupt(#[from] coffer_model::Error),
+    /// The file is authentic but does not decode: written by a broken or a newer Coffer.
+    #[error("file does not decode: {what}, file={}", file.display())]
+    CorruptFile {
+        /// The file in question.
+        file: PathBuf,
+        /// What was expected, and where.
+        what: String,
+    },
     /// The file is whole but belongs to another key: not damage, a wrong key file.
     #[error("file is sealed under another key, file={}", file.display())]
     WrongKey {
@@ -72,6 +80,9 @@ pub enum Error {
     /// A caller of [`crate::Engine::update_catalog`] refused the change.
     #[error("catalog change refused: {0}")]
     Refused(String),
+    /// A background job was told to stop; it published nothing.
+    #[error("job was cancelled")]
+    Cancelled,
     /// The engine was shut down.
     #[error("engine is shut down")]
     ShutDown,
@@ -84,6 +95,11 @@ impl Error {
     /// An operating system error while doing `action` on `file`.
     pub(crate) fn io(action: &'static str, file: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Error::Io { action, file: file.into(), source }
+    }
+
+    /// `file` is authentic but does not decode.
+    pub(crate) fn corrupt(file: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        Error::CorruptFile { file: file.into(), what: what.into() }
     }
 
     /// `file` does not say what was written into it.
