@@ -1,0 +1,88 @@
+//! The key record of a table: everything needed to get at its keys again, nothing secret in it.
+
+use crate::{Error, Result, TableKeyId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Who keeps the key above the table key. The names are those of CQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EncryptionType {
+    /// The service's own root key.
+    #[serde(rename = "AWS_OWNED_KMS_KEY")]
+    AwsOwned,
+    /// A key in a KMS.
+    #[serde(rename = "CUSTOMER_MANAGED_KMS_KEY")]
+    CustomerManaged,
+}
+
+impl EncryptionType {
+    /// The name in `encryption_specification`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AwsOwned => "AWS_OWNED_KMS_KEY",
+            Self::CustomerManaged => "CUSTOMER_MANAGED_KMS_KEY",
+        }
+    }
+}
+
+/// Bytes that JSON shows as hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HexBytes(pub Vec<u8>);
+
+impl From<HexBytes> for String {
+    fn from(bytes: HexBytes) -> Self {
+        hex::encode(bytes.0)
+    }
+}
+
+impl TryFrom<String> for HexBytes {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        hex::decode(text)
+            .map(Self)
+            .map_err(|_| Error::Malformed { what: "hex digits" })
+    }
+}
+
+/// Key record of one table. Lives in the catalog; replaced as a whole, never changed in place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// The current table key, which wraps the data keys of new files.
+    pub table_key_id: TableKeyId,
+    /// Who keeps the key above it.
+    pub encryption_type: EncryptionType,
+    /// ARN of the KMS key; `None` for an owned key.
+    pub kms_key_arn: Option<String>,
+    /// The current table key as the KMS (or the root key) returned it.
+    pub blob: HexBytes,
+    /// The pairs the KMS bound the blob to; empty for an owned key.
+    pub encryption_context: BTreeMap<String, String>,
+    /// Which material of the KMS key wrapped the blob, where the KMS tells it.
+    pub key_material_id: Option<String>,
+    /// Wall clock, milliseconds since 1970.
+    pub created_at_millis: i64,
+    /// Data keys and older table keys wrapped under the current table key so far.
+    pub wraps: u64,
+    /// Older table keys that a live file still needs, each directly under the current one.
+    pub older: Vec<OlderTableKey>,
+}
+
+/// An older table key under the current one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OlderTableKey {
+    /// Its id, as in the headers of the files it is needed for.
+    pub table_key_id: TableKeyId,
+    /// Nonce, sealed key, tag.
+    pub wrapped: HexBytes,
+}
+
+impl KeyRecord {
+    /// Whether a file wrapped under `id` can be opened through this record.
+    #[must_use]
+    pub fn holds(&self, id: TableKeyId) -> bool {
+        self.table_key_id == id || self.older.iter().any(|older| older.table_key_id == id)
+    }
+}

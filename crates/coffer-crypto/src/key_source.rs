@@ -1,0 +1,141 @@
+//! Where the engine gets its data keys from, without knowing who keeps them.
+
+use crate::{DataKey, FileIdentity, NewDataKey, Result, WrappedDataKey};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+/// Gives the engine data keys. Every call answers from memory or fails at once; none asks a KMS.
+pub trait DataKeySource: Send + Sync {
+    /// Makes the data key of one new file of the table `identity.table_id`, and its header form.
+    ///
+    /// # Errors
+    /// [`crate::Error::KeyUnavailable`] when the table's key is not at hand,
+    /// [`crate::Error::WrapLimit`] when the table needs a new table key.
+    fn create_data_key(&self, identity: &FileIdentity) -> Result<(NewDataKey, WrappedDataKey)>;
+
+    /// The data key of a file that belongs to `table` now and was born as `birth`.
+    ///
+    /// # Errors
+    /// [`crate::Error::KeyUnavailable`] when the table's key is not at hand,
+    /// [`crate::Error::UnknownTableKey`], [`crate::Error::WrongKey`] or
+    /// [`crate::Error::Tampered`] when the header does not fit.
+    fn unwrap_data_key(
+        &self,
+        table: &[u8; 16],
+        wrapped: &WrappedDataKey,
+        birth: &FileIdentity,
+    ) -> Result<DataKey>;
+
+    /// How long the table's key may be used. The engine keeps it next to the opened table and asks
+    /// it before every read and append. A revoked lease never comes back: after the table is
+    /// forgotten and opened again there is a new one.
+    ///
+    /// # Errors
+    /// [`crate::Error::KeyUnavailable`] when the table's key is not at hand.
+    fn lease(&self, table: &[u8; 16]) -> Result<Arc<KeyLease>>;
+
+    /// Wraps made so far under the current table key. The engine puts it into
+    /// [`crate::KeyRecord::wraps`] whenever it writes a version of the catalog anyway, so that the
+    /// limit holds across restarts. `None` when the table's key is not at hand.
+    fn wraps(&self, table: &[u8; 16]) -> Option<u64>;
+}
+
+/// The time until which a table's key may be used, in
+/// [`key_now_millis`](crate::clock::Clock::key_now_millis). Lock free.
+pub struct KeyLease(AtomicI64);
+
+impl KeyLease {
+    const REVOKED: i64 = i64::MIN;
+
+    /// Valid before `until_millis`.
+    #[must_use]
+    pub fn until(until_millis: i64) -> Self {
+        Self(AtomicI64::new(until_millis.max(Self::REVOKED + 1)))
+    }
+
+    /// Valid until revoked: the lease of a table with an owned key.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self::until(i64::MAX)
+    }
+
+    /// Whether the key may be used at `key_now_millis`.
+    #[must_use]
+    pub fn is_valid(&self, key_now_millis: i64) -> bool {
+        let until = self.0.load(Ordering::Acquire);
+        key_now_millis < until || until == i64::MAX
+    }
+
+    /// Moves the end later. Does nothing to a revoked lease and never moves the end earlier.
+    pub fn extend(&self, until_millis: i64) {
+        let later =
+            |until| (until != Self::REVOKED && until < until_millis).then_some(until_millis);
+        // an error only says that there was nothing to change
+        let _ = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
+    }
+
+    /// Ends it at once and for good.
+    pub fn revoke(&self) {
+        self.0.store(Self::REVOKED, Ordering::Release);
+    }
+
+    /// Whether [`Self::revoke`] was called.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.0.load(Ordering::Acquire) == Self::REVOKED
+    }
+
+    /// The end, `i64::MAX` for never.
+    #[must_use]
+    pub fn until_millis(&self) -> i64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for KeyLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyLease({})", self.until_millis())
+    }
+}
+
+/// The table's key is not at hand. Whatever the reason, the reaction is the same: open the table's
+/// key through the keyring (which may give the KMS's refusal) and try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "key of table is not at hand, table={} reason={reason}",
+    hex::encode(table)
+)]
+pub struct KeyUnavailable {
+    /// Id of the table.
+    pub table: [u8; 16],
+    /// Why.
+    pub reason: UnavailableReason,
+}
+
+/// Why a table's key is not at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnavailableReason {
+    /// Not asked for since the start or since the table was forgotten.
+    NotOpened,
+    /// Its maximum age passed without the KMS confirming it again.
+    Expired,
+    /// The KMS refused it.
+    Revoked,
+}
+
+impl fmt::Display for UnavailableReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotOpened => "not opened",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        })
+    }
+}
