@@ -158,3 +158,25 @@ impl BlockAad {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_comes_back_from_its_bytes() {
+        let identity = FileIdentity {
+            format_version: FORMAT_VERSION,
+            cluster_id: [1; 16],
+            table_id: [2; 16],
+            file_id: [3; 16],
+        };
+        let bytes = identity.to_bytes();
+        assert_eq!(FileIdentity::from_bytes(&bytes).unwrap(), identity);
+        assert!(FileIdentity::from_bytes(&bytes[1..]).is_err());
+        let mut later = bytes;
+        later[1] = 9;
+        let read = FileIdentity::from_bytes(&later);
+        assert!(matches!(read, Err(Error::UnknownVersion { version: 9 })));
+    }
+}

@@ -86,3 +86,31 @@ impl KeyRecord {
         self.table_key_id == id || self.older.iter().any(|older| older.table_key_id == id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_from_json() {
+        let older = OlderTableKey {
+            table_key_id: TableKeyId([2; 16]),
+            wrapped: HexBytes(vec![9]),
+        };
+        let record = KeyRecord {
+            table_key_id: TableKeyId([1; 16]),
+            encryption_type: EncryptionType::CustomerManaged,
+            kms_key_arn: Some("arn:aws:kms:r:1:key/k".into()),
+            blob: HexBytes(vec![0, 255]),
+            encryption_context: BTreeMap::from([("a".into(), "b".into())]),
+            key_material_id: None,
+            created_at_millis: 5,
+            wraps: 3,
+            older: vec![older],
+        };
+        let json = serde_json::to_string(&record).unwrap();
+        assert!(json.contains("\"CUSTOMER_MANAGED_KMS_KEY\"") && json.contains("\"00ff\""));
+        assert_eq!(serde_json::from_str::<KeyRecord>(&json).unwrap(), record);
+        assert!(record.holds(TableKeyId([2; 16])) && !record.holds(TableKeyId([3; 16])));
+    }
+}

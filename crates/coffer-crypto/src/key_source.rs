@@ -139,3 +139,32 @@ impl fmt::Display for UnavailableReason {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_ends_on_time_and_can_be_extended() {
+        let lease = KeyLease::until(100);
+        assert!(lease.is_valid(99) && !lease.is_valid(100));
+        lease.extend(200);
+        assert!(lease.is_valid(199));
+        lease.extend(150);
+        assert!(lease.is_valid(199), "an extension never shortens");
+    }
+
+    #[test]
+    fn a_revoked_lease_never_comes_back() {
+        for lease in [KeyLease::until(100), KeyLease::unlimited()] {
+            lease.revoke();
+            lease.extend(i64::MAX);
+            assert!(lease.is_revoked() && !lease.is_valid(0) && !lease.is_valid(i64::MIN));
+        }
+    }
+
+    #[test]
+    fn an_unlimited_lease_does_not_end() {
+        assert!(KeyLease::unlimited().is_valid(i64::MAX));
+    }
+}

@@ -130,3 +130,53 @@ impl fmt::Debug for RootKey {
         write!(f, "RootKey({})", hex::encode(self.id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_key_comes_back_from_its_file() {
+        let root = RootKey::generate().unwrap();
+        let read = RootKey::from_file_bytes(&root.to_file_bytes()).unwrap();
+        assert_eq!(
+            (read.id(), read.secret.bytes()),
+            (root.id(), root.secret.bytes())
+        );
+    }
+
+    #[test]
+    fn anything_else_is_no_root_key_file() {
+        let good = RootKey::generate().unwrap().to_file_bytes();
+        let text = std::str::from_utf8(&good).unwrap();
+        let long = format!("{text}{}", " ".repeat(RootKey::FILE_LEN_MAX));
+        let bad = [
+            String::new(),
+            text[..60].into(),
+            text.replace("v1", "v2"),
+            format!("{text}00"),
+            long,
+        ];
+        for text in bad {
+            let read = RootKey::from_file_bytes(text.as_bytes());
+            assert!(matches!(read, Err(Error::Malformed { .. })), "{text:?}");
+        }
+        assert!(RootKey::from_file_bytes(&[0xFF; 84]).is_err());
+    }
+
+    #[test]
+    fn an_owned_table_key_opens_only_in_its_table() {
+        let root = RootKey::generate().unwrap();
+        let key = TableKey::generate().unwrap();
+        let wrapped = root.wrap_table_key(&[1; 16], &key).unwrap();
+        let opened = root.unwrap_table_key(&[1; 16], key.id(), &wrapped).unwrap();
+        assert_eq!(opened.id(), key.id());
+        assert!(root.unwrap_table_key(&[2; 16], key.id(), &wrapped).is_err());
+        let other = RootKey::generate().unwrap();
+        assert!(
+            other
+                .unwrap_table_key(&[1; 16], key.id(), &wrapped)
+                .is_err()
+        );
+    }
+}

@@ -32,7 +32,7 @@ pub enum Backend {
 
 #[derive(Clone)]
 enum Cipher {
-    Ring(LessSafeKey),
+    Ring(Box<LessSafeKey>),
     Reference(Box<Aes256Gcm>),
     #[cfg(any(feature = "bench-null-cipher", feature = "test-plaintext"))]
     Skipped,
@@ -48,7 +48,7 @@ impl Cipher {
             Backend::Ring => {
                 let malformed = |_| Error::Malformed { what: "key" };
                 let key = UnboundKey::new(&AES_256_GCM, key.bytes()).map_err(malformed)?;
-                Self::Ring(LessSafeKey::new(key))
+                Self::Ring(Box::new(LessSafeKey::new(key)))
             }
             Backend::Reference => Self::Reference(Box::new(Aes256Gcm::new(key.bytes().into()))),
         })

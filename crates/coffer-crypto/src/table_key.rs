@@ -186,3 +186,99 @@ fn older_key_aad(table: &[u8; 16], current: TableKeyId, older: TableKeyId) -> Ve
     ]
     .concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> FileIdentity {
+        FileIdentity {
+            format_version: crate::FORMAT_VERSION,
+            cluster_id: [1; 16],
+            table_id: [2; 16],
+            file_id: [3; 16],
+        }
+    }
+
+    #[test]
+    fn a_data_key_comes_back_from_its_header_bytes() {
+        let table_key = TableKey::generate().unwrap();
+        let data_key = NewDataKey::generate().unwrap();
+        let wrapped = table_key.wrap_data_key(&data_key, &identity()).unwrap();
+        let read = WrappedDataKey::from_bytes(&wrapped.to_bytes()).unwrap();
+        assert_eq!(read, wrapped);
+        let opened = table_key.unwrap_data_key(&read, &identity()).unwrap();
+        assert_eq!(opened.0.bytes(), data_key.0.bytes());
+    }
+
+    #[test]
+    fn any_flipped_bit_of_a_wrapped_data_key_is_named() {
+        let table_key = TableKey::generate().unwrap();
+        let data_key = NewDataKey::generate().unwrap();
+        let bytes = table_key
+            .wrap_data_key(&data_key, &identity())
+            .unwrap()
+            .to_bytes();
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes;
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let wrapped = WrappedDataKey::from_bytes(&changed).unwrap();
+            let opened = table_key.unwrap_data_key(&wrapped, &identity());
+            let named = match bit / 8 {
+                0..16 => matches!(opened, Err(Error::UnknownTableKey(_))),
+                16..76 => matches!(opened, Err(Error::Tampered)),
+                _ => matches!(opened, Err(Error::WrongKey)),
+            };
+            assert!(named, "bit {bit}");
+        }
+        assert!(WrappedDataKey::from_bytes(&bytes[1..]).is_err());
+    }
+
+    #[test]
+    fn a_header_of_another_file_or_table_does_not_open() {
+        let table_key = TableKey::generate().unwrap();
+        let data_key = NewDataKey::generate().unwrap();
+        let wrapped = table_key.wrap_data_key(&data_key, &identity()).unwrap();
+        for change in [0, 1, 2] {
+            let mut other = identity();
+            match change {
+                0 => other.cluster_id[0] ^= 1,
+                1 => other.table_id[0] ^= 1,
+                _ => other.file_id[0] ^= 1,
+            }
+            let opened = table_key.unwrap_data_key(&wrapped, &other);
+            assert!(matches!(opened, Err(Error::Tampered)));
+        }
+    }
+
+    #[test]
+    fn an_older_table_key_opens_only_in_its_table_and_under_its_id() {
+        let (current, older) = (TableKey::generate().unwrap(), TableKey::generate().unwrap());
+        let wrapped = current.wrap_older(&[5; 16], &older).unwrap();
+        let opened = current
+            .unwrap_older(&[5; 16], older.id(), &wrapped)
+            .unwrap();
+        assert_eq!(opened.id(), older.id());
+        assert!(
+            current
+                .unwrap_older(&[6; 16], older.id(), &wrapped)
+                .is_err()
+        );
+        assert!(
+            current
+                .unwrap_older(&[5; 16], current.id(), &wrapped)
+                .is_err()
+        );
+        assert!(older.unwrap_older(&[5; 16], older.id(), &wrapped).is_err());
+    }
+
+    #[test]
+    fn debug_and_display_hold_the_id_only() {
+        let key = TableKey::from_slice(&[0xAB; 32]).unwrap();
+        assert!(!format!("{key:?}").contains("abab"));
+        assert_eq!(format!("{key:?}"), format!("TableKey({})", key.id()));
+        let json = serde_json::to_string(&key.id()).unwrap();
+        assert_eq!(serde_json::from_str::<TableKeyId>(&json).unwrap(), key.id());
+        assert!(serde_json::from_str::<TableKeyId>("\"12\"").is_err());
+    }
+}

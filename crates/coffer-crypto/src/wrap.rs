@@ -94,3 +94,35 @@ impl WrappingKey {
         Aes256Gcm::new(self.0.bytes().into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrap_opens_with_the_same_key_and_aad_only() {
+        let key = WrappingKey::generate().unwrap();
+        let blob = key.seal(b"context", b"table key").unwrap();
+        assert_eq!(blob.len(), 9 + WRAP_OVERHEAD);
+        assert_eq!(*key.open(b"context", &blob).unwrap(), b"table key");
+        assert!(matches!(key.open(b"other", &blob), Err(Error::Tampered)));
+        let other = WrappingKey::generate().unwrap();
+        assert!(matches!(
+            other.open(b"context", &blob),
+            Err(Error::Tampered)
+        ));
+        for len in 0..WRAP_OVERHEAD {
+            assert!(matches!(
+                key.open(b"", &blob[..len]),
+                Err(Error::Malformed { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn the_same_plaintext_never_wraps_to_the_same_bytes() {
+        let key = WrappingKey::from_slice(&[4; 32]).unwrap();
+        assert_ne!(key.seal(b"", b"x").unwrap(), key.seal(b"", b"x").unwrap());
+        assert!(WrappingKey::from_slice(&[4; 31]).is_err());
+    }
+}
