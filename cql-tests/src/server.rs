@@ -1,0 +1,285 @@
+//! Starts, stops and kills a real `coffer` process on a directory of its own.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        OnceLock,
+        mpsc::{self, Receiver},
+    },
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::Result;
+
+/// How long a server may take to print its ready line. A machine under load is slow; a hang is longer.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// The `coffer` executable, built once in the profile of the running test.
+///
+/// # Errors
+/// When cargo cannot build it.
+pub fn executable() -> Result<&'static Path> {
+    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    match BUILT.get_or_init(|| build(&[]).map_err(|error| error.to_string())) {
+        Ok(path) => Ok(path),
+        Err(text) => Err(text.clone().into()),
+    }
+}
+
+/// Builds `coffer` with cargo features; such a build is for tests only and is placed apart.
+///
+/// # Errors
+/// When cargo cannot build it.
+pub fn build(features: &[&str]) -> Result<PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "coffer-server", "--bin", "coffer"]);
+    cargo.args(["--message-format", "json-render-diagnostics"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    if !features.is_empty() {
+        cargo.args(["--features", &features.join(",")]);
+    }
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output()?;
+    let path = output
+        .stdout
+        .lines()
+        .map_while(io::Result::ok)
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok())
+        .find_map(|message| message.get("executable").and_then(|path| path.as_str()).map(PathBuf::from));
+    path.filter(|_| output.status.success()).ok_or_else(|| "cargo did not build coffer".into())
+}
+
+/// A running server. Dropping it kills it.
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    directory: Directory,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    program: PathBuf,
+}
+
+enum Directory {
+    Temporary(TempDir),
+    Given(PathBuf),
+}
+
+impl Directory {
+    fn path(&self) -> &Path {
+        match self {
+            Directory::Temporary(directory) => directory.path(),
+            Directory::Given(path) => path,
+        }
+    }
+}
+
+/// How to start a server.
+#[derive(Default)]
+pub struct ServerBuilder {
+    directory: Option<PathBuf>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    program: Option<PathBuf>,
+}
+
+impl ServerBuilder {
+    /// Uses `directory` instead of a temporary one.
+    #[must_use]
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// Adds arguments of `coffer serve`.
+    #[must_use]
+    pub fn arguments<S: AsRef<str>>(mut self, arguments: &[S]) -> Self {
+        self.arguments.extend(arguments.iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable of the server.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs another build of `coffer`.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
+        self
+    }
+
+    /// Starts the server on a free port and waits for its ready line.
+    ///
+    /// # Errors
+    /// When it ends, or prints no ready line in time; the text holds what it printed.
+    pub fn start(self) -> Result<Server> {
+        let program = match self.program {
+            Some(program) => program,
+            None => executable()?.to_owned(),
+        };
+        let directory = match self.directory {
+            Some(path) => Directory::Given(path),
+            None => Directory::Temporary(TempDir::new()?),
+        };
+        let (child, address) = launch(&program, directory.path(), &self.arguments, &self.environment)?;
+        let (arguments, environment) = (self.arguments, self.environment);
+        Ok(Server { child, address, directory, arguments, environment, program })
+    }
+}
+
+impl Server {
+    /// A server with the defaults on a new temporary directory.
+    ///
+    /// # Errors
+    /// See [`ServerBuilder::start`].
+    pub fn start() -> Result<Self> {
+        ServerBuilder::default().start()
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the process has logged so far.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        let mut text = String::new();
+        File::open(log_path(self.directory.path()))?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Kills the process at once, as a power cut of the process would.
+    ///
+    /// # Errors
+    /// When the process cannot be signalled.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks the process to stop (SIGTERM) and waits; an exit status other than 0 is an error.
+    ///
+    /// # Errors
+    /// When it ends with another status.
+    pub fn stop(&mut self) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
+        kill_process(pid, Signal::TERM)?;
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("stopped with {status}: {}", self.log()?).into()) }
+    }
+
+    /// Starts again on the same directory with the same arguments, after `kill` or `stop`.
+    ///
+    /// # Errors
+    /// See [`ServerBuilder::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        let (child, address) =
+            launch(&self.program, self.directory.path(), &self.arguments, &self.environment)?;
+        self.child = child;
+        self.address = address;
+        Ok(())
+    }
+
+    /// Runs `coffer ARGUMENTS --data-dir DIR` beside the server.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn coffer<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Output> {
+        let mut command = Command::new(&self.program);
+        Ok(command.args(arguments).arg("--data-dir").arg(self.directory()).output()?)
+    }
+
+    /// `coffer kms ARGUMENTS`; gives what it printed, without the line's end.
+    ///
+    /// # Errors
+    /// When it fails; the text is what it printed.
+    pub fn kms(&self, arguments: &[&str]) -> Result<String> {
+        let mut all = vec!["kms"];
+        all.extend_from_slice(arguments);
+        let output = self.coffer(&all)?;
+        if !output.status.success() {
+            return Err(format!("coffer kms: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A server that has ended already is what is wanted.
+        if self.child.kill().is_ok() && self.child.wait().is_err() {}
+    }
+}
+
+fn log_path(directory: &Path) -> PathBuf {
+    directory.with_extension("log")
+}
+
+fn launch(
+    program: &Path,
+    directory: &Path,
+    arguments: &[String],
+    environment: &[(String, String)],
+) -> Result<(Child, SocketAddr)> {
+    let log = File::options().create(true).append(true).open(log_path(directory))?;
+    let mut command = Command::new(program);
+    command.arg("serve").arg("--data-dir").arg(directory).args(["--listen", "127.0.0.1:0"]).args(arguments);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
+    let stdout = child.stdout.take().ok_or("no output")?;
+    let (lines, ready) = mpsc::channel();
+    std::thread::Builder::new().name("server-output".to_owned()).spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(io::Result::ok) {
+            // After the ready line nobody listens, but the pipe must be kept empty.
+            if lines.send(line).is_err() {}
+        }
+    })?;
+    match ready_address(&ready) {
+        Some(address) => Ok((child, address)),
+        None => {
+            child.kill()?;
+            child.wait()?;
+            let text = std::fs::read_to_string(log_path(directory))?;
+            Err(format!("the server did not get ready: {text}").into())
+        }
+    }
+}
+
+/// The address in the ready line, the last word of the line that says clients can connect.
+fn ready_address(lines: &Receiver<String>) -> Option<SocketAddr> {
+    loop {
+        let line = lines.recv_timeout(READY_WITHIN).ok()?;
+        if line.contains("ready") {
+            return line.split_whitespace().find_map(|word| word.trim_end_matches(['.', ',']).parse().ok());
+        }
+    }
+}
