@@ -1,1 +1,14 @@
-//! Black-box tests over a real socket.
+//! Black-box tests of Coffer: a server harness, a plain blocking client, and scripts of CQL with the
+//! answers they must get. For whoever writes a test or compares Coffer with another server.
+#![forbid(unsafe_code)]
+
+mod client;
+mod script;
+mod server;
+
+/// Any failure ends a test with its text.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+pub use client::{Client, exchange};
+pub use script::{Script, Transcript, run_script};
+pub use server::{Server, ServerBuilder, build, executable};

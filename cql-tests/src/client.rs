@@ -1,0 +1,191 @@
+//! A blocking CQL v4 client that shows answers as they came: codes, texts, metadata, pages.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use cql_protocol::{
+    Cut, Execute, FrameCodec, FrameFlags, Prepare, Query, QueryParameters, Received, ReceivedBody,
+    ReceivedPrepared, ReceivedRows, Request, Startup, Text, encode_request,
+};
+
+use crate::Result;
+
+/// No answer of a test takes longer, on a slow machine either.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+const FRAME_BYTES_MAX: u32 = 256 << 20;
+
+/// One connection, one request at a time.
+pub struct Client {
+    stream: TcpStream,
+    input: BytesMut,
+    codec: FrameCodec,
+}
+
+impl Client {
+    /// Connects and does the handshake without authentication.
+    ///
+    /// # Errors
+    /// When the server does not answer READY.
+    pub fn connect(address: SocketAddr) -> Result<Self> {
+        let mut client = Self::raw(address)?;
+        let options = vec![(Text::from("CQL_VERSION"), Text::from("3.0.0"))];
+        match client.request(&Request::Startup(Startup { options }))?.body {
+            ReceivedBody::Ready => Ok(client),
+            other => Err(format!("STARTUP was answered with {other:?}").into()),
+        }
+    }
+
+    /// Connects and sends nothing.
+    ///
+    /// # Errors
+    /// When nothing listens there.
+    pub fn raw(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        Ok(Self { stream, input: BytesMut::new(), codec: FrameCodec::new(FRAME_BYTES_MAX) })
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// Sends one request on stream 0 and waits for its answer.
+    ///
+    /// # Errors
+    /// When the connection ends or the answer is no frame.
+    pub fn request(&mut self, request: &Request) -> Result<Received> {
+        self.traced(request, FrameFlags::default())
+    }
+
+    /// As `request`, with flags in the header.
+    ///
+    /// # Errors
+    /// See [`Client::request`].
+    pub fn traced(&mut self, request: &Request, flags: FrameFlags) -> Result<Received> {
+        let mut out = BytesMut::new();
+        encode_request(&mut out, 0, flags, None, request);
+        self.send(&out)?;
+        self.receive()
+    }
+
+    /// Waits for the next frame of any stream.
+    ///
+    /// # Errors
+    /// When the connection ends or sends what is no response.
+    pub fn receive(&mut self) -> Result<Received> {
+        let mut chunk = [0; 64 << 10];
+        loop {
+            match self.codec.cut(&mut self.input) {
+                Cut::Frame(frame) => return Ok(Received::decode(&frame, None, FRAME_BYTES_MAX)?),
+                Cut::Incomplete(_) => {}
+                other => return Err(format!("not a response: {other:?}").into()),
+            }
+            match self.stream.read(&mut chunk)? {
+                0 => return Err("the server closed the connection".into()),
+                length => self.input.extend_from_slice(chunk.get(..length).unwrap_or_default()),
+            }
+        }
+    }
+
+    /// Sends a statement.
+    ///
+    /// # Errors
+    /// See [`Client::request`].
+    pub fn query(&mut self, statement: &str) -> Result<ReceivedBody> {
+        Ok(self.page(statement, None, None)?.body)
+    }
+
+    /// Sends a statement with a page size and, for later pages, the paging state of the page before.
+    ///
+    /// # Errors
+    /// See [`Client::request`].
+    pub fn page(&mut self, statement: &str, size: Option<i32>, state: Option<Bytes>) -> Result<Received> {
+        let parameters = QueryParameters { page_size: size, paging_state: state, ..QueryParameters::default() };
+        self.request(&Request::Query(Query { statement: Text::from(statement), parameters }))
+    }
+
+    /// Sends a statement that must succeed.
+    ///
+    /// # Errors
+    /// When the server answers an error; the text holds code and message.
+    pub fn execute(&mut self, statement: &str) -> Result<ReceivedBody> {
+        match self.query(statement)? {
+            ReceivedBody::Error(error) => {
+                Err(format!("0x{:04X} {}: {statement}", error.detail.code(), error.message).into())
+            }
+            body => Ok(body),
+        }
+    }
+
+    /// The rows of a statement that must give rows.
+    ///
+    /// # Errors
+    /// When it gives an error or no rows.
+    pub fn rows(&mut self, statement: &str) -> Result<ReceivedRows> {
+        match self.execute(statement)? {
+            ReceivedBody::Rows(rows) => Ok(rows),
+            other => Err(format!("no rows but {other:?}: {statement}").into()),
+        }
+    }
+
+    /// The code and message of a statement that must fail.
+    ///
+    /// # Errors
+    /// When it succeeds.
+    pub fn error(&mut self, statement: &str) -> Result<(i32, String)> {
+        match self.query(statement)? {
+            ReceivedBody::Error(error) => Ok((error.detail.code(), error.message)),
+            other => Err(format!("no error but {other:?}: {statement}").into()),
+        }
+    }
+
+    /// Prepares a statement that must be right.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub fn prepare(&mut self, statement: &str) -> Result<ReceivedPrepared> {
+        match self.request(&Request::Prepare(Prepare { statement: Text::from(statement) }))?.body {
+            ReceivedBody::Prepared(prepared) => Ok(prepared),
+            other => Err(format!("PREPARE was answered with {other:?}").into()),
+        }
+    }
+
+    /// Executes a prepared statement.
+    ///
+    /// # Errors
+    /// See [`Client::request`].
+    pub fn execute_prepared(&mut self, id: &Bytes, parameters: QueryParameters) -> Result<ReceivedBody> {
+        Ok(self.request(&Request::Execute(Execute { id: id.clone(), parameters }))?.body)
+    }
+}
+
+/// Sends bytes on a new connection and gives what comes back until the server closes or is silent for
+/// `silence`.
+///
+/// # Errors
+/// When nothing listens there.
+pub fn exchange(address: SocketAddr, bytes: &[u8], silence: Duration) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(silence))?;
+    let mut answer = Vec::new();
+    // A server may close before it has read everything: what it answered counts.
+    if stream.write_all(bytes).is_ok() {
+        let mut chunk = [0; 4096];
+        while let Ok(length) = stream.read(&mut chunk) {
+            if length == 0 {
+                break;
+            }
+            answer.extend_from_slice(chunk.get(..length).unwrap_or_default());
+        }
+    }
+    Ok(answer)
+}
