@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -47,15 +47,19 @@ pub trait DataKeySource: Send + Sync {
 
 /// The time until which a table's key may be used, in
 /// [`key_now_millis`](crate::clock::Clock::key_now_millis). Lock free.
-pub struct KeyLease(AtomicI64);
+pub struct KeyLease {
+    until: AtomicI64,
+    asked: AtomicBool,
+}
 
 impl KeyLease {
     const REVOKED: i64 = i64::MIN;
 
-    /// Valid before `until_millis`.
+    /// Valid before `until_millis`; `i64::MAX` is for ever.
     #[must_use]
     pub fn until(until_millis: i64) -> Self {
-        Self(AtomicI64::new(until_millis.max(Self::REVOKED + 1)))
+        let until = AtomicI64::new(until_millis.max(Self::REVOKED + 1));
+        Self { until, asked: AtomicBool::new(false) }
     }
 
     /// Valid until revoked: the lease of a table with an owned key.
@@ -64,38 +68,53 @@ impl KeyLease {
         Self::until(i64::MAX)
     }
 
-    /// Whether the key may be used at `key_now_millis`.
+    /// Whether the key may be used at `key_now_millis`. Asking counts as interest in the table:
+    /// the keyring renews leases that somebody asks for.
     #[must_use]
     pub fn is_valid(&self, key_now_millis: i64) -> bool {
-        let until = self.0.load(Ordering::Acquire);
+        let until = self.until.load(Ordering::Acquire);
+        // read first: the line stays shared between the cores of all requests
+        if until != i64::MAX && !self.asked.load(Ordering::Relaxed) {
+            self.asked.store(true, Ordering::Relaxed);
+        }
         key_now_millis < until || until == i64::MAX
     }
 
-    /// Moves the end later. Does nothing to a revoked lease and never moves the end earlier.
-    pub fn extend(&self, until_millis: i64) {
-        let later =
-            |until| (until != Self::REVOKED && until < until_millis).then_some(until_millis);
-        // an error only says that there was nothing to change
-        let _ = self
-            .0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
+    /// Whether somebody asked since the last call of this.
+    #[must_use]
+    pub fn take_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether somebody asked since the last [`Self::take_asked`].
+    #[must_use]
+    pub fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Sets the end. Does nothing to a revoked lease.
+    pub fn renew(&self, until_millis: i64) {
+        let until_millis = until_millis.max(Self::REVOKED + 1);
+        let unless_revoked = |until| (until != Self::REVOKED).then_some(until_millis);
+        // an error only says that it was revoked
+        let _ = self.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, unless_revoked);
     }
 
     /// Ends it at once and for good.
     pub fn revoke(&self) {
-        self.0.store(Self::REVOKED, Ordering::Release);
+        self.until.store(Self::REVOKED, Ordering::Release);
     }
 
     /// Whether [`Self::revoke`] was called.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
-        self.0.load(Ordering::Acquire) == Self::REVOKED
+        self.until.load(Ordering::Acquire) == Self::REVOKED
     }
 
     /// The end, `i64::MAX` for never.
     #[must_use]
     pub fn until_millis(&self) -> i64 {
-        self.0.load(Ordering::Acquire)
+        self.until.load(Ordering::Acquire)
     }
 }
 
@@ -145,20 +164,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_ends_on_time_and_can_be_extended() {
+    fn a_lease_ends_on_time_and_can_be_renewed() {
         let lease = KeyLease::until(100);
         assert!(lease.is_valid(99) && !lease.is_valid(100));
-        lease.extend(200);
+        lease.renew(200);
         assert!(lease.is_valid(199));
-        lease.extend(150);
-        assert!(lease.is_valid(199), "an extension never shortens");
+        lease.renew(150);
+        assert!(!lease.is_valid(150), "a swap to a KMS key ends an unlimited lease");
     }
 
     #[test]
     fn a_revoked_lease_never_comes_back() {
         for lease in [KeyLease::until(100), KeyLease::unlimited()] {
             lease.revoke();
-            lease.extend(i64::MAX);
+            lease.renew(i64::MAX);
             assert!(lease.is_revoked() && !lease.is_valid(0) && !lease.is_valid(i64::MIN));
         }
     }
@@ -166,5 +185,13 @@ mod tests {
     #[test]
     fn an_unlimited_lease_does_not_end() {
         assert!(KeyLease::unlimited().is_valid(i64::MAX));
+    }
+
+    #[test]
+    fn asking_is_remembered_once() {
+        let lease = KeyLease::until(100);
+        assert!(!lease.was_asked());
+        assert!(lease.is_valid(0) && lease.was_asked());
+        assert!(lease.take_asked() && !lease.was_asked());
     }
 }
