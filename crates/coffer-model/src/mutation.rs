@@ -205,3 +205,6 @@ impl MutationBuilder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

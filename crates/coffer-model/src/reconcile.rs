@@ -302,3 +302,6 @@ fn purge_cell<'a>(mut cell: CellRef<'a>, limits: &PurgeLimits) -> Option<CellRef
     };
     kept.then_some(cell)
 }
+
+#[cfg(test)]
+mod tests;

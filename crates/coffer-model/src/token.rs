@@ -110,3 +110,6 @@ const fn fmix(mut k: u64) -> u64 {
     k = k.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     k ^ (k >> 33)
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,23 +130,35 @@ impl PartitionTombstones {
 
     /// Adds a range tombstone.
     pub fn insert(&mut self, range: RangeTombstone) {
-        if range.start < range.end && Some(range.deletion) > self.deletion {
-            self.rebuild(vec![range]);
+        if range.start >= range.end || Some(range.deletion) <= self.deletion {
+            return;
         }
+        // Only the ranges it overlaps or touches can change.
+        let first = self.ranges.partition_point(|known| known.end < range.start);
+        let behind = self
+            .ranges
+            .partition_point(|known| known.start <= range.end);
+        let mut touched: Vec<RangeTombstone> = self.ranges.splice(first..behind, []).collect();
+        touched.push(range);
+        self.ranges.splice(first..first, canonical(touched));
     }
 
     /// Adds a deletion of the whole partition.
     pub fn delete_partition(&mut self, deletion: DeletionTime) {
         if Some(deletion) > self.deletion {
             self.deletion = Some(deletion);
-            self.rebuild(Vec::new());
+            self.ranges.retain(|range| range.deletion > deletion);
         }
     }
 
     /// Adds all that `other` deletes. Commutative, associative and idempotent.
     pub fn merge(&mut self, other: &Self) {
         self.deletion = self.deletion.max(other.deletion);
-        self.rebuild(other.ranges.clone());
+        let partition = self.deletion;
+        let mut sources = std::mem::take(&mut self.ranges);
+        sources.extend_from_slice(&other.ranges);
+        sources.retain(|range| Some(range.deletion) > partition);
+        self.ranges = canonical(sources);
     }
 
     /// Drops deletions that compaction need not keep: made before `gc_before_secs`, and nothing
@@ -158,46 +170,6 @@ impl PartitionTombstones {
         };
         self.deletion = self.deletion.filter(keep);
         self.ranges.retain(|range| keep(&range.deletion));
-    }
-
-    /// Makes the ranges canonical again with `added` among them: cuts all at every bound, and keeps
-    /// the strongest of each piece.
-    fn rebuild(&mut self, added: Vec<RangeTombstone>) {
-        let partition = self.deletion;
-        let mut sources = std::mem::take(&mut self.ranges);
-        sources.extend(added);
-        sources.retain(|range| range.start < range.end && Some(range.deletion) > partition);
-        if sources.len() <= 1 {
-            self.ranges = sources;
-            return;
-        }
-        // Bounds in order; at each, what opens and what closes changes the set of open deletions.
-        let mut bounds: Vec<(&[u8], bool, usize)> = Vec::with_capacity(sources.len() * 2);
-        for (place, range) in sources.iter().enumerate() {
-            bounds.push((&range.start, true, place));
-            bounds.push((&range.end, false, place));
-        }
-        bounds.sort_unstable();
-        let mut open: BTreeSet<(DeletionTime, usize)> = BTreeSet::new();
-        let mut ranges: Vec<RangeTombstone> = Vec::with_capacity(sources.len());
-        let mut from: &[u8] = &[];
-        for (bound, opens, place) in bounds {
-            let Some(source) = sources.get(place) else {
-                continue;
-            };
-            if let Some(&(deletion, _)) = open.last()
-                && from < bound
-            {
-                push_piece(&mut ranges, from, bound, deletion);
-            }
-            from = bound;
-            if opens {
-                open.insert((source.deletion, place));
-            } else {
-                open.remove(&(source.deletion, place));
-            }
-        }
-        self.ranges = ranges;
     }
 
     /// The encoded form.
@@ -257,6 +229,40 @@ impl PartitionTombstones {
     }
 }
 
+/// Cuts ranges at every bound and keeps the strongest deletion of each piece.
+fn canonical(sources: Vec<RangeTombstone>) -> Vec<RangeTombstone> {
+    if sources.len() <= 1 {
+        return sources;
+    }
+    // At each bound, what opens and what closes changes the set of open deletions.
+    let mut bounds: Vec<(&[u8], bool, usize)> = Vec::with_capacity(sources.len() * 2);
+    for (place, range) in sources.iter().enumerate() {
+        bounds.push((&range.start, true, place));
+        bounds.push((&range.end, false, place));
+    }
+    bounds.sort_unstable();
+    let mut open: BTreeSet<(DeletionTime, usize)> = BTreeSet::new();
+    let mut ranges: Vec<RangeTombstone> = Vec::with_capacity(sources.len());
+    let mut from: &[u8] = &[];
+    for (bound, opens, place) in bounds {
+        let Some(source) = sources.get(place) else {
+            continue;
+        };
+        if let Some(&(deletion, _)) = open.last()
+            && from < bound
+        {
+            push_piece(&mut ranges, from, bound, deletion);
+        }
+        from = bound;
+        if opens {
+            open.insert((source.deletion, place));
+        } else {
+            open.remove(&(source.deletion, place));
+        }
+    }
+    ranges
+}
+
 /// Adds a piece, as a longer last one when they touch and have the same deletion.
 fn push_piece(ranges: &mut Vec<RangeTombstone>, start: &[u8], end: &[u8], deletion: DeletionTime) {
     if let Some(last) = ranges.last_mut()
@@ -272,3 +278,6 @@ fn push_piece(ranges: &mut Vec<RangeTombstone>, start: &[u8], end: &[u8], deleti
         deletion,
     });
 }
+
+#[cfg(test)]
+mod tests;

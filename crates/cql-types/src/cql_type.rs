@@ -112,6 +112,19 @@ impl CqlType {
         Self::Frozen(Arc::new(inner))
     }
 
+    /// The type as a column has it: tuples, and whatever stands inside a collection or user type,
+    /// are frozen; an outer collection or user type stays as it is.
+    #[must_use]
+    pub fn normalized(&self) -> Self {
+        match self {
+            Self::List(element) => Self::List(Arc::new(element.frozen())),
+            Self::Set(element) => Self::Set(Arc::new(element.frozen())),
+            Self::Map(key, value) => Self::Map(Arc::new(key.frozen()), Arc::new(value.frozen())),
+            Self::Udt(_) => self.clone(),
+            other => other.frozen(),
+        }
+    }
+
     /// Serialized length in bytes of every value, for the types that have one in a vector.
     #[must_use]
     pub fn fixed_bytes(&self) -> Option<usize> {
@@ -221,7 +234,7 @@ impl fmt::Display for CqlType {
                 }
                 f.write_str(">")
             }
-            Self::Udt(user_type) => write_identifier(f, &user_type.name),
+            Self::Udt(user_type) => f.write_str(&quote_identifier(&user_type.name)),
             Self::Vector(element, dimension) => write!(f, "vector<{element}, {dimension}>"),
             Self::Custom(class) => write!(f, "'{class}'"),
             Self::Frozen(inner) => write!(f, "frozen<{inner}>"),
@@ -230,15 +243,15 @@ impl fmt::Display for CqlType {
     }
 }
 
-/// Writes a name, in double quotes unless it is all lower case.
-fn write_identifier(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+/// A name as CQL writes it: in double quotes unless it is all lower case.
+pub(crate) fn quote_identifier(name: &str) -> String {
     let is_plain = name
         .bytes()
         .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
         && name.starts_with(|first: char| first.is_ascii_lowercase());
     if is_plain {
-        f.write_str(name)
+        name.to_owned()
     } else {
-        write!(f, "\"{}\"", name.replace('"', "\"\""))
+        format!("\"{}\"", name.replace('"', "\"\""))
     }
 }
