@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock,
         mpsc::{self, Receiver},
     },
     time::Duration,
@@ -34,11 +34,14 @@ pub fn executable() -> Result<&'static Path> {
     }
 }
 
-/// Builds `coffer` with cargo features; such a build is for tests only and is placed apart.
+/// Builds `coffer` with cargo features and puts the executable apart, so that builds with other features
+/// do not take its place.
 ///
 /// # Errors
 /// When cargo cannot build it.
 pub fn build(features: &[&str]) -> Result<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let one_at_a_time = ONE_AT_A_TIME.lock().map_err(|_| "another build panicked")?;
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--package", "coffer-server", "--bin", "coffer"]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
@@ -49,13 +52,17 @@ pub fn build(features: &[&str]) -> Result<PathBuf> {
         cargo.args(["--features", &features.join(",")]);
     }
     let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output()?;
-    let path = output
+    let built = output
         .stdout
         .lines()
         .map_while(io::Result::ok)
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok())
         .find_map(|message| message.get("executable").and_then(|path| path.as_str()).map(PathBuf::from));
-    path.filter(|_| output.status.success()).ok_or_else(|| "cargo did not build coffer".into())
+    let built = built.filter(|_| output.status.success()).ok_or("cargo did not build coffer")?;
+    let apart = built.with_file_name(format!("coffer-for-tests-{}-{}", features.join("-"), std::process::id()));
+    std::fs::copy(&built, &apart)?;
+    drop(one_at_a_time);
+    Ok(apart)
 }
 
 /// A running server. Dropping it kills it.
