@@ -97,6 +97,23 @@ impl Error {
         Error::Io { action, file: file.into(), source }
     }
 
+    /// What a refusal of the cipher means for `file`; `what` names the part that was opened or written.
+    pub(crate) fn sealed(
+        file: impl Into<PathBuf>,
+        what: impl Into<String>,
+        error: coffer_crypto::Error,
+    ) -> Self {
+        use coffer_crypto::Error as Sealed;
+        match error {
+            Sealed::KeyUnavailable(unavailable) => Error::KeyUnavailable(unavailable),
+            Sealed::WrongKey | Sealed::UnknownTableKey(_) => Error::WrongKey { file: file.into() },
+            Sealed::Tampered | Sealed::Malformed { .. } | Sealed::UnknownVersion { .. } => {
+                Error::tampered(file, what)
+            }
+            other => Error::Internal(format!("{}: {other}", what.into())),
+        }
+    }
+
     /// `file` is authentic but does not decode.
     pub(crate) fn corrupt(file: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         Error::CorruptFile { file: file.into(), what: what.into() }

@@ -2,27 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use coffer_crypto::DataKeySource;
 
-use crate::error::Result;
-use crate::segment::{Segment, SegmentEntry, SegmentOptions};
+use super::purge::{PurgeLimits, PurgedEntries};
+use crate::error::{Error, Result};
+use crate::merge::{Direction, EntrySource, Merge};
+use crate::segment::{Caching, Segment, SegmentEntry, SegmentOptions, SegmentWriter};
 use crate::vfs::Vfs;
 
-/// What may be purged.
-#[derive(Debug, Clone)]
-pub struct PurgeLimits {
-    /// Now, in seconds since the epoch: what expired before becomes a tombstone.
-    pub now_secs: u32,
-    /// Tombstones older than this go (now less `gc_grace_seconds`).
-    pub gc_before_secs: u32,
-    /// The table's other live segments: a tombstone stays while one of them may hold something it shadows.
-    pub others: Vec<Arc<Segment>>,
-    /// Smallest write timestamp in the table's memtables, active and frozen, taken before the job starts;
-    /// `i64::MAX` when they are empty.
-    pub memtable_min_timestamp: i64,
-}
+/// Entries written from one look at the cancel flag to the next.
+const CANCEL_CHECK_ENTRIES: u32 = 256;
 
 /// A compaction to run.
 #[derive(Debug)]
@@ -48,7 +39,32 @@ impl CompactionJob {
         keys: &dyn DataKeySource,
         cancelled: &AtomicBool,
     ) -> Result<Option<SegmentEntry>> {
-        let _ = (vfs, directory, keys, cancelled);
-        todo!()
+        let partitions_max =
+            self.inputs.iter().map(|input| input.statistics().partitions).fold(0, u64::saturating_add);
+        let mut writer = SegmentWriter::create(vfs, directory, &self.options, keys, partitions_max)?;
+        let mut entries = PurgedEntries::new(Merge::new(self.sources()?, Direction::Forward), &self.limits);
+        let mut until_check = 0_u32;
+        while let Some(entry) = entries.next_entry()? {
+            if until_check == 0 {
+                if cancelled.load(Ordering::Relaxed) {
+                    return Err(Error::Cancelled);
+                }
+                until_check = CANCEL_CHECK_ENTRIES;
+            }
+            until_check -= 1;
+            writer.add(&entry.key, &entry.row)?;
+        }
+        writer.finish()
+    }
+
+    fn sources(&self) -> Result<Vec<Box<dyn EntrySource>>> {
+        let mut sources: Vec<Box<dyn EntrySource>> = Vec::with_capacity(self.inputs.len());
+        for input in &self.inputs {
+            sources.push(Box::new(input.range(&[], None, Direction::Forward, Caching::Bypass)?));
+        }
+        Ok(sources)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,7 +134,7 @@ pub trait ReadableFile: fmt::Debug + Send {
 #[derive(Debug)]
 pub struct UnpublishedFile {
     vfs: Arc<dyn Vfs>,
-    file: Box<dyn WritableFile>,
+    file: Option<Box<dyn WritableFile>>,
     temporary: PathBuf,
     path: PathBuf,
     length: u64,
@@ -156,10 +156,10 @@ impl UnpublishedFile {
             }
             created => created,
         }
-        .map_err(|error| Error::io("create", &temporary, error))?;
+        .map_err(|error| Error::io("create file", &temporary, error))?;
         Ok(Self {
             vfs: Arc::clone(vfs),
-            file,
+            file: Some(file),
             temporary,
             path: path.to_path_buf(),
             length: 0,
@@ -172,7 +172,9 @@ impl UnpublishedFile {
     /// # Errors
     /// [`Error::Io`]. The file must be given up then.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.append(bytes).map_err(|error| Error::io("write", &self.path, error))?;
+        if let Some(file) = &mut self.file {
+            file.append(bytes).map_err(|error| Error::io("write file", &self.path, error))?;
+        }
         self.length = self.length.saturating_add(bytes.len() as u64);
         Ok(())
     }
@@ -194,14 +196,26 @@ impl UnpublishedFile {
     /// # Errors
     /// [`Error::Io`]. When the last step fails the file may or may not have its name after a crash, so it must not
     /// be referred to.
-    pub fn publish(mut self) -> Result<()> {
-        self.file.sync().map_err(|error| Error::io("sync", &self.path, error))?;
+    pub fn publish(self) -> Result<()> {
+        self.publish_open().map(drop)
+    }
+
+    /// As [`UnpublishedFile::publish`], and goes on writing at positions inside the file: for log files alone, which
+    /// have their full length from the start.
+    ///
+    /// # Errors
+    /// As [`UnpublishedFile::publish`].
+    pub(crate) fn publish_open(mut self) -> Result<Option<Box<dyn WritableFile>>> {
+        if let Some(file) = &mut self.file {
+            file.sync().map_err(|error| Error::io("sync file", &self.path, error))?;
+        }
         self.vfs
             .rename(&self.temporary, &self.path)
-            .map_err(|error| Error::io("rename", &self.path, error))?;
+            .map_err(|error| Error::io("rename file", &self.path, error))?;
         self.published = true;
         let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
-        self.vfs.sync_directory(directory).map_err(|error| Error::io("sync directory", directory, error))
+        self.vfs.sync_directory(directory).map_err(|error| Error::io("sync directory", directory, error))?;
+        Ok(self.file.take())
     }
 }
 
@@ -229,10 +243,10 @@ pub fn publish(vfs: &Arc<dyn Vfs>, path: &Path, bytes: &[u8]) -> Result<()> {
 /// [`Error::Io`].
 pub fn remove_unpublished(vfs: &dyn Vfs, directory: &Path) -> Result<usize> {
     let mut removed = 0;
-    for name in vfs.list(directory).map_err(|error| Error::io("list", directory, error))? {
+    for name in vfs.list(directory).map_err(|error| Error::io("list directory", directory, error))? {
         if name.ends_with(UNPUBLISHED_SUFFIX) {
             let path = directory.join(&name);
-            vfs.remove(&path).map_err(|error| Error::io("remove", &path, error))?;
+            vfs.remove(&path).map_err(|error| Error::io("remove file", &path, error))?;
             removed += 1;
         }
     }

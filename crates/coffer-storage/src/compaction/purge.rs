@@ -1,0 +1,113 @@
+//! What compaction may drop.
+//!
+//! A tombstone goes when it is past its grace and nothing outside the compaction may be older than it: no other
+//! segment that may hold the partition, and no memtable. What expired becomes a tombstone first. A deletion of a
+//! partition or range removes what it covers at once, whatever its grace: that is inside the compaction.
+
+use std::sync::Arc;
+
+use coffer_model::reconcile;
+use coffer_model::{EntryKind, PartitionTombstones, RowRef, WriteTimestamp, entry_key};
+
+use crate::error::Result;
+use crate::merge::{CurrentPartition, Merge, MergedEntry};
+use crate::segment::Segment;
+
+/// What may be purged.
+#[derive(Debug, Clone)]
+pub struct PurgeLimits {
+    /// Now, in seconds since the epoch: what expired before becomes a tombstone.
+    pub now_secs: u32,
+    /// Tombstones older than this go (now less `gc_grace_seconds`).
+    pub gc_before_secs: u32,
+    /// The table's other live segments: a tombstone stays while one of them may hold something it shadows.
+    pub others: Vec<Arc<Segment>>,
+    /// Smallest write timestamp in the table's memtables, active and frozen, taken before the job starts;
+    /// `i64::MAX` when they are empty.
+    pub memtable_min_timestamp: i64,
+}
+
+impl PurgeLimits {
+    /// What may go in the partition that `key` belongs to.
+    fn for_partition(&self, key: &[u8]) -> Result<reconcile::PurgeLimits> {
+        let token = entry_key::EntryKey::decode(key)?.token;
+        let oldest = self
+            .others
+            .iter()
+            .filter(|segment| segment.may_contain(token))
+            .map(|segment| segment.statistics().min_timestamp)
+            .fold(self.memtable_min_timestamp, i64::min);
+        Ok(reconcile::PurgeLimits {
+            now_secs: self.now_secs,
+            gc_before_secs: self.gc_before_secs,
+            max_purgeable_timestamp: WriteTimestamp(oldest),
+        })
+    }
+}
+
+/// A merge without what is deleted and what nobody needs.
+#[derive(Debug)]
+pub(super) struct PurgedEntries<'a> {
+    merge: Merge<'a>,
+    limits: &'a PurgeLimits,
+    current: CurrentPartition,
+    /// Prefix of the partition that `partition_limits` is for.
+    prefix: Vec<u8>,
+    partition_limits: Option<reconcile::PurgeLimits>,
+}
+
+impl<'a> PurgedEntries<'a> {
+    /// Takes a merge that walks forward over whole partitions.
+    pub(super) fn new(merge: Merge<'a>, limits: &'a PurgeLimits) -> Self {
+        Self {
+            merge,
+            limits,
+            current: CurrentPartition::default(),
+            prefix: Vec::new(),
+            partition_limits: None,
+        }
+    }
+
+    /// The next entry that stays; `None` at the end.
+    pub(super) fn next_entry(&mut self) -> Result<Option<MergedEntry>> {
+        while let Some(entry) = self.merge.next_entry()? {
+            if let Some(kept) = self.keep(entry)? {
+                return Ok(Some(kept));
+            }
+        }
+        Ok(None)
+    }
+
+    fn keep(&mut self, MergedEntry { key, row }: MergedEntry) -> Result<Option<MergedEntry>> {
+        let (prefix, suffix) = entry_key::split(&key)?;
+        if suffix.first() == Some(&EntryKind::Tombstones.to_byte()) {
+            let limits = self.limits(prefix, &key)?;
+            let mut tombstones = PartitionTombstones::decode(&row)?;
+            self.current.enter(key.slice_ref(prefix), tombstones.clone());
+            tombstones.purge(limits.gc_before_secs, limits.max_purgeable_timestamp);
+            let row = tombstones.encode().into();
+            return Ok((!tombstones.is_empty()).then_some(MergedEntry { key, row }));
+        }
+        let Some(row) = self.current.shadow(&key, row)? else { return Ok(None) };
+        let parsed = RowRef::parse(&row)?;
+        if parsed.is_plain() && !parsed.is_empty() {
+            return Ok(Some(MergedEntry { key, row }));
+        }
+        let limits = self.limits(prefix, &key)?;
+        Ok(reconcile::purge(&parsed, &limits).map(|row| MergedEntry { key, row }))
+    }
+
+    /// The limits of the partition, asked for once.
+    fn limits(&mut self, prefix: &[u8], key: &[u8]) -> Result<reconcile::PurgeLimits> {
+        if let Some(limits) = self.partition_limits
+            && self.prefix.as_slice() == prefix
+        {
+            return Ok(limits);
+        }
+        let limits = self.limits.for_partition(key)?;
+        self.partition_limits = Some(limits);
+        self.prefix.clear();
+        self.prefix.extend_from_slice(prefix);
+        Ok(limits)
+    }
+}
