@@ -59,8 +59,11 @@ pub fn build(features: &[&str]) -> Result<PathBuf> {
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok())
         .find_map(|message| message.get("executable").and_then(|path| path.as_str()).map(PathBuf::from));
     let built = built.filter(|_| output.status.success()).ok_or("cargo did not build coffer")?;
-    let apart = built.with_file_name(format!("coffer-for-tests-{}-{}", features.join("-"), std::process::id()));
-    std::fs::copy(&built, &apart)?;
+    let apart = built.with_file_name(format!("coffer-for-tests-{}", features.join("-")));
+    // A server that runs from the file of an earlier copy keeps it.
+    let copy = apart.with_extension(std::process::id().to_string());
+    std::fs::copy(&built, &copy)?;
+    rename(&copy, &apart)?;
     drop(one_at_a_time);
     Ok(apart)
 }
@@ -245,6 +248,11 @@ impl Drop for Server {
         // A server that has ended already is what is wanted.
         if self.child.kill().is_ok() && self.child.wait().is_err() {}
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test program is no file of the database")]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)
 }
 
 fn log_path(directory: &Path) -> PathBuf {
