@@ -55,9 +55,13 @@ impl Prepared {
         Ok(Self {
             workload,
             data: *data,
-            read: session.prepare("SELECT v FROM bench.kv WHERE k = ?").await?,
+            read: session
+                .prepare("SELECT v FROM bench.kv WHERE k = ?")
+                .await?,
             insert: session.prepare(data::INSERT_KV).await?,
-            slice: session.prepare("SELECT t, a, b, v FROM bench.ts WHERE dev = ? AND t >= ? LIMIT 100").await?,
+            slice: session
+                .prepare("SELECT t, a, b, v FROM bench.ts WHERE dev = ? AND t >= ? LIMIT 100")
+                .await?,
             append: session.prepare(data::INSERT_TS).await?,
         })
     }
@@ -73,9 +77,16 @@ impl Prepared {
             Workload::Slice => {
                 let device = (random % self.data.devices()).cast_signed();
                 let from = (random >> 32) % (ROWS_PER_DEVICE - 100);
-                let result = target.session.execute_unpaged(&self.slice, (device, from.cast_signed())).await?;
+                let result = target
+                    .session
+                    .execute_unpaged(&self.slice, (device, from.cast_signed()))
+                    .await?;
                 let rows = result.into_rows_result()?.rows_num();
-                if rows == 100 { Ok(()) } else { Err(format!("a slice has {rows} rows, not 100").into()) }
+                if rows == 100 {
+                    Ok(())
+                } else {
+                    Err(format!("a slice has {rows} rows, not 100").into())
+                }
             }
             Workload::Append => {
                 let row = data::series_row(random % self.data.devices(), ROWS_PER_DEVICE + n);
@@ -96,7 +107,10 @@ impl Prepared {
 
     async fn insert(&self, target: &Target, random: u64) -> Result<()> {
         let i = random % (self.data.rows * 2);
-        target.session.execute_unpaged(&self.insert, (data::key(i), data::value(i))).await?;
+        target
+            .session
+            .execute_unpaged(&self.insert, (data::key(i), data::value(i)))
+            .await?;
         Ok(())
     }
 }

@@ -47,7 +47,11 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        Ok(Self { stream, input: BytesMut::new(), codec: FrameCodec::new(FRAME_BYTES_MAX) })
+        Ok(Self {
+            stream,
+            input: BytesMut::new(),
+            codec: FrameCodec::new(FRAME_BYTES_MAX),
+        })
     }
 
     /// Sends bytes as they are.
@@ -91,7 +95,9 @@ impl Client {
             }
             match self.stream.read(&mut chunk)? {
                 0 => return Err("the server closed the connection".into()),
-                length => self.input.extend_from_slice(chunk.get(..length).unwrap_or_default()),
+                length => self
+                    .input
+                    .extend_from_slice(chunk.get(..length).unwrap_or_default()),
             }
         }
     }
@@ -108,9 +114,21 @@ impl Client {
     ///
     /// # Errors
     /// See [`Client::request`].
-    pub fn page(&mut self, statement: &str, size: Option<i32>, state: Option<Bytes>) -> Result<Received> {
-        let parameters = QueryParameters { page_size: size, paging_state: state, ..QueryParameters::default() };
-        self.request(&Request::Query(Query { statement: Text::from(statement), parameters }))
+    pub fn page(
+        &mut self,
+        statement: &str,
+        size: Option<i32>,
+        state: Option<Bytes>,
+    ) -> Result<Received> {
+        let parameters = QueryParameters {
+            page_size: size,
+            paging_state: state,
+            ..QueryParameters::default()
+        };
+        self.request(&Request::Query(Query {
+            statement: Text::from(statement),
+            parameters,
+        }))
     }
 
     /// Sends a statement that must succeed.
@@ -119,9 +137,12 @@ impl Client {
     /// When the server answers an error; the text holds code and message.
     pub fn execute(&mut self, statement: &str) -> Result<ReceivedBody> {
         match self.query(statement)? {
-            ReceivedBody::Error(error) => {
-                Err(format!("0x{:04X} {}: {statement}", error.detail.code(), error.message).into())
-            }
+            ReceivedBody::Error(error) => Err(format!(
+                "0x{:04X} {}: {statement}",
+                error.detail.code(),
+                error.message
+            )
+            .into()),
             body => Ok(body),
         }
     }
@@ -153,7 +174,12 @@ impl Client {
     /// # Errors
     /// When the server refuses it.
     pub fn prepare(&mut self, statement: &str) -> Result<ReceivedPrepared> {
-        match self.request(&Request::Prepare(Prepare { statement: Text::from(statement) }))?.body {
+        match self
+            .request(&Request::Prepare(Prepare {
+                statement: Text::from(statement),
+            }))?
+            .body
+        {
             ReceivedBody::Prepared(prepared) => Ok(prepared),
             other => Err(format!("PREPARE was answered with {other:?}").into()),
         }
@@ -163,8 +189,17 @@ impl Client {
     ///
     /// # Errors
     /// See [`Client::request`].
-    pub fn execute_prepared(&mut self, id: &Bytes, parameters: QueryParameters) -> Result<ReceivedBody> {
-        Ok(self.request(&Request::Execute(Execute { id: id.clone(), parameters }))?.body)
+    pub fn execute_prepared(
+        &mut self,
+        id: &Bytes,
+        parameters: QueryParameters,
+    ) -> Result<ReceivedBody> {
+        Ok(self
+            .request(&Request::Execute(Execute {
+                id: id.clone(),
+                parameters,
+            }))?
+            .body)
     }
 }
 

@@ -30,7 +30,11 @@ impl Script {
     /// Reads the text of a script.
     #[must_use]
     pub fn parse(name: &str, text: &str) -> Self {
-        let mut script = Self { keyspace: name.to_owned(), only_coffer: false, steps: Vec::new() };
+        let mut script = Self {
+            keyspace: name.to_owned(),
+            only_coffer: false,
+            steps: Vec::new(),
+        };
         let (mut statement, mut page_size) = (String::new(), None);
         for line in text.lines() {
             if let Some(comment) = line.strip_prefix("--").filter(|_| statement.is_empty()) {
@@ -52,7 +56,11 @@ impl Script {
             statement.push_str(line);
             if line.trim_end().ends_with(';') {
                 let text = statement.trim().trim_end_matches(';').to_owned();
-                script.steps.push(Step { statement: text, page_size: page_size.take(), differs: None });
+                script.steps.push(Step {
+                    statement: text,
+                    page_size: page_size.take(),
+                    differs: None,
+                });
                 statement.clear();
             } else if statement.trim().is_empty() {
                 statement.clear();
@@ -78,7 +86,10 @@ impl Transcript {
     /// The text kept in `.expected` files.
     #[must_use]
     pub fn text(&self) -> String {
-        self.steps.iter().map(|(statement, answer, _)| format!("> {statement}\n{answer}\n")).collect()
+        self.steps
+            .iter()
+            .map(|(statement, answer, _)| format!("> {statement}\n{answer}\n"))
+            .collect()
     }
 }
 
@@ -116,10 +127,21 @@ fn answer(client: &mut Client, step: &Step) -> Result<String> {
             ReceivedBody::Void => writeln!(text, "ok")?,
             ReceivedBody::SetKeyspace(keyspace) => writeln!(text, "use {keyspace}")?,
             ReceivedBody::SchemaChange(change) => {
-                writeln!(text, "{} {} {:?}", change.kind.name(), change.keyspace, change.target)?;
+                writeln!(
+                    text,
+                    "{} {} {:?}",
+                    change.kind.name(),
+                    change.keyspace,
+                    change.target
+                )?;
             }
             ReceivedBody::Error(error) => {
-                writeln!(text, "error 0x{:04X}: {}", error.detail.code(), error.message)?;
+                writeln!(
+                    text,
+                    "error 0x{:04X}: {}",
+                    error.detail.code(),
+                    error.message
+                )?;
             }
             ReceivedBody::Rows(rows) => {
                 write_rows(&mut text, &rows)?;
@@ -136,14 +158,21 @@ fn answer(client: &mut Client, step: &Step) -> Result<String> {
 }
 
 fn write_rows(text: &mut String, rows: &ReceivedRows) -> Result<()> {
-    let columns: Vec<String> = rows.columns.iter().map(|column| format!("{} {}", column.name, column.ty)).collect();
+    let columns: Vec<String> = rows
+        .columns
+        .iter()
+        .map(|column| format!("{} {}", column.name, column.ty))
+        .collect();
     writeln!(text, "{}", columns.join(" | "))?;
     for row in &rows.rows {
         let cells: Vec<String> = row
             .iter()
             .zip(&rows.columns)
-            .map(|(cell, column)| cell.as_ref().map_or_else(|| "null".to_owned(), |bytes| to_literal(&column.ty, bytes)))
-            .collect();
+            .map(|(cell, column)| match cell {
+                Some(bytes) => to_literal(&column.ty, bytes),
+                None => Ok("null".to_owned()),
+            })
+            .collect::<std::result::Result<_, _>>()?;
         writeln!(text, "  {}", cells.join(" | "))?;
     }
     writeln!(text, "({} rows)", rows.rows.len())?;

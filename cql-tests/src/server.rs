@@ -43,7 +43,14 @@ pub fn build(features: &[&str]) -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let one_at_a_time = ONE_AT_A_TIME.lock().map_err(|_| "another build panicked")?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "coffer-server", "--bin", "coffer"]);
+    cargo.args([
+        "build",
+        "--quiet",
+        "--package",
+        "coffer-server",
+        "--bin",
+        "coffer",
+    ]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
@@ -51,14 +58,24 @@ pub fn build(features: &[&str]) -> Result<PathBuf> {
     if !features.is_empty() {
         cargo.args(["--features", &features.join(",")]);
     }
-    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output()?;
+    let output = cargo
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()?;
     let built = output
         .stdout
         .lines()
         .map_while(io::Result::ok)
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok())
-        .find_map(|message| message.get("executable").and_then(|path| path.as_str()).map(PathBuf::from));
-    let built = built.filter(|_| output.status.success()).ok_or("cargo did not build coffer")?;
+        .find_map(|message| {
+            message
+                .get("executable")
+                .and_then(|path| path.as_str())
+                .map(PathBuf::from)
+        });
+    let built = built
+        .filter(|_| output.status.success())
+        .ok_or("cargo did not build coffer")?;
     let apart = built.with_file_name(format!("coffer-for-tests-{}", features.join("-")));
     // A server that runs from the file of an earlier copy keeps it.
     let copy = apart.with_extension(std::process::id().to_string());
@@ -112,7 +129,11 @@ impl ServerBuilder {
     /// Adds arguments of `coffer serve`.
     #[must_use]
     pub fn arguments<S: AsRef<str>>(mut self, arguments: &[S]) -> Self {
-        self.arguments.extend(arguments.iter().map(|argument| argument.as_ref().to_owned()));
+        self.arguments.extend(
+            arguments
+                .iter()
+                .map(|argument| argument.as_ref().to_owned()),
+        );
         self
     }
 
@@ -143,9 +164,21 @@ impl ServerBuilder {
             Some(path) => Directory::Given(path),
             None => Directory::Temporary(TempDir::new()?),
         };
-        let (child, address) = launch(&program, directory.path(), &self.arguments, &self.environment)?;
+        let (child, address) = launch(
+            &program,
+            directory.path(),
+            &self.arguments,
+            &self.environment,
+        )?;
         let (arguments, environment) = (self.arguments, self.environment);
-        Ok(Server { child, address, directory, arguments, environment, program })
+        Ok(Server {
+            child,
+            address,
+            directory,
+            arguments,
+            environment,
+            program,
+        })
     }
 }
 
@@ -201,10 +234,17 @@ impl Server {
     /// # Errors
     /// When it ends with another status.
     pub fn stop(&mut self) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or("no process")?;
         kill_process(pid, Signal::TERM)?;
         let status = self.child.wait()?;
-        if status.success() { Ok(()) } else { Err(format!("stopped with {status}: {}", self.log()?).into()) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("stopped with {status}: {}", self.log()?).into())
+        }
     }
 
     /// Starts again on the same directory with the same arguments, after `kill` or `stop`.
@@ -212,8 +252,12 @@ impl Server {
     /// # Errors
     /// See [`ServerBuilder::start`].
     pub fn restart(&mut self) -> Result<()> {
-        let (child, address) =
-            launch(&self.program, self.directory.path(), &self.arguments, &self.environment)?;
+        let (child, address) = launch(
+            &self.program,
+            self.directory.path(),
+            &self.arguments,
+            &self.environment,
+        )?;
         self.child = child;
         self.address = address;
         Ok(())
@@ -225,7 +269,11 @@ impl Server {
     /// When the program cannot be started.
     pub fn coffer<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Output> {
         let mut command = Command::new(&self.program);
-        Ok(command.args(arguments).arg("--data-dir").arg(self.directory()).output()?)
+        Ok(command
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.directory())
+            .output()?)
     }
 
     /// `coffer kms ARGUMENTS`; gives what it printed, without the line's end.
@@ -250,7 +298,10 @@ impl Drop for Server {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test program is no file of the database")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test program is no file of the database"
+)]
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
@@ -265,19 +316,33 @@ fn launch(
     arguments: &[String],
     environment: &[(String, String)],
 ) -> Result<(Child, SocketAddr)> {
-    let log = File::options().create(true).append(true).open(log_path(directory))?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log_path(directory))?;
     let mut command = Command::new(program);
-    command.arg("serve").arg("--data-dir").arg(directory).args(["--listen", "127.0.0.1:0"]).args(arguments);
+    command
+        .arg("serve")
+        .arg("--data-dir")
+        .arg(directory)
+        .args(["--listen", "127.0.0.1:0"])
+        .args(arguments);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()?;
     let stdout = child.stdout.take().ok_or("no output")?;
     let (lines, ready) = mpsc::channel();
-    std::thread::Builder::new().name("server-output".to_owned()).spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(io::Result::ok) {
-            // After the ready line nobody listens, but the pipe must be kept empty.
-            if lines.send(line).is_err() {}
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("server-output".to_owned())
+        .spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(io::Result::ok) {
+                // After the ready line nobody listens, but the pipe must be kept empty.
+                if lines.send(line).is_err() {}
+            }
+        })?;
     match ready_address(&ready) {
         Some(address) => Ok((child, address)),
         None => {
@@ -294,7 +359,9 @@ fn ready_address(lines: &Receiver<String>) -> Option<SocketAddr> {
     loop {
         let line = lines.recv_timeout(READY_WITHIN).ok()?;
         if line.contains("ready") {
-            return line.split_whitespace().find_map(|word| word.trim_end_matches(['.', ',']).parse().ok());
+            return line
+                .split_whitespace()
+                .find_map(|word| word.trim_end_matches(['.', ',']).parse().ok());
         }
     }
 }

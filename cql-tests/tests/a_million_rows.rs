@@ -33,11 +33,17 @@ struct Load {
 }
 
 fn rows() -> u64 {
-    std::env::var("COFFER_TEST_ROWS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000)
+    std::env::var("COFFER_TEST_ROWS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1_000_000)
 }
 
 fn key_of(row: u64) -> (String, i64) {
-    (format!("device-{:05}", row / ROWS_PER_DEVICE), (row % ROWS_PER_DEVICE).cast_signed())
+    (
+        format!("device-{:05}", row / ROWS_PER_DEVICE),
+        (row % ROWS_PER_DEVICE).cast_signed(),
+    )
 }
 
 fn payload(row: u64) -> String {
@@ -45,12 +51,16 @@ fn payload(row: u64) -> String {
 }
 
 async fn connect(server: &Server) -> Result<Session> {
-    Ok(SessionBuilder::new().known_node_addr(server.address()).build().await?)
+    Ok(SessionBuilder::new()
+        .known_node_addr(server.address())
+        .build()
+        .await?)
 }
 
 async fn write(load: &Load, writer: u64) {
     loop {
-        let done = load.acknowledged.0[usize::try_from(writer).unwrap_or_default()].load(Ordering::Relaxed);
+        let done = load.acknowledged.0[usize::try_from(writer).unwrap_or_default()]
+            .load(Ordering::Relaxed);
         let row = done * WRITERS + writer;
         if row >= load.rows {
             return;
@@ -59,20 +69,38 @@ async fn write(load: &Load, writer: u64) {
         #[expect(clippy::cast_precision_loss, reason = "a made-up reading")]
         let values = (device, at, row as f64 / 8.0, payload(row));
         // A failure means that the server is gone: the row is not acknowledged, and this writer ends.
-        if load.session.execute_unpaged(&load.insert, values).await.is_err() {
+        if load
+            .session
+            .execute_unpaged(&load.insert, values)
+            .await
+            .is_err()
+        {
             return;
         }
-        load.acknowledged.0[usize::try_from(writer).unwrap_or_default()].fetch_add(1, Ordering::Relaxed);
+        load.acknowledged.0[usize::try_from(writer).unwrap_or_default()]
+            .fetch_add(1, Ordering::Relaxed);
         load.progress.inc(1);
     }
 }
 
 /// Writes until all rows are there or the server is gone.
-async fn write_all(server: &Server, acknowledged: &Arc<Acknowledged>, progress: &ProgressBar) -> Result<Arc<Load>> {
+async fn write_all(
+    server: &Server,
+    acknowledged: &Arc<Acknowledged>,
+    progress: &ProgressBar,
+) -> Result<Arc<Load>> {
     let session = connect(server).await?;
-    let insert = session.prepare("INSERT INTO fleet.readings (device, at, value, note) VALUES (?, ?, ?, ?)").await?;
+    let insert = session
+        .prepare("INSERT INTO fleet.readings (device, at, value, note) VALUES (?, ?, ?, ?)")
+        .await?;
     let (acknowledged, progress) = (acknowledged.clone(), progress.clone());
-    let load = Load { session, insert, acknowledged, progress, rows: rows() };
+    let load = Load {
+        session,
+        insert,
+        acknowledged,
+        progress,
+        rows: rows(),
+    };
     Ok(Arc::new(load))
 }
 
@@ -106,11 +134,16 @@ async fn swap_key(server: &Server, session: &Session) -> Result<String> {
 /// Reads every partition whole and checks that every acknowledged row is in it with its values.
 async fn verify(server: &Server, acknowledged: &Acknowledged, rows: u64) -> Result<u64> {
     let session = connect(server).await?;
-    let select = session.prepare("SELECT at, value, note FROM fleet.readings WHERE device = ?").await?;
+    let select = session
+        .prepare("SELECT at, value, note FROM fleet.readings WHERE device = ?")
+        .await?;
     let mut found = 0;
     for device in 0..rows.div_ceil(ROWS_PER_DEVICE) {
         let (name, _) = key_of(device * ROWS_PER_DEVICE);
-        let result = session.execute_unpaged(&select, (name,)).await?.into_rows_result()?;
+        let result = session
+            .execute_unpaged(&select, (name,))
+            .await?
+            .into_rows_result()?;
         let mut here = vec![None; usize::try_from(ROWS_PER_DEVICE)?];
         for row in result.rows::<(i64, f64, String)>()? {
             let (at, value, note) = row?;
@@ -122,11 +155,16 @@ async fn verify(server: &Server, acknowledged: &Acknowledged, rows: u64) -> Resu
             if row / WRITERS >= done {
                 continue;
             }
-            let (value, note) =
-                here[usize::try_from(at)?].as_ref().ok_or_else(|| format!("acknowledged row {row} is lost"))?;
+            let (value, note) = here[usize::try_from(at)?]
+                .as_ref()
+                .ok_or_else(|| format!("acknowledged row {row} is lost"))?;
             #[expect(clippy::cast_precision_loss, reason = "a made-up reading")]
             let expected = row as f64 / 8.0;
-            assert_eq!((*value, note.as_str()), (expected, payload(row).as_str()), "row {row} has other values");
+            assert_eq!(
+                (*value, note.as_str()),
+                (expected, payload(row).as_str()),
+                "row {row} has other values"
+            );
             found += 1;
         }
     }
@@ -149,7 +187,9 @@ async fn every_acknowledged_row_survives_kill_and_key_swaps() -> Result<()> {
     ] {
         session.query_unpaged(statement, &[]).await?;
     }
-    let acknowledged = Arc::new(Acknowledged((0..WRITERS).map(|_| AtomicU64::new(0)).collect()));
+    let acknowledged = Arc::new(Acknowledged(
+        (0..WRITERS).map(|_| AtomicU64::new(0)).collect(),
+    ));
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {per_sec}, {eta} left")?;
     let progress = ProgressBar::new(rows).with_style(style);
 
@@ -165,9 +205,16 @@ async fn every_acknowledged_row_survives_kill_and_key_swaps() -> Result<()> {
         writer.await?;
     }
     let before = progress.position();
-    assert!(before < rows, "all rows were written before the server was killed");
+    assert!(
+        before < rows,
+        "all rows were written before the server was killed"
+    );
     server.restart()?;
-    assert_eq!(verify(&server, &acknowledged, rows).await?, before, "rows acknowledged before the kill");
+    assert_eq!(
+        verify(&server, &acknowledged, rows).await?,
+        before,
+        "rows acknowledged before the kill"
+    );
 
     // Second half: another swap, a clean stop, and everything is there.
     let session = connect(&server).await?;
@@ -180,9 +227,17 @@ async fn every_acknowledged_row_survives_kill_and_key_swaps() -> Result<()> {
         writer.await?;
     }
     progress.finish();
-    assert_eq!(progress.position(), rows, "a writer failed while the key was swapped");
+    assert_eq!(
+        progress.position(),
+        rows,
+        "a writer failed while the key was swapped"
+    );
     server.stop()?;
     server.restart()?;
-    assert_eq!(verify(&server, &acknowledged, rows).await?, rows, "rows after the restart");
+    assert_eq!(
+        verify(&server, &acknowledged, rows).await?,
+        rows,
+        "rows after the restart"
+    );
     Ok(())
 }

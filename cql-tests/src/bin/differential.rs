@@ -3,7 +3,10 @@
 //! `cargo run -p cql-tests --bin differential -- --node 127.0.0.1:9042 --peer 127.0.0.1:9142`
 //! compares results, metadata, error classes and texts. Differences that a script explains with
 //! `-- differs: REASON` are counted apart. Exits with 1 when an unexplained one is left.
-#![expect(clippy::print_stdout, reason = "the comparison is this program's output")]
+#![expect(
+    clippy::print_stdout,
+    reason = "the comparison is this program's output"
+)]
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -35,7 +38,10 @@ fn main() -> Result<ExitCode> {
     }
     let (mut same, mut explained, mut different) = (0, 0, 0);
     for path in scripts {
-        let name = path.file_stem().and_then(|stem| stem.to_str()).ok_or("a script has no name")?;
+        let name = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .ok_or("a script has no name")?;
         let script = Script::parse(name, &std::fs::read_to_string(&path)?);
         if script.is_only_coffer() {
             continue;
@@ -48,13 +54,23 @@ fn main() -> Result<ExitCode> {
                 (false, Some(_)) => explained += 1,
                 (false, None) => {
                     different += 1;
-                    println!("{name}: {statement}\n  coffer:\n{}  peer:\n{}", indent(our), indent(their));
+                    println!(
+                        "{name}: {statement}\n  coffer:\n{}  peer:\n{}",
+                        indent(our),
+                        indent(their)
+                    );
                 }
             }
         }
     }
-    println!("{same} answers are the same, {explained} differ for a stated reason, {different} differ");
-    Ok(if different == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!(
+        "{same} answers are the same, {explained} differ for a stated reason, {different} differ"
+    );
+    Ok(if different == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn indent(text: &str) -> String {
