@@ -14,10 +14,14 @@ pub mod reconcile;
 pub mod row;
 pub mod row_builder;
 pub mod schema;
+#[cfg(test)]
+mod test_random;
 mod token;
 pub mod tombstone;
+mod type_text;
 pub mod varint;
 
+pub use cql_types::{CqlType, UserType};
 pub use entry_key::{EntryKey, EntryKind};
 pub use error::Error;
 pub use id::{ColumnId, TableId, WriteTimestamp};
@@ -26,4 +30,5 @@ pub use row::{CellContent, CellRef, Expiry, Liveness, RowRef};
 pub use row_builder::RowBuilder;
 pub use schema::{Column, ColumnKind, KeyspaceSchema, TableOptions, TableSchema};
 pub use token::Token;
+pub use type_text::parse_type;
 pub use tombstone::{DeletionTime, PartitionTombstones, RangeTombstone};

@@ -368,17 +368,11 @@ fn decode_fixed(ty: &CqlType, bytes: &mut [u8]) -> Result<(), Error> {
     match ty {
         CqlType::Boolean if *bytes != [0] && *bytes != [1] => return Err(malformed()),
         CqlType::Boolean | CqlType::Date => {}
-        CqlType::Float => {
-            let order = i32::from_be_bytes(flip_sign(exact(bytes)?));
-            // The map to the order is its own inverse.
-            let bits = float_order(f32::from_bits(order.cast_unsigned())).cast_unsigned();
-            bytes.copy_from_slice(&bits.to_be_bytes());
-        }
-        CqlType::Double => {
-            let order = i64::from_be_bytes(flip_sign(exact(bytes)?));
-            let bits = double_order(f64::from_bits(order.cast_unsigned())).cast_unsigned();
-            bytes.copy_from_slice(&bits.to_be_bytes());
-        }
+        // Java's order keeps the bits of positive numbers and inverts all but the sign of others.
+        CqlType::Float | CqlType::Double => match bytes {
+            [first, ..] if *first >= 0x80 => *first ^= 0x80,
+            _ => invert(bytes),
+        },
         CqlType::Uuid => bytes.copy_from_slice(&uuid_order::uuid_from_ordered(exact(bytes)?)),
         CqlType::TimeUuid => {
             bytes.copy_from_slice(&uuid_order::timeuuid_from_ordered(exact(bytes)?));
@@ -425,6 +419,10 @@ fn decode_value(ty: &CqlType, input: &mut &[u8]) -> Result<Bytes, Error> {
             let items = (0..*dimension)
                 .map(|_| decode_component(element, input)?.ok_or(malformed()))
                 .collect::<Result<Vec<Bytes>, Error>>()?;
+            let length = element.fixed_bytes();
+            if items.iter().any(|item| length.is_some_and(|length| item.len() != length)) {
+                return Err(malformed());
+            }
             write_vector(element, &items)
         }
         CqlType::Frozen(inner) => decode_value(inner, input)?,
