@@ -5,15 +5,19 @@
 #![forbid(unsafe_code)]
 
 pub mod ast;
+mod depth;
 mod error;
+mod keyword;
+mod lexer;
+mod literal;
+mod parser;
+mod statement;
+mod term;
+mod type_name;
+mod where_clause;
 
 pub use ast::{Statement, StatementKind};
+pub use depth::MAXIMUM_DEPTH;
 pub use error::SyntaxError;
-
-/// Parses one statement, with or without a trailing semicolon.
-///
-/// # Errors
-/// [`SyntaxError`], in the words of Cassandra's parser.
-pub fn parse_statement(cql: &str) -> Result<Statement, SyntaxError> {
-    Err(SyntaxError::new(format!("line 0:-1 no viable alternative at input '{cql}'")))
-}
+pub use keyword::quoted_name;
+pub use statement::parse_statement;
