@@ -80,8 +80,7 @@ impl KeyLease {
         key_now_millis < until || until == i64::MAX
     }
 
-    /// Whether somebody asked since the last call of this.
-    #[must_use]
+    /// Whether somebody asked since the last call of this; forgets it.
     pub fn take_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)
     }

@@ -1,1 +1,26 @@
 //! The key hierarchy: KMS providers, table keys, the key swap.
+//!
+//! A KMS key (or the service's root key) wraps a table key, which wraps the data keys of the
+//! table's files. [`Keyring`] caches table keys, and is the engine's
+//! [`DataKeySource`](coffer_crypto::DataKeySource); it reaches a KMS through [`KmsProvider`] only.
+//! [`EmbeddedKms`] is a KMS inside this process. What happens when is in `docs/KEYS.md`.
+#![forbid(unsafe_code)]
+
+mod durable;
+mod error;
+mod keyring;
+mod kms;
+mod root_key_file;
+mod specification;
+mod table_name;
+
+pub use error::{KeyError, Refusal, Result};
+pub use keyring::{Keyring, KeyringOptions, KmsCalls, OnRevoked, PreparedKeys};
+pub use kms::{
+    DecryptedKey, EmbeddedKms, EmbeddedKmsOptions, EncryptedBlob, EncryptionContext, ErrorClass,
+    GeneratedDataKey, HookedKms, KeyMetadata, KeyState, KmsError, KmsFuture, KmsHook, KmsOperation,
+    KmsProvider, NewKey, ReEncryptRequest, ReEncrypted, encryption_context,
+};
+pub use root_key_file::{create_root_key, load_root_key};
+pub use specification::{EncryptionSpecification, KeyArn, SpecificationError};
+pub use table_name::TableName;
