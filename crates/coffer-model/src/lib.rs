@@ -30,5 +30,5 @@ pub use row::{CellContent, CellRef, Expiry, Liveness, RowRef};
 pub use row_builder::RowBuilder;
 pub use schema::{Column, ColumnKind, KeyspaceSchema, TableOptions, TableSchema};
 pub use token::Token;
-pub use type_text::parse_type;
 pub use tombstone::{DeletionTime, PartitionTombstones, RangeTombstone};
+pub use type_text::parse_type;

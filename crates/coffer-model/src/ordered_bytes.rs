@@ -420,7 +420,10 @@ fn decode_value(ty: &CqlType, input: &mut &[u8]) -> Result<Bytes, Error> {
                 .map(|_| decode_component(element, input)?.ok_or(malformed()))
                 .collect::<Result<Vec<Bytes>, Error>>()?;
             let length = element.fixed_bytes();
-            if items.iter().any(|item| length.is_some_and(|length| item.len() != length)) {
+            if items
+                .iter()
+                .any(|item| length.is_some_and(|length| item.len() != length))
+            {
                 return Err(malformed());
             }
             write_vector(element, &items)

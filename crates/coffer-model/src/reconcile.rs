@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
+use crate::row::Cells;
 use crate::{
     CellContent, CellRef, DeletionTime, Error, Liveness, RowBuilder, RowRef, WriteTimestamp,
 };
@@ -85,35 +86,79 @@ fn stronger_liveness(left: Liveness, right: Liveness) -> Liveness {
 pub fn merge_rows(rows: &[RowRef<'_>]) -> Bytes {
     match rows {
         [one] if one.is_plain() => Bytes::copy_from_slice(one.as_bytes()),
-        [one] => merge_heads(rows, &mut [one.cells().peekable()]),
-        [left, right] => merge_heads(
-            rows,
-            &mut [left.cells().peekable(), right.cells().peekable()],
-        ),
-        _ => {
-            let mut heads: Vec<_> = rows.iter().map(|row| row.cells().peekable()).collect();
-            merge_heads(rows, &mut heads)
-        }
+        [left, right] => merge_two(rows, Head::new(left), Head::new(right)),
+        _ => merge_all(rows, &mut rows.iter().map(Head::new).collect::<Vec<_>>()),
     }
 }
 
-type Head<'a> = std::iter::Peekable<crate::row::Cells<'a>>;
+/// The cells of one version, the first of them at hand.
+struct Head<'a> {
+    cell: Option<CellRef<'a>>,
+    rest: Cells<'a>,
+}
 
-fn merge_heads<'a>(rows: &[RowRef<'a>], heads: &mut [Head<'a>]) -> Bytes {
+impl<'a> Head<'a> {
+    fn new(row: &RowRef<'a>) -> Self {
+        let mut rest = row.cells();
+        Self {
+            cell: rest.next(),
+            rest,
+        }
+    }
+
+    #[inline]
+    fn advance(&mut self) {
+        self.cell = self.rest.next();
+    }
+}
+
+/// The filter that takes the merged cells of the rows.
+fn merged_filter(rows: &[RowRef<'_>]) -> Filter {
     let deletion = rows.iter().filter_map(RowRef::deletion).max();
     let liveness = rows
         .iter()
         .filter_map(RowRef::liveness)
         .reduce(stronger_liveness);
-    let capacity = rows
-        .iter()
-        .map(|row| row.as_bytes().len())
-        .max()
-        .unwrap_or(0)
-        + 16;
-    let mut filter = Filter::new(liveness, deletion, Vec::with_capacity(capacity));
+    let capacity: usize = rows.iter().map(|row| row.as_bytes().len()).sum();
+    Filter::new(liveness, deletion, Vec::with_capacity(capacity))
+}
+
+fn merge_two<'a>(rows: &[RowRef<'a>], mut left: Head<'a>, mut right: Head<'a>) -> Bytes {
+    let mut filter = merged_filter(rows);
+    while let (Some(one), Some(other)) = (&left.cell, &right.cell) {
+        match order_of_places(one, other) {
+            Ordering::Less => {
+                filter.push(one);
+                left.advance();
+            }
+            Ordering::Greater => {
+                filter.push(other);
+                right.advance();
+            }
+            Ordering::Equal => {
+                filter.push(if compare_strength(one, other).is_ge() {
+                    one
+                } else {
+                    other
+                });
+                left.advance();
+                right.advance();
+            }
+        }
+    }
+    for mut head in [left, right] {
+        while let Some(cell) = &head.cell {
+            filter.push(cell);
+            head.advance();
+        }
+    }
+    filter.row.finish()
+}
+
+fn merge_all<'a>(rows: &[RowRef<'a>], heads: &mut [Head<'a>]) -> Bytes {
+    let mut filter = merged_filter(rows);
     while let Some(cell) = next_merged(heads) {
-        filter.push(cell);
+        filter.push(&cell);
     }
     filter.row.finish()
 }
@@ -121,8 +166,8 @@ fn merge_heads<'a>(rows: &[RowRef<'a>], heads: &mut [Head<'a>]) -> Bytes {
 /// Takes the winner of the smallest place off all heads that stand at it.
 fn next_merged<'a>(heads: &mut [Head<'a>]) -> Option<CellRef<'a>> {
     let mut smallest: Option<CellRef<'a>> = None;
-    for head in &mut *heads {
-        let Some(&cell) = head.peek() else { continue };
+    for head in &*heads {
+        let Some(cell) = head.cell else { continue };
         smallest = match smallest {
             None => Some(cell),
             Some(best) => match order_of_places(&cell, &best) {
@@ -134,7 +179,12 @@ fn next_merged<'a>(heads: &mut [Head<'a>]) -> Option<CellRef<'a>> {
     }
     let winner = smallest?;
     for head in heads {
-        head.next_if(|cell| order_of_places(cell, &winner).is_eq());
+        if head
+            .cell
+            .is_some_and(|cell| order_of_places(&cell, &winner).is_eq())
+        {
+            head.advance();
+        }
     }
     Some(winner)
 }
@@ -159,14 +209,14 @@ impl Filter {
     }
 
     #[inline]
-    fn push(&mut self, cell: CellRef<'_>) {
-        if self.hides(&cell) {
+    fn push(&mut self, cell: &CellRef<'_>) {
+        if self.hides(cell) {
             return;
         }
         if let Some(deletion) = cell.as_complex_deletion() {
             self.complex = Some((cell.column, deletion));
         }
-        self.row.push(&cell);
+        self.row.push(cell);
     }
 
     #[inline]
@@ -228,7 +278,7 @@ pub fn live_part(row: &RowRef<'_>, now_secs: u32) -> Option<Bytes> {
         if let Some(deletion) = cell.as_complex_deletion() {
             filter.complex = Some((cell.column, deletion));
         } else if cell.is_live(now_secs) {
-            filter.push(cell);
+            filter.push(&cell);
         }
     }
     (!filter.row.is_empty()).then(|| filter.row.finish())

@@ -6,10 +6,10 @@ use crate::Error;
 #[inline]
 pub fn write(out: &mut Vec<u8>, mut value: u32) {
     while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+        out.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push(value.to_le_bytes()[0]);
 }
 
 /// Appends the length of something and the thing itself.

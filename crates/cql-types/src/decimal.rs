@@ -234,3 +234,6 @@ impl fmt::Display for Decimal {
         write!(f, "{sign}{first}{point}{rest}E{adjusted:+}")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,16 +142,30 @@ fn format_inet(address: IpAddr) -> String {
 /// digit after the point.
 #[must_use]
 pub fn format_double(value: f64) -> String {
-    format_java(&format!("{value:e}"), value.is_nan(), value.is_infinite())
+    let two_digits = format!("{value:.1e}");
+    let is_exact = two_digits.parse() == Ok(value);
+    let shortest = if is_exact {
+        two_digits
+    } else {
+        format!("{value:e}")
+    };
+    format_java(&shortest, value.is_nan(), value.is_infinite())
 }
 
 /// As Java's `Float.toString`.
 #[must_use]
 pub fn format_float(value: f32) -> String {
-    format_java(&format!("{value:e}"), value.is_nan(), value.is_infinite())
+    let two_digits = format!("{value:.1e}");
+    let is_exact = two_digits.parse() == Ok(value);
+    let shortest = if is_exact {
+        two_digits
+    } else {
+        format!("{value:e}")
+    };
+    format_java(&shortest, value.is_nan(), value.is_infinite())
 }
 
-/// From Rust's shortest scientific form.
+/// From the shortest scientific form; Java takes two digits where one would do.
 fn format_java(shortest: &str, is_nan: bool, is_infinite: bool) -> String {
     if is_nan {
         return "NaN".to_owned();
@@ -166,6 +180,10 @@ fn format_java(shortest: &str, is_nan: bool, is_infinite: bool) -> String {
     let (mantissa, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let digits = match digits.trim_end_matches('0') {
+        "" => "0",
+        significant => significant,
+    };
     let or_zero = |text: &str| {
         if text.is_empty() {
             "0".to_owned()
@@ -191,3 +209,6 @@ fn format_java(shortest: &str, is_nan: bool, is_infinite: bool) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

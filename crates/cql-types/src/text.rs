@@ -66,7 +66,9 @@ fn parse_boolean(text: &str) -> Result<bool, TypeError> {
 /// # Errors
 /// [`TypeError::InvalidText`]; host names are not looked up.
 pub fn parse_inet(text: &str) -> Result<IpAddr, TypeError> {
-    text.parse()
+    // As in Java, an IPv4 address mapped into IPv6 is the IPv4 address.
+    text.parse::<IpAddr>()
+        .map(|address| address.to_canonical())
         .map_err(|_| TypeError::text(format!("Unable to make inet address from '{text}'")))
 }
 

@@ -194,10 +194,8 @@ impl Scanner<'_> {
     /// Days since 1970-01-01.
     fn civil(&mut self) -> Option<i64> {
         let is_negative = self.eat('-');
-        if !is_negative {
-            self.eat('+');
-        }
-        let year = self.number(1, 9, 999_999_999)?;
+        let year_digits_max = if is_negative || self.eat('+') { 9 } else { 4 };
+        let year = self.number(1, year_digits_max, 999_999_999)?;
         let year = if is_negative { -year } else { year };
         let month = self.eat('-').then(|| self.number(1, 2, 12))??;
         let day = self.eat('-').then(|| self.number(1, 2, 31))??;

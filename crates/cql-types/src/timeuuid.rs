@@ -92,3 +92,6 @@ pub fn max_timeuuid(millis: i64) -> Uuid {
         .saturating_sub(1);
     from_parts(units, 0x7f7f_7f7f_7f7f_7f7f)
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,7 +106,7 @@ fn validate_items<'a, 't>(
     let cut = |_| TypeError::bytes(format!("Not enough bytes to read a {name}"));
     let mut items = open(bytes).map_err(cut)?;
     let mut is_key = true;
-    while let Some(item) = items.next() {
+    for item in items.by_ref() {
         let Some(item) = item.map_err(cut)? else {
             return Err(TypeError::bytes("null is not supported inside collections"));
         };

@@ -56,3 +56,6 @@ pub fn write_unsigned(out: &mut Vec<u8>, value: u64) {
 pub fn write_signed(out: &mut Vec<u8>, value: i64) {
     write_unsigned(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,10 @@ fn types() -> Vec<CqlType> {
     let user_type = UserType {
         keyspace: "k".to_owned(),
         name: "u".to_owned(),
-        fields: vec![("a".to_owned(), CqlType::Text), ("b".to_owned(), CqlType::VarInt)],
+        fields: vec![
+            ("a".to_owned(), CqlType::Text),
+            ("b".to_owned(), CqlType::VarInt),
+        ],
     };
     vec![
         CqlType::Ascii,
@@ -45,10 +48,13 @@ fn types() -> Vec<CqlType> {
 }
 
 /// A value of the type; small alphabets, so that ties and common prefixes happen.
+#[expect(clippy::too_many_lines, reason = "one arm for each type")]
 fn value(ty: &CqlType, random: &mut Random, nested: bool) -> Vec<u8> {
     const BYTES: [u8; 6] = [0x00, 0x01, 0x7f, 0x80, 0xfe, 0xff];
     let bytes = |random: &mut Random, count: usize| {
-        (0..count).map(|_| *random.pick(&BYTES)).collect::<Vec<u8>>()
+        (0..count)
+            .map(|_| *random.pick(&BYTES))
+            .collect::<Vec<u8>>()
     };
     let bytes_max = |random: &mut Random, count| {
         let count = random.below(count);
@@ -56,17 +62,27 @@ fn value(ty: &CqlType, random: &mut Random, nested: bool) -> Vec<u8> {
     };
     let may_be_empty = !matches!(
         ty.unfrozen(),
-        CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..) | CqlType::Date | CqlType::Time | CqlType::SmallInt | CqlType::TinyInt | CqlType::Vector(..)
+        CqlType::List(_)
+            | CqlType::Set(_)
+            | CqlType::Map(..)
+            | CqlType::Date
+            | CqlType::Time
+            | CqlType::SmallInt
+            | CqlType::TinyInt
+            | CqlType::Vector(..)
     );
     if may_be_empty && !nested && random.below(12) == 0 {
         return Vec::new();
     }
     match ty {
         CqlType::Frozen(inner) => value(inner, random, nested),
-        CqlType::Ascii => (0..random.below(4)).map(|_| *random.pick(&[0, 1, 0x7f])).collect(),
-        CqlType::Text => {
-            (0..random.below(4)).map(|_| *random.pick(&["\0", "\u{1}", "a", "é", "😀"])).collect::<String>().into()
-        }
+        CqlType::Ascii => (0..random.below(4))
+            .map(|_| *random.pick(&[0, 1, 0x7f]))
+            .collect(),
+        CqlType::Text => (0..random.below(4))
+            .map(|_| *random.pick(&["\0", "\u{1}", "a", "é", "😀"]))
+            .collect::<String>()
+            .into(),
         CqlType::Blob => bytes_max(random, 5),
         CqlType::VarInt => {
             let count = random.pick(&[1, 2, 3, 9, 126, 127, 128, 300]).to_owned();
@@ -77,14 +93,34 @@ fn value(ty: &CqlType, random: &mut Random, nested: bool) -> Vec<u8> {
         CqlType::SmallInt => bytes(random, 2),
         CqlType::Int | CqlType::Date => bytes(random, 4),
         CqlType::Float => random
-            .pick(&[0.0, -0.0, 1.5, -1.5, f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY])
+            .pick(&[
+                0.0,
+                -0.0,
+                1.5,
+                -1.5,
+                f32::NAN,
+                -f32::NAN,
+                f32::INFINITY,
+                f32::NEG_INFINITY,
+            ])
             .to_be_bytes()
             .to_vec(),
         CqlType::Double => random
-            .pick(&[0.0, -0.0, 1e300, -1e-300, f64::NAN, f64::MIN, f64::INFINITY, f64::EPSILON])
+            .pick(&[
+                0.0,
+                -0.0,
+                1e300,
+                -1e-300,
+                f64::NAN,
+                f64::MIN,
+                f64::INFINITY,
+                f64::EPSILON,
+            ])
             .to_be_bytes()
             .to_vec(),
-        CqlType::Time => (random.below(86_400) as i64 * 1_000_000_000).to_be_bytes().to_vec(),
+        CqlType::Time => (random.below(86_400) as i64 * 1_000_000_000)
+            .to_be_bytes()
+            .to_vec(),
         CqlType::BigInt | CqlType::Timestamp => bytes(random, 8),
         CqlType::Inet => {
             let count = *random.pick(&[4, 16]);
@@ -97,10 +133,20 @@ fn value(ty: &CqlType, random: &mut Random, nested: bool) -> Vec<u8> {
         }
         CqlType::Uuid | CqlType::TimeUuid => {
             let mut uuid = bytes(random, 16);
-            let version = *random.pick(if *ty == CqlType::Uuid { &[1, 4, 7, 15] } else { &[1] });
+            let version = *random.pick(if *ty == CqlType::Uuid {
+                &[1, 4, 7, 15]
+            } else {
+                &[1]
+            });
             uuid[6] = (uuid[6] & 0x0f) | (version << 4);
             uuid
         }
+        nested => nested_value(nested, random),
+    }
+}
+
+fn nested_value(ty: &CqlType, random: &mut Random) -> Vec<u8> {
+    match ty {
         CqlType::List(element) | CqlType::Set(element) => {
             let mut writer = CollectionWriter::sequence();
             (0..random.below(4)).for_each(|_| writer.push(&value(element, random, true)));
@@ -120,7 +166,9 @@ fn value(ty: &CqlType, random: &mut Random, nested: bool) -> Vec<u8> {
             fields_of(&types, random)
         }
         CqlType::Vector(element, dimension) => {
-            let items: Vec<_> = (0..*dimension).map(|_| value(element, random, true)).collect();
+            let items: Vec<_> = (0..*dimension)
+                .map(|_| value(element, random, true))
+                .collect();
             write_vector(element, &items).to_vec()
         }
         other => panic!("no values of {other}"),
@@ -163,7 +211,11 @@ fn check_order_and_round_trip(ty: &CqlType, reversed: bool, values: &[Vec<u8>], 
         let mut rest = left_bytes.as_slice();
         let decoded = decode(ty, reversed, &mut rest).unwrap();
         assert!(rest.is_empty(), "{ty} seed {seed}");
-        assert_eq!(compare(ty, &decoded, left), Ordering::Equal, "{ty} seed {seed} {left:x?}");
+        assert_eq!(
+            compare(ty, &decoded, left),
+            Ordering::Equal,
+            "{ty} seed {seed} {left:x?}"
+        );
         let mut again = Vec::new();
         encode(ty, reversed, &decoded, &mut again).unwrap();
         assert_eq!(&again, left_bytes);
@@ -173,14 +225,25 @@ fn check_order_and_round_trip(ty: &CqlType, reversed: bool, values: &[Vec<u8>], 
             // Another component follows: it must not matter.
             let behind = [right_bytes.as_slice(), &[0x00]].concat();
             let before = [left_bytes.as_slice(), &[0xfe]].concat();
-            assert_eq!(left_bytes.cmp(right_bytes), wanted, "{ty} {left:x?} {right:x?}");
+            assert_eq!(
+                left_bytes.cmp(right_bytes),
+                wanted,
+                "{ty} {left:x?} {right:x?}"
+            );
             if wanted.is_ne() {
                 assert_eq!(before.cmp(&behind), wanted, "{ty} {left:x?} {right:x?}");
             }
             // Bounds: the prefix before, the prefix and 0xFF after all that begin with it.
             let after = [left_bytes.as_slice(), &[AFTER_PREFIX]].concat();
             assert!(*left_bytes < before && before < after);
-            assert_eq!(after.cmp(right_bytes), if wanted.is_eq() { Ordering::Greater } else { wanted });
+            assert_eq!(
+                after.cmp(right_bytes),
+                if wanted.is_eq() {
+                    Ordering::Greater
+                } else {
+                    wanted
+                }
+            );
         }
     }
 }
@@ -188,7 +251,14 @@ fn check_order_and_round_trip(ty: &CqlType, reversed: bool, values: &[Vec<u8>], 
 #[test]
 fn plain_values_come_back_as_they_were() {
     let mut random = Random::new(7);
-    for ty in [CqlType::Int, CqlType::Text, CqlType::Blob, CqlType::Uuid, CqlType::TimeUuid, CqlType::Inet] {
+    for ty in [
+        CqlType::Int,
+        CqlType::Text,
+        CqlType::Blob,
+        CqlType::Uuid,
+        CqlType::TimeUuid,
+        CqlType::Inet,
+    ] {
         for _ in 0..200 {
             let value = value(&ty, &mut random, false);
             let mut out = Vec::new();
