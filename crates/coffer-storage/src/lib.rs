@@ -13,6 +13,8 @@ mod compaction;
 mod engine;
 mod error;
 mod ids;
+#[cfg(test)]
+mod memory_keys;
 mod merge;
 mod mmap;
 mod options;

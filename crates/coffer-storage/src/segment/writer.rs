@@ -120,7 +120,7 @@ impl SegmentWriter {
             return Err(Error::Internal("entries of a segment do not rise".to_owned()));
         }
         self.record(key, row)?;
-        if self.block.length() >= self.block_bytes {
+        if !self.block.is_empty() && self.block.length() >= self.block_bytes {
             self.finish_block(Some(key))?;
         }
         self.block.add(key, row);

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::mmap::FileMap;
 
-
+mod fault;
 mod os;
 
-
+pub use fault::{CrashLoss, Fault, FaultVfs};
 pub use os::OsVfs;
 
 /// The end of the name of a file that is not published yet. Such files are removed at start.
@@ -253,5 +253,5 @@ pub fn remove_unpublished(vfs: &dyn Vfs, directory: &Path) -> Result<usize> {
     Ok(removed)
 }
 
-
-
+#[cfg(test)]
+mod tests;

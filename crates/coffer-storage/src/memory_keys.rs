@@ -1,0 +1,68 @@
+//! A source of data keys for tests: one table key for each table, in memory, that can be taken away.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use coffer_crypto::{
+    DataKey, DataKeySource, Error, FileIdentity, KeyLease, KeyUnavailable, NewDataKey, Result, TableKey,
+    UnavailableReason, WrappedDataKey,
+};
+use parking_lot::Mutex;
+
+/// Table keys by table; made on first use.
+#[derive(Default)]
+pub(crate) struct MemoryKeys {
+    keys: Mutex<HashMap<[u8; 16], (Arc<TableKey>, Arc<KeyLease>)>>,
+    away: Mutex<Vec<[u8; 16]>>,
+}
+
+impl MemoryKeys {
+    /// The table's key is not at hand until [`MemoryKeys::bring_back`].
+    pub(crate) fn take_away(&self, table: [u8; 16]) {
+        self.away.lock().push(table);
+    }
+
+    /// The table's key is at hand again.
+    pub(crate) fn bring_back(&self, table: [u8; 16]) {
+        self.away.lock().retain(|away| *away != table);
+    }
+
+    fn key(&self, table: [u8; 16]) -> Result<(Arc<TableKey>, Arc<KeyLease>)> {
+        if self.away.lock().contains(&table) {
+            return Err(KeyUnavailable { table, reason: UnavailableReason::Revoked }.into());
+        }
+        let mut keys = self.keys.lock();
+        if let Some(found) = keys.get(&table) {
+            return Ok(found.clone());
+        }
+        let made = (Arc::new(TableKey::generate()?), Arc::new(KeyLease::unlimited()));
+        keys.insert(table, made.clone());
+        Ok(made)
+    }
+}
+
+impl DataKeySource for MemoryKeys {
+    fn create_data_key(&self, identity: &FileIdentity) -> Result<(NewDataKey, WrappedDataKey)> {
+        let (key, _) = self.key(identity.table_id)?;
+        let data_key = NewDataKey::generate()?;
+        let wrapped = key.wrap_data_key(&data_key, identity)?;
+        Ok((data_key, wrapped))
+    }
+
+    fn unwrap_data_key(
+        &self,
+        table: &[u8; 16],
+        wrapped: &WrappedDataKey,
+        birth: &FileIdentity,
+    ) -> std::result::Result<DataKey, Error> {
+        self.key(*table)?.0.unwrap_data_key(wrapped, birth)
+    }
+
+    fn lease(&self, table: &[u8; 16]) -> Result<Arc<KeyLease>> {
+        Ok(self.key(*table)?.1)
+    }
+
+    fn wraps(&self, _: &[u8; 16]) -> Option<u64> {
+        Some(0)
+    }
+}
