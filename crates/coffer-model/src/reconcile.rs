@@ -16,11 +16,18 @@ use crate::{
 /// Order of two cells in a row: column, complex deletion first, path.
 #[inline]
 pub(crate) fn order_of_places(left: &CellRef<'_>, right: &CellRef<'_>) -> Ordering {
-    let is_cell = |cell: &CellRef<'_>| !matches!(cell.content, CellContent::ComplexDeletion { .. });
-    left.column
-        .cmp(&right.column)
-        .then_with(|| is_cell(left).cmp(&is_cell(right)))
+    let by_column = left.column.cmp(&right.column);
+    if by_column.is_ne() || (left.path.is_empty() && right.path.is_empty()) {
+        return by_column.then_with(|| is_cell(left).cmp(&is_cell(right)));
+    }
+    is_cell(left)
+        .cmp(&is_cell(right))
         .then_with(|| left.path.cmp(right.path))
+}
+
+#[inline]
+fn is_cell(cell: &CellRef<'_>) -> bool {
+    !matches!(cell.content, CellContent::ComplexDeletion { .. })
 }
 
 /// The winner of two cells of the same place. For complex deletions, the stronger one.
@@ -33,15 +40,21 @@ pub(crate) fn reconcile_cells<'a>(left: CellRef<'a>, right: CellRef<'a>) -> Cell
     }
 }
 
+#[inline]
 fn compare_strength(left: &CellRef<'_>, right: &CellRef<'_>) -> Ordering {
-    left.timestamp.cmp(&right.timestamp).then_with(|| {
-        let (rank, time, ttl, value) = strength(left);
-        let (other_rank, other_time, other_ttl, other_value) = strength(right);
-        rank.cmp(&other_rank)
-            .then(time.cmp(&other_time))
-            .then_with(|| value.cmp(other_value))
-            .then(ttl.cmp(&other_ttl))
-    })
+    left.timestamp
+        .cmp(&right.timestamp)
+        .then_with(|| compare_ties(left, right))
+}
+
+/// Cells of the same timestamp.
+fn compare_ties(left: &CellRef<'_>, right: &CellRef<'_>) -> Ordering {
+    let (rank, time, ttl, value) = strength(left);
+    let (other_rank, other_time, other_ttl, other_value) = strength(right);
+    rank.cmp(&other_rank)
+        .then(time.cmp(&other_time))
+        .then_with(|| value.cmp(other_value))
+        .then(ttl.cmp(&other_ttl))
 }
 
 /// What decides at equal timestamps: kind, time, time to live, value.
