@@ -66,7 +66,6 @@ impl BlockCache {
 
     fn shard(&self, key: BlockKey) -> Option<&Mutex<Shard>> {
         let hash = (key.offset ^ key.segment.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        #[expect(clippy::cast_possible_truncation, reason = "four bits")]
         self.shards.get((hash >> 60) as usize)
     }
 

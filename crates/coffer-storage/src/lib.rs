@@ -7,19 +7,27 @@
 
 #![deny(unsafe_code)]
 
+mod background;
 mod block_cache;
 mod catalog;
+mod commit_log;
 mod compaction;
+mod core;
 mod engine;
 mod error;
+mod flush;
 mod ids;
+pub mod inspect;
 #[cfg(test)]
 mod memory_keys;
+mod memtable;
 mod merge;
 mod mmap;
 mod options;
 mod read;
 mod segment;
+mod table_store;
+mod view;
 pub mod vfs;
 
 pub use catalog::{Catalog, LogRecord, TableEntry, TailRecord};

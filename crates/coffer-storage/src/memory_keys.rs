@@ -9,10 +9,12 @@ use coffer_crypto::{
 };
 use parking_lot::Mutex;
 
+type Leased = (Arc<TableKey>, Arc<KeyLease>);
+
 /// Table keys by table; made on first use.
 #[derive(Default)]
 pub(crate) struct MemoryKeys {
-    keys: Mutex<HashMap<[u8; 16], (Arc<TableKey>, Arc<KeyLease>)>>,
+    keys: Mutex<HashMap<[u8; 16], Leased>>,
     away: Mutex<Vec<[u8; 16]>>,
 }
 
@@ -27,7 +29,7 @@ impl MemoryKeys {
         self.away.lock().retain(|away| *away != table);
     }
 
-    fn key(&self, table: [u8; 16]) -> Result<(Arc<TableKey>, Arc<KeyLease>)> {
+    fn key(&self, table: [u8; 16]) -> Result<Leased> {
         if self.away.lock().contains(&table) {
             return Err(KeyUnavailable { table, reason: UnavailableReason::Revoked }.into());
         }

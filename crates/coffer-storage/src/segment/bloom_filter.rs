@@ -70,7 +70,7 @@ impl BloomFilter {
         let hash = mix(token.0.cast_unsigned());
         let blocks = (self.words.len() / BLOCK_WORDS) as u64;
         #[expect(clippy::cast_possible_truncation, reason = "below the number of blocks")]
-        let block = ((u128::from(hash) * u128::from(blocks)) >> 64) as usize;
+        let block = (u128::from(hash).wrapping_mul(u128::from(blocks)) >> 64) as usize;
         (block.saturating_mul(BLOCK_WORDS), mix(hash))
     }
 
@@ -105,7 +105,6 @@ impl BloomFilter {
 fn next_bit(hash: &mut u64) -> (usize, u64) {
     let bits = *hash >> 55;
     *hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
-    #[expect(clippy::cast_possible_truncation, reason = "three bits")]
     let word = (bits >> 6) as usize;
     (word, 1 << (bits & 63))
 }

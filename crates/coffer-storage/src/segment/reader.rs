@@ -53,10 +53,21 @@ impl Segment {
         keys: &dyn DataKeySource,
         cache: &Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
-        let path = entry.path(directory);
-        let map = vfs.map(&path).map_err(|error| Error::io("map segment", &path, error))?;
-        let opener = unlock(&path, &map, table, entry, keys)?;
-        let file = SegmentFile { path, map, opener };
+        Self::open_file(vfs, &entry.path(directory), table, entry, keys, cache)
+    }
+
+    /// As [`Segment::open`], whatever the file is called.
+    pub(crate) fn open_file(
+        vfs: &dyn Vfs,
+        path: &Path,
+        table: TableId,
+        entry: &SegmentEntry,
+        keys: &dyn DataKeySource,
+        cache: &Arc<BlockCache>,
+    ) -> Result<Arc<Self>> {
+        let map = vfs.map(path).map_err(|error| Error::io("map segment", path, error))?;
+        let opener = unlock(path, &map, table, entry, keys)?;
+        let file = SegmentFile { path: path.to_path_buf(), map, opener };
         let footer = file.footer()?;
         let statistics = file.open_extent(Component::Statistics, &footer.statistics, 0)?;
         let statistics = SegmentStatistics::decode(&statistics)

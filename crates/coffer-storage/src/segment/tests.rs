@@ -173,7 +173,7 @@ fn a_large_segment_has_many_index_blocks() {
 fn rows_larger_than_any_block_are_kept_whole() {
     let fixture = Fixture::new();
     let mut all = entries(3, 3);
-    let large: Vec<u8> = (0..17_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let large: Vec<u8> = (0..17_u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     all.insert(key(1, 1), row(5, &large));
     all.insert(key(1, 3), row(5, &vec![0; 17 << 20]));
     let segment = fixture.segment(&all);
@@ -314,7 +314,7 @@ fn a_file_in_the_place_of_another_is_refused() {
     for wrong in [
         SegmentEntry { cluster: ClusterId([9; 16]), ..first.clone() },
         SegmentEntry { table: TableId([9; 16]), ..first.clone() },
-        SegmentEntry { table_key: coffer_crypto::TableKeyId([9; 16]), ..first.clone() },
+        SegmentEntry { table_key: coffer_crypto::TableKeyId([9; 16]), ..first },
     ] {
         assert!(refused(&read_all(&fixture, &wrong)));
     }
@@ -342,6 +342,26 @@ fn the_catalog_entry_has_the_digest_of_the_file() {
     assert_eq!(entry.sha256, <[u8; 32]>::from(sha2::Sha256::digest(&bytes)));
     let text = serde_json::to_string(&entry).expect("encodes");
     assert_eq!(serde_json::from_str::<SegmentEntry>(&text).expect("decodes"), entry);
+}
+
+#[test]
+fn a_file_is_inspected_and_verified_with_and_without_its_key() {
+    use crate::inspect::{compare_with_catalog, inspect_segment, is_segment, verify_segment};
+    let fixture = Fixture::new();
+    let entry = fixture.write(&entries(50, 50)).expect("writes").expect("has entries");
+    let path = entry.path(fixture.path());
+    let vfs = fixture.vfs.as_ref();
+    assert_eq!(inspect_segment(vfs, &path).expect("reads").to_entry(), entry);
+    assert!(verify_segment(vfs, &path, TABLE, &entry, &fixture.keys).expect("verifies") > 10);
+    compare_with_catalog(vfs, &path, &entry).expect("is the catalog's");
+    let mut bytes = std::fs::read(&path).expect("read");
+    assert!(is_segment(&bytes) && !is_segment(&bytes[1..]));
+    bytes[3000] ^= 1;
+    rewrite(&path, &bytes);
+    assert!(matches!(compare_with_catalog(vfs, &path, &entry), Err(Error::Tampered { .. })));
+    assert!(matches!(verify_segment(vfs, &path, TABLE, &entry, &fixture.keys), Err(Error::Tampered { .. })));
+    fixture.keys.take_away(TABLE.0);
+    assert!(matches!(verify_segment(vfs, &path, TABLE, &entry, &fixture.keys), Err(Error::KeyUnavailable(_))));
 }
 
 #[test]

@@ -56,12 +56,12 @@ fn a_failed_write_leaves_nothing_behind() {
 fn what_a_crashed_writer_left_is_removed_or_replaced() {
     let (directory, vfs, faults) = directory();
     let path = directory.path().join("a");
-    let mut unfinished = UnpublishedFile::create(&vfs, &path).expect("create");
+    // the dead process does not run destructors
+    let unfinished = UnpublishedFile::create(&vfs, &path).expect("create");
+    let mut unfinished = std::mem::ManuallyDrop::new(unfinished);
     unfinished.append(b"half").expect("append");
     vfs.sync_directory(directory.path()).expect("sync");
     faults.crash(CrashLoss::Everything).expect("crash");
-    // the dead process does not run destructors
-    std::mem::forget(unfinished);
     assert_eq!(vfs.list(directory.path()).expect("list"), ["a.unpublished"]);
     publish(&vfs, &path, b"whole").expect("publish");
     assert_eq!(vfs.read(&path, 100).expect("read"), b"whole");

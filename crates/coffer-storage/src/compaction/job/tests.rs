@@ -42,8 +42,22 @@ enum What {
 }
 
 type Cells = BTreeMap<(u32, Vec<u8>), Vec<u8>>;
+/// Timestamp and value, `None` for a tombstone.
+type Newest = (i64, Option<Vec<u8>>);
 
 struct Random(u64);
+
+/// Names the seed when its test fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    #[expect(clippy::print_stderr, reason = "read by whoever runs the failing test")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with seed {}", self.0);
+        }
+    }
+}
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
@@ -167,7 +181,7 @@ fn visible(writes: &[Write], partition: u8, clustering: Option<u8>, now: u32) ->
         .map(|write| write.timestamp)
         .max()
         .unwrap_or(-1);
-    let mut newest: BTreeMap<(u32, Vec<u8>), (i64, Option<Vec<u8>>)> = BTreeMap::new();
+    let mut newest: BTreeMap<(u32, Vec<u8>), Newest> = BTreeMap::new();
     let mut liveness = (-1, false);
     for write in own() {
         let (place, value) = match &write.what {
@@ -320,6 +334,7 @@ fn gather(segments: &[Arc<Segment>], key: &[u8]) -> Vec<Bytes> {
 #[test]
 fn reads_before_and_after_compactions_show_what_was_written() {
     for seed in 1..60_u64 {
+        let _seed = Seed(seed);
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let fixture = Fixture::new();
         let mut writes: Vec<Write> = (0..200).map(|timestamp| random.write(timestamp)).collect();
@@ -339,7 +354,6 @@ fn reads_before_and_after_compactions_show_what_was_written() {
             segments.extend(fixture.compact(inputs, segments.clone(), now, now - grace));
             check(&segments, &writes, now, &mut random);
         }
-        println!("seed {seed}: {} writes", writes.len());
     }
 }
 

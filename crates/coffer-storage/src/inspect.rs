@@ -1,0 +1,124 @@
+//! What a segment's file is, for the `inspect` command and for verifying files without a key. Never shows contents.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use coffer_crypto::{DataKeySource, TableKeyId};
+use coffer_model::TableId;
+use sha2::{Digest as _, Sha256};
+
+use crate::block_cache::BlockCache;
+use crate::error::{Error, Result};
+use crate::ids::{ClusterId, SegmentId};
+use crate::segment::format::{Header, MAGIC};
+use crate::segment::{Segment, SegmentEntry};
+use crate::vfs::Vfs;
+
+/// Bytes read at once when a file is digested.
+const DIGEST_BYTES: usize = 1 << 20;
+
+/// What the header of a segment tells, without any key and so without any proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentStructure {
+    /// Version of the format it was written in.
+    pub format_version: u16,
+    /// Birth identity: the cluster.
+    pub cluster: ClusterId,
+    /// Birth identity: the table.
+    pub table: TableId,
+    /// Birth identity: the segment.
+    pub segment: SegmentId,
+    /// The table key that wraps its data key.
+    pub table_key: TableKeyId,
+    /// Length of the file in bytes.
+    pub length: u64,
+    /// SHA-256 of the file.
+    pub sha256: [u8; 32],
+}
+
+impl SegmentStructure {
+    /// The catalog's line as the file itself has it.
+    #[must_use]
+    pub fn to_entry(&self) -> SegmentEntry {
+        SegmentEntry {
+            id: self.segment,
+            cluster: self.cluster,
+            table: self.table,
+            table_key: self.table_key,
+            length: self.length,
+            sha256: self.sha256,
+        }
+    }
+}
+
+/// Whether a file that begins with these bytes is a segment.
+#[must_use]
+pub fn is_segment(start: &[u8]) -> bool {
+    start.starts_with(&MAGIC)
+}
+
+/// Reads the header of a segment and digests the file.
+///
+/// # Errors
+/// `Io`; `Tampered` when the header is not a segment's.
+pub fn inspect_segment(vfs: &dyn Vfs, path: &Path) -> Result<SegmentStructure> {
+    let map = vfs.map(path).map_err(|error| Error::io("map segment", path, error))?;
+    let Header { identity, wrapped } =
+        Header::decode(map.bytes()).map_err(|what| Error::tampered(path, what))?;
+    drop(map);
+    let (length, sha256) = digest(vfs, path)?;
+    Ok(SegmentStructure {
+        format_version: identity.format_version,
+        cluster: ClusterId(identity.cluster_id),
+        table: TableId(identity.table_id),
+        segment: SegmentId(identity.file_id),
+        table_key: wrapped.table_key_id,
+        length,
+        sha256,
+    })
+}
+
+/// Opens every unit of a segment that belongs to `table` now; returns how many there are.
+///
+/// # Errors
+/// `KeyUnavailable`, `WrongKey`, `Tampered`, `CorruptFile`, `Io`.
+pub fn verify_segment(
+    vfs: &dyn Vfs,
+    path: &Path,
+    table: TableId,
+    entry: &SegmentEntry,
+    keys: &dyn DataKeySource,
+) -> Result<u64> {
+    let cache = Arc::new(BlockCache::new(0));
+    Segment::open_file(vfs, path, table, entry, keys, &cache)?.verify()
+}
+
+/// Compares a segment's file with the catalog's line by length and SHA-256, which needs no key.
+///
+/// # Errors
+/// `Tampered` when they differ; `Io`.
+pub fn compare_with_catalog(vfs: &dyn Vfs, path: &Path, entry: &SegmentEntry) -> Result<()> {
+    let (length, sha256) = digest(vfs, path)?;
+    if length != entry.length {
+        return Err(Error::tampered(path, format!("length is {length}, expected {}", entry.length)));
+    }
+    if sha256 != entry.sha256 {
+        return Err(Error::tampered(path, "digest is not the catalog's"));
+    }
+    Ok(())
+}
+
+/// Length and SHA-256 of a file.
+fn digest(vfs: &dyn Vfs, path: &Path) -> Result<(u64, [u8; 32])> {
+    let file = vfs.open(path).map_err(|error| Error::io("open file", path, error))?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; DIGEST_BYTES];
+    let mut length = 0_u64;
+    loop {
+        let read = file.read_at(length, &mut buffer).map_err(|error| Error::io("read file", path, error))?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        digest.update(bytes);
+        length = length.saturating_add(read as u64);
+    }
+    Ok((length, digest.finalize().into()))
+}
