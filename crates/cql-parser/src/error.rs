@@ -42,6 +42,9 @@ impl Failure {
 const QUOTED_BEFORE: usize = 10;
 const QUOTED_AFTER: usize = 2;
 
+/// In bytes.
+const LONGEST_MESSAGE: usize = 4096;
+
 impl SyntaxError {
     /// The message for the client.
     #[must_use]
@@ -69,10 +72,10 @@ impl SyntaxError {
         if let Some(lexical) = lexical
             && lexemes.get(..=looked_at.min(lexemes.len().saturating_sub(1))).unwrap_or(lexemes).iter().any(is_invalid)
         {
-            return Self { message: lexical_message(text, lexical) };
+            return Self { message: shortened(lexical_message(text, lexical)) };
         }
         let problem = match failure {
-            Failure::Message { message, .. } => return Self { message: message.clone() },
+            Failure::Message { message, .. } => return Self { message: shortened(message.clone()) },
             Failure::NoViable { .. } => "no viable alternative at input".to_owned(),
             Failure::Mismatched { .. } => "mismatched input".to_owned(),
             Failure::TooDeep { .. } => format!("nested deeper than {MAXIMUM_DEPTH} levels at input"),
@@ -90,7 +93,7 @@ impl SyntaxError {
         if let Some(snippet) = snippet(text, lexemes, decision, looked_at) {
             message.push_str(&snippet);
         }
-        Self { message }
+        Self { message: shortened(message) }
     }
 }
 
@@ -126,16 +129,20 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// A lexeme or the blank between two of them.
+#[derive(Clone, Copy)]
 struct Piece {
-    line: usize,
-    column: usize,
-    /// Of its text without quotes: what Cassandra counts.
+    /// Byte offset.
+    start: usize,
+    /// Characters of its text without quotes: what Cassandra counts.
     length: usize,
 }
 
 impl Piece {
-    fn end(&self) -> usize {
-        self.column + self.length
+    /// Byte offset after `length` characters, or where the line ends before.
+    fn end(self, text: &str) -> usize {
+        let rest = text.get(self.start..).unwrap_or_default();
+        let line = rest.split('\n').next().unwrap_or_default();
+        self.start + line.char_indices().nth(self.length).map_or(line.len(), |(offset, _)| offset)
     }
 }
 
@@ -143,51 +150,36 @@ impl Piece {
 /// Nothing if the end of the input would be part of it.
 fn snippet(text: &str, lexemes: &[Lexeme], decision: usize, looked_at: usize) -> Option<String> {
     let (pieces, offending) = pieces(text, lexemes, decision, looked_at)?;
-    let from = pieces.get(offending.saturating_sub(QUOTED_BEFORE))?;
-    let to = pieces.get((offending + QUOTED_AFTER).min(pieces.len().saturating_sub(1)))?.as_ref()?;
-    let (from, offending) = (from.as_ref()?, pieces.get(offending)?.as_ref()?);
+    let from = (*pieces.get(offending.saturating_sub(QUOTED_BEFORE))?)?;
+    let to = (*pieces.get((offending + QUOTED_AFTER).min(pieces.len().saturating_sub(1)))?)?;
+    let offending = (*pieces.get(offending)?)?;
 
-    let mut lines: Vec<Vec<char>> = text.split('\n').map(|line| line.chars().collect()).collect();
-    let from_start = from.line == 1 && from.column == 0;
-    let to_end = to.line == lines.len() && lines.last().is_some_and(|line| line.len() == to.end());
-    lines.get_mut(to.line - 1)?.truncate(to.end());
-    let line = lines.get_mut(offending.line - 1)?;
-    line.insert(offending.end().min(line.len()), ']');
-    line.insert(offending.column.min(line.len()), '[');
-    let line = lines.get_mut(from.line - 1)?;
-    line.drain(..from.column.min(line.len()));
-
-    let mut quoted = String::from(" (");
-    if !from_start {
-        quoted.push_str("...");
-    }
-    quoted.extend(lines.get(from.line - 1..to.line)?.iter().flatten());
-    if !to_end {
-        quoted.push_str("...");
-    }
-    quoted.push(')');
-    Some(quoted)
+    let to_end = to.end(text);
+    let offending_end = offending.end(text).min(to_end);
+    let cut = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default().replace('\n', "");
+    let before = if from.start == 0 { "" } else { "..." };
+    let after = if text.get(to_end..)?.trim_end_matches('\n').is_empty() { "" } else { "..." };
+    Some(format!(
+        " ({before}{}[{}]{}{after})",
+        cut(from.start..offending.start),
+        cut(offending.start..offending_end),
+        cut(offending_end..to_end)
+    ))
 }
 
-/// The pieces up to the last one looked at (the end of the input is a piece without a place), and which of them is the
-/// lexeme of the decision.
-fn pieces(
-    text: &str,
-    lexemes: &[Lexeme],
-    decision: usize,
-    looked_at: usize,
-) -> Option<(Vec<Option<Piece>>, usize)> {
+/// The pieces around the lexeme of the decision (the end of the input is a piece without a place), and which of them is
+/// the lexeme.
+fn pieces(text: &str, lexemes: &[Lexeme], decision: usize, looked_at: usize) -> Option<(Vec<Option<Piece>>, usize)> {
+    let first = decision.saturating_sub(QUOTED_BEFORE);
+    let mut offset = first.checked_sub(1).and_then(|index| lexemes.get(index)).map_or(0, |lexeme| lexeme.end as usize);
     let mut pieces = Vec::new();
     let mut offending = None;
-    let mut offset = 0;
-    for (index, lexeme) in lexemes.iter().enumerate().take(looked_at + 1) {
+    for (index, lexeme) in lexemes.iter().enumerate().take(looked_at + 1).skip(first) {
         let start = lexeme.start as usize;
         let mut gap = text.get(offset..start)?;
         while !gap.is_empty() {
-            let length = blank_length(gap);
-            let (line, column) = place(text, start - gap.len());
-            let (piece, rest) = gap.split_at(length);
-            pieces.push(Some(Piece { line, column, length: piece.chars().count() }));
+            let (piece, rest) = gap.split_at(blank_length(gap));
+            pieces.push(Some(Piece { start: start - gap.len(), length: piece.chars().count() }));
             gap = rest;
         }
         if index == decision {
@@ -198,12 +190,14 @@ fn pieces(
             pieces.push(None);
             break;
         }
-        let (line, column) = place(text, start);
         let length = match lexeme.kind {
             Kind::EmptyQuotedName => 2,
             kind => unquote(kind, raw(text, *lexeme)).chars().count(),
         };
-        pieces.push(Some(Piece { line, column, length }));
+        pieces.push(Some(Piece { start, length }));
+        if offending.is_some_and(|offending| pieces.len() > offending + QUOTED_AFTER) {
+            break;
+        }
     }
     Some((pieces, offending?))
 }
@@ -220,4 +214,14 @@ fn blank_length(gap: &str) -> usize {
         gap.find(['\n', '\r']).map(|end| end + 1)
     };
     length.unwrap_or(gap.len())
+}
+
+/// No longer than [`LONGEST_MESSAGE`], so that a message fits its frame whatever it quotes.
+fn shortened(mut message: String) -> String {
+    if message.len() > LONGEST_MESSAGE {
+        let end = message.floor_char_boundary(LONGEST_MESSAGE);
+        message.truncate(end);
+        message.push_str("...");
+    }
+    message
 }

@@ -296,14 +296,16 @@ impl<'a> Parser<'a> {
             Add, Alter, Allow, As, Drop, From, Group, Json, Like, Limit, NoRecursive, Of, Order, Per, Primary, Rename, Set,
             To, Using, Where, With,
         };
-        match self.kind() {
-            Kind::End | Kind::Invalid | Kind::Sign(b'(' | b';') => true,
-            Kind::Keyword(
-                Where | Group | Order | Per | Limit | Allow | Json | Using | Set | As | Primary | With | Alter | Add | Drop
-                | Rename | To | From | Of | NoRecursive | Like,
-            ) => true,
-            _ => false,
-        }
+        matches!(
+            self.kind(),
+            Kind::End
+                | Kind::Invalid
+                | Kind::Sign(b'(' | b';')
+                | Kind::Keyword(
+                    Where | Group | Order | Per | Limit | Allow | Json | Using | Set | As | Primary | With | Alter | Add
+                        | Drop | Rename | To | From | Of | NoRecursive | Like
+                )
+        )
     }
 
     /// `?` or `:name`, if one is next.

@@ -1,5 +1,4 @@
 //! Syntax errors against the collected messages of Apache Cassandra.
-#![expect(clippy::panic, reason = "a test fails by panicking")]
 
 use cql_parser::parse_statement;
 
@@ -32,8 +31,7 @@ fn syntax_errors_read_as_cassandras() {
         }
         differences.push_str(&format!("{line}\n\t   \t{found}\n"));
     }
-    println!("{differences}{exact} of {total} exact, {placed} with the same place and kind");
     assert!(total > 300, "only {total} cases");
-    assert!(exact * 100 >= total * 97, "{differences}only {exact} of {total} exact");
-    assert!(placed * 100 >= total * 98, "{differences}only {placed} of {total} with the same place and kind");
+    assert!(exact * 100 >= total * 98, "{differences}only {exact} of {total} exact");
+    assert!(placed * 100 >= total * 99, "{differences}only {placed} of {total} with the same place and kind");
 }
