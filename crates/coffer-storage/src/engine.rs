@@ -1,22 +1,51 @@
 //! The engine: open, append, read, and the life of tables. Everything here is synchronous; nothing
 //! waits for a KMS.
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
+use std::thread::JoinHandle;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use coffer_crypto::{DataKeySource, RootKey, clock::Clock};
-use coffer_model::{Mutation, TableId, Token};
+use coffer_model::{EntryKind, Mutation, TableId, Token};
+use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, flock};
 
-use crate::catalog::Catalog;
-use crate::error::Result;
+use crate::background::{Priority, Signal, spawn};
+use crate::block_cache::BlockCache;
+use crate::catalog::{Catalog, CatalogStore, TableEntry};
+use crate::commit_log::{self, CommitLog, LogContext, LogScan};
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::ids::ClusterId;
+use crate::memtable::MemoryUse;
 use crate::options::EngineOptions;
-use crate::vfs::Vfs;
+use crate::table_store::TableMap;
+use crate::vfs::{self, Vfs};
+use crate::view::Point;
 use crate::{Lsn, PartitionCursor, PartitionRead, ScanCursor, ScanRange, TableStatistics};
 
+/// Smallest commit log file; options below are raised to it.
+const LOG_FILE_BYTES_MIN: u64 = 64 * 1024;
+
 /// The storage engine over one data directory.
-pub struct Engine {}
+pub struct Engine {
+    core: Arc<Core>,
+    threads: Mutex<Threads>,
+    /// Locked as long as the engine lives.
+    _lock: File,
+}
+
+#[derive(Default)]
+struct Threads {
+    log: Option<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
+}
 
 impl Engine {
     /// Opens (or creates) the data directory: locks it, reads the catalog, scans the structure of
@@ -32,14 +61,19 @@ impl Engine {
         vfs: Arc<dyn Vfs>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let _ = (directory, options, keys, root_key, vfs, clock);
-        todo!()
+        let lock = lock_directory(directory)?;
+        let core = Arc::new(open_core(directory, options, keys, &root_key, &vfs, clock)?);
+        core.remove_orphans()?;
+        let threads = Mutex::new(Threads::default());
+        let engine = Self { core, threads, _lock: lock };
+        engine.start_threads()?;
+        Ok(engine)
     }
 
     /// The catalog as it is now, one immutable value.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
-        todo!()
+        self.core.catalog.current()
     }
 
     /// Changes the catalog: `change` maps the present value to the next one, which is persisted and
@@ -52,8 +86,23 @@ impl Engine {
         &self,
         change: &mut dyn FnMut(&Catalog) -> Result<Catalog>,
     ) -> Result<Arc<Catalog>> {
-        let _ = change;
-        todo!()
+        let mut dropped = Vec::new();
+        let published = self.core.update(|old| {
+            let new = change(old)?;
+            dropped = old.tables.keys().filter(|id| !new.tables.contains_key(id)).copied().collect();
+            Ok(self.keep_own_fields(old, new))
+        })?;
+        for table in dropped {
+            let lifecycle = self.core.lifecycle(table);
+            let _lifecycle = lifecycle.lock();
+            self.core.close_store(table);
+            if let Err(error) = self.core.unlink_table(table) {
+                let error = commit_log::error_chain(&error);
+                tracing::warn!(%table, error, "files of a dropped table stay until the next start");
+            }
+        }
+        self.core.housekeeping.notify();
+        Ok(published)
     }
 
     /// Opens a table of the catalog: its segments, its tail files, its records in the log. Blocking;
@@ -62,15 +111,13 @@ impl Engine {
     /// # Errors
     /// `NoSuchTable`, `KeyUnavailable`, `Tampered`, `WrongKey`, `Io`.
     pub fn open_table(&self, table: TableId) -> Result<()> {
-        let _ = table;
-        todo!()
+        self.core.open_table(table)
     }
 
     /// Whether the table is open and its key lease valid.
     #[must_use]
     pub fn is_open(&self, table: TableId) -> bool {
-        let _ = table;
-        todo!()
+        self.core.store(table).is_ok_and(|store| !store.is_closed())
     }
 
     /// Hands a batch to the commit log; it is in the frame whose number is returned, whole or not at
@@ -79,30 +126,35 @@ impl Engine {
     /// # Errors
     /// `TableNotOpen`, `KeyUnavailable`, `Overloaded`, `Poisoned`, `TooLarge`; nothing was written.
     pub fn append(&self, mutations: &[Mutation]) -> Result<Lsn> {
-        let _ = mutations;
-        todo!()
+        self.check_room()?;
+        self.core.log.append(&self.core.tables.load(), mutations)
     }
 
     /// The last durable and visible log frame.
     #[must_use]
     pub fn committed(&self) -> Lsn {
-        todo!()
+        self.core.log.committed()
     }
 
     /// Wakes `waker` once when `lsn` is committed or the engine is poisoned. Returns true, without
     /// registering, when that is already so.
     #[must_use]
     pub fn wake_at(&self, lsn: Lsn, waker: &Waker) -> bool {
-        let _ = (lsn, waker);
-        todo!()
+        self.core.log.wake_at(lsn, waker)
     }
 
     /// Wakes `waker` once when an append that got `Overloaded` may be tried again. Returns true,
     /// without registering, when there is room now.
     #[must_use]
     pub fn wake_when_room(&self, waker: &Waker) -> bool {
-        let _ = waker;
-        todo!()
+        self.core.log.wait_for_room(waker);
+        // looked at after registering, so that room made in between is not missed
+        let room = self.check_room().is_ok() && !self.core.log.is_starved();
+        if !room {
+            self.core.flushing.notify();
+            self.core.housekeeping.notify();
+        }
+        room
     }
 
     /// Blocks until `lsn` is committed. For tests and tools; the server uses [`Engine::wake_at`].
@@ -110,8 +162,7 @@ impl Engine {
     /// # Errors
     /// `Poisoned` when it never will be.
     pub fn wait_committed(&self, lsn: Lsn) -> Result<()> {
-        let _ = lsn;
-        todo!()
+        self.core.log.wait_committed(lsn)
     }
 
     /// An error once a log write or sync has failed.
@@ -119,7 +170,7 @@ impl Engine {
     /// # Errors
     /// `Poisoned`.
     pub fn poisoned(&self) -> Result<()> {
-        todo!()
+        self.core.log.check_poison()
     }
 
     /// Starts reading one partition. The cursor holds one [`crate::View`]; nothing moves under it.
@@ -132,8 +183,8 @@ impl Engine {
         read: &PartitionRead<'_>,
         now_seconds: u32,
     ) -> Result<PartitionCursor> {
-        let _ = (table, read, now_seconds);
-        todo!()
+        let store = self.core.store(table)?;
+        PartitionCursor::new(store, Arc::clone(&self.core.clock), read, now_seconds)
     }
 
     /// One live row by its full primary key (`clustering` is ordered bytes), or `None`.
@@ -148,8 +199,8 @@ impl Engine {
         clustering: &[u8],
         now_seconds: u32,
     ) -> Result<Option<Bytes>> {
-        let _ = (table, partition_key, token, clustering, now_seconds);
-        todo!()
+        let point = Point { token, partition_key, kind: EntryKind::Row, clustering };
+        self.read_point(table, &point, now_seconds)
     }
 
     /// The live static row of one partition, or `None`.
@@ -163,8 +214,8 @@ impl Engine {
         token: Token,
         now_seconds: u32,
     ) -> Result<Option<Bytes>> {
-        let _ = (table, partition_key, token, now_seconds);
-        todo!()
+        let point = Point { token, partition_key, kind: EntryKind::StaticRow, clustering: &[] };
+        self.read_point(table, &point, now_seconds)
     }
 
     /// Scans a table, or a token range of it, in token order.
@@ -172,8 +223,8 @@ impl Engine {
     /// # Errors
     /// `TableNotOpen`, `KeyUnavailable`, `Tampered`, `Io`.
     pub fn scan(&self, table: TableId, range: &ScanRange<'_>, now_seconds: u32) -> Result<ScanCursor> {
-        let _ = (table, range, now_seconds);
-        todo!()
+        let store = self.core.store(table)?;
+        ScanCursor::new(store, Arc::clone(&self.core.clock), range, now_seconds)
     }
 
     /// Removes all rows of the table, those in the log included, and unlinks its files. Works while
@@ -182,8 +233,28 @@ impl Engine {
     /// # Errors
     /// `NoSuchTable`, `Io`.
     pub fn truncate(&self, table: TableId) -> Result<()> {
-        let _ = table;
-        todo!()
+        let lifecycle = self.core.lifecycle(table);
+        let _lifecycle = lifecycle.lock();
+        let was_open = self.core.tables.load().contains_key(&table);
+        let last = self.core.close_store(table);
+        if was_open {
+            self.core.log.wait_committed(last)?;
+        }
+        self.core.log.wait_durable(self.core.log.committed())?;
+        let mut removed = TableFiles::default();
+        self.core.update_table(table, |entry| {
+            removed.segments = std::mem::take(&mut entry.segments);
+            removed.tails = std::mem::take(&mut entry.tails);
+            entry.replay_from = entry.replay_from.max(last.min(self.core.log.committed()));
+            entry.truncated_at = entry.replay_from;
+            Ok(())
+        })?;
+        let directory = self.core.table_directory(table);
+        for path in removed.paths(&directory) {
+            self.core.remove_file(&path);
+        }
+        self.core.housekeeping.notify();
+        Ok(())
     }
 
     /// Removes the table from the catalog and unlinks its files. Works while the key is away.
@@ -191,8 +262,12 @@ impl Engine {
     /// # Errors
     /// `NoSuchTable`, `Io`.
     pub fn drop_table(&self, table: TableId) -> Result<()> {
-        let _ = table;
-        todo!()
+        let mut remove = |old: &Catalog| {
+            let mut new = old.clone();
+            new.tables.remove(&table).ok_or(Error::NoSuchTable(table))?;
+            Ok(new)
+        };
+        self.update_catalog(&mut remove).map(drop)
     }
 
     /// Writes the table's memtables to segments; returns when they are in the catalog.
@@ -200,8 +275,8 @@ impl Engine {
     /// # Errors
     /// `TableNotOpen`, `KeyUnavailable`, `Io`.
     pub fn flush(&self, table: TableId) -> Result<()> {
-        let _ = table;
-        todo!()
+        let store = self.core.store(table)?;
+        self.core.flush_store(&store)
     }
 
     /// Compacts all segments of the table into one; blocks until done.
@@ -209,15 +284,18 @@ impl Engine {
     /// # Errors
     /// `TableNotOpen`, `KeyUnavailable`, `Tampered`, `Io`.
     pub fn compact(&self, table: TableId) -> Result<()> {
-        let _ = table;
-        todo!()
+        let store = self.core.store(table)?;
+        self.core.compact_all(&store)
     }
 
     /// Closes the table because its key is gone: drops memtables, opened blocks and ciphers. What
     /// was not flushed is in the log and comes back with [`Engine::open_table`].
     pub fn forget_key(&self, table: TableId) {
-        let _ = table;
-        todo!()
+        let lifecycle = self.core.lifecycle(table);
+        let _lifecycle = lifecycle.lock();
+        if self.core.tables.load().contains_key(&table) {
+            self.core.close_store(table);
+        }
     }
 
     /// Sizes and counts of one table.
@@ -225,12 +303,227 @@ impl Engine {
     /// # Errors
     /// `NoSuchTable`.
     pub fn statistics(&self, table: TableId) -> Result<TableStatistics> {
-        let _ = table;
-        todo!()
+        let catalog = self.core.catalog.current();
+        let entry = catalog.tables.get(&table).ok_or(Error::NoSuchTable(table))?;
+        let tables = self.core.tables.load();
+        Ok(TableStatistics {
+            memtable_bytes: tables.get(&table).map_or(0, |store| store.memtable_bytes()),
+            segments: entry.segments.len() as u64,
+            segment_bytes: entry.segments.iter().map(|segment| segment.length).sum(),
+            tails: entry.tails.len() as u64,
+        })
     }
 
     /// Commits what was appended, flushes, ends the log, and joins the threads.
     pub fn shutdown(&self) {
-        todo!()
+        if self.core.log.check_poison().is_ok() && !self.core.stopping.load(Ordering::Acquire) {
+            self.core.flush_all();
+        }
+        self.stop_threads();
+    }
+
+    fn read_point(&self, table: TableId, point: &Point<'_>, now_seconds: u32) -> Result<Option<Bytes>> {
+        let tables = self.core.tables.load();
+        let store = tables.get(&table).ok_or(Error::TableNotOpen(table))?;
+        store.check_lease(self.core.clock.key_now_millis())?;
+        store.view().row(point, now_seconds)
+    }
+
+    fn check_room(&self) -> Result<()> {
+        let core = &self.core;
+        if core.memory.bytes() > core.options.memtable_total_bytes {
+            core.flushing.notify();
+            return Err(Error::Overloaded("memtable_total_bytes"));
+        }
+        if core.log.file_bytes() > core.options.log_total_bytes {
+            core.flushing.notify();
+            return Err(Error::Overloaded("log_total_bytes"));
+        }
+        Ok(())
+    }
+
+    /// What the layers above may not change: the file lists of tables, and what the log knows.
+    fn keep_own_fields(&self, old: &Catalog, mut new: Catalog) -> Catalog {
+        new.log = old.log.clone();
+        for (id, entry) in &mut new.tables {
+            let mut kept = TableEntry::clone(entry);
+            match old.tables.get(id) {
+                Some(before) => {
+                    kept.segments.clone_from(&before.segments);
+                    kept.tails.clone_from(&before.tails);
+                    kept.replay_from = before.replay_from;
+                    kept.truncated_at = before.truncated_at;
+                }
+                // records of a dropped table with the same id must not come back
+                None => {
+                    kept = TableEntry::new(kept.schema, kept.key);
+                    kept.replay_from = self.core.log.durable();
+                    kept.truncated_at = kept.replay_from;
+                }
+            }
+            *entry = Arc::new(kept);
+        }
+        new
+    }
+
+    fn start_threads(&self) -> Result<()> {
+        let mut threads = self.threads.lock();
+        let poison = |core: Arc<Core>| move || core.log.poison("a thread of the engine panicked");
+        let start = |name, priority, run: fn(&Core)| {
+            let core = Arc::clone(&self.core);
+            spawn(name, priority, move || run(&core), poison(Arc::clone(&self.core)))
+        };
+        threads.log = Some(start("coffer-log", Priority::Normal, |core| core.log.run())?);
+        for (name, priority, run) in [
+            ("coffer-log-files", Priority::Normal, Core::run_housekeeping as fn(&Core)),
+            ("coffer-flush", Priority::Normal, Core::run_flushing),
+            ("coffer-compact", Priority::Low, Core::run_compacting),
+        ] {
+            threads.others.push(start(name, priority, run)?);
+        }
+        Ok(())
+    }
+
+    fn stop_threads(&self) {
+        self.core.stopping.store(true, Ordering::Release);
+        for store in self.core.tables.load().values() {
+            store.cancelled.store(true, Ordering::Release);
+        }
+        self.core.log.stop();
+        for signal in [&self.core.housekeeping, &self.core.flushing, &self.core.compacting] {
+            signal.notify();
+        }
+        let mut threads = self.threads.lock();
+        let log = threads.log.take();
+        for thread in threads.others.drain(..).chain(log) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the engine panicked");
+            }
+        }
     }
 }
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop_threads();
+    }
+}
+
+/// Files that leave the catalog together.
+#[derive(Default)]
+struct TableFiles {
+    segments: Vec<crate::SegmentEntry>,
+    tails: Vec<crate::TailRecord>,
+}
+
+impl TableFiles {
+    fn paths(&self, directory: &Path) -> Vec<std::path::PathBuf> {
+        let segments = self.segments.iter().map(|segment| segment.path(directory));
+        segments.chain(self.tails.iter().map(|tail| tail.path(directory))).collect()
+    }
+}
+
+/// Creates the data directory if need be and locks it: the first thing that is done to it.
+fn lock_directory(directory: &Path) -> Result<File> {
+    vfs::OsVfs
+        .create_directory(directory)
+        .map_err(|error| Error::io("create data directory", directory, error))?;
+    let path = directory.join("LOCK");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = file.map_err(|error| Error::io("open lock", &path, error))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| Error::Locked { directory: directory.to_path_buf() })?;
+    Ok(file)
+}
+
+fn open_core(
+    directory: &Path,
+    mut options: EngineOptions,
+    keys: Arc<dyn DataKeySource>,
+    root_key: &Arc<RootKey>,
+    vfs: &Arc<dyn Vfs>,
+    clock: Arc<dyn Clock>,
+) -> Result<Core> {
+    options.log_file_bytes = options.log_file_bytes.max(LOG_FILE_BYTES_MIN).next_multiple_of(4096);
+    let [log_directory, catalog_directory, tables_directory] =
+        ["log", "catalog", "tables"].map(|name| directory.join(name));
+    for directory in [&log_directory, &catalog_directory, &tables_directory] {
+        vfs.create_directory(directory).map_err(|error| Error::io("create directory", directory, error))?;
+        vfs::remove_unpublished(vfs.as_ref(), directory)?;
+    }
+    let catalog = match CatalogStore::open(vfs, &catalog_directory, root_key)? {
+        Some(catalog) => catalog,
+        None => create_catalog(vfs, directory, root_key)?,
+    };
+    let known = catalog.current();
+    let scan =
+        commit_log::scan(vfs.as_ref(), &log_directory, root_key, known.cluster_id, &known.log)?;
+    check_replayed(&known, &scan, &catalog_directory)?;
+    let (recovered, last, number) = (scan.recovered.clone(), scan.last, scan.next_number);
+    let [housekeeping, flushing, compacting] = [(); 3].map(|()| Arc::<Signal>::default());
+    let memory = Arc::<MemoryUse>::default();
+    let context = LogContext {
+        directory: log_directory,
+        vfs: Arc::clone(vfs),
+        root_key: Arc::clone(root_key),
+        keys: Arc::clone(&keys),
+        clock: Arc::clone(&clock),
+        cluster: known.cluster_id,
+        options: options.clone(),
+        memory: Arc::clone(&memory),
+    };
+    let log = CommitLog::start(context, scan, Arc::clone(&housekeeping), Arc::clone(&flushing))?;
+    catalog.update(|old| {
+        let mut new = old.clone();
+        new.log.oldest = new.log.oldest.max(1);
+        new.log.known = number;
+        new.log.recovered = recovered;
+        new.log.committed = last;
+        Ok(new)
+    })?;
+    Ok(Core {
+        directory: directory.to_path_buf(),
+        cache: Arc::new(BlockCache::new(options.block_cache_bytes)),
+        options,
+        keys,
+        vfs: Arc::clone(vfs),
+        clock,
+        catalog,
+        log,
+        tables: ArcSwap::from_pointee(TableMap::default()),
+        memory,
+        lifecycles: Mutex::default(),
+        housekeeping,
+        flushing,
+        compacting,
+        stopping: AtomicBool::new(false),
+    })
+}
+
+/// A new data directory gets a catalog; one that has data and no catalog was tampered with.
+fn create_catalog(vfs: &Arc<dyn Vfs>, directory: &Path, root_key: &Arc<RootKey>) -> Result<CatalogStore> {
+    let catalog_directory = directory.join("catalog");
+    for name in ["log", "tables"] {
+        let path = directory.join(name);
+        let names = vfs.list(&path).map_err(|error| Error::io("list directory", &path, error))?;
+        if !names.is_empty() {
+            return Err(Error::tampered(catalog_directory, "catalog is missing"));
+        }
+    }
+    let cluster = coffer_crypto::random_array()
+        .map_err(|error| Error::sealed(&catalog_directory, "cluster id", error))?;
+    CatalogStore::create(vfs, &catalog_directory, root_key, ClusterId(cluster))
+}
+
+/// No table was flushed further than the log goes.
+fn check_replayed(catalog: &Catalog, scan: &LogScan, directory: &Path) -> Result<()> {
+    let flushed = catalog.tables.values().map(|table| table.replay_from).max().unwrap_or_default();
+    if flushed > scan.last {
+        let what = format!("log ends at frame {}, catalog knows of {}", scan.last.0, flushed.0);
+        return Err(Error::tampered(directory.with_file_name("log"), what));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

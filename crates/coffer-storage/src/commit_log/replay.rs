@@ -1,0 +1,193 @@
+//! Where each table's records are in the log, and which files nobody needs any more.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use coffer_crypto::{DataKeySource, FileIdentity, Opener, TAG_LEN, TableKeyId, WrappedDataKey};
+use coffer_model::TableId;
+
+use super::record::{Directory, FileHeader, open_group};
+use crate::Lsn;
+use crate::catalog::Catalog;
+use crate::error::{Error, Result};
+use crate::vfs::Vfs;
+
+/// One group in a file: ciphertext and tag at `offset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GroupPlace {
+    pub(crate) lsn: Lsn,
+    pub(crate) block: u64,
+    pub(crate) offset: u64,
+    /// Bytes of the plaintext.
+    pub(crate) length: u32,
+    pub(crate) tag: [u8; TAG_LEN],
+}
+
+/// One table's records in one file.
+#[derive(Debug, Clone)]
+pub(crate) struct TableRecords {
+    pub(crate) wrapped: WrappedDataKey,
+    pub(crate) groups: Vec<GroupPlace>,
+}
+
+/// One log file.
+#[derive(Debug, Clone)]
+pub(crate) struct IndexedFile {
+    pub(crate) header: FileHeader,
+    pub(crate) path: PathBuf,
+    /// Whether nothing is written into it any more.
+    pub(crate) closed: bool,
+    pub(crate) last: Lsn,
+    pub(crate) tables: HashMap<TableId, TableRecords>,
+}
+
+/// Records of one table in one file that are still to be replayed.
+#[derive(Debug, Clone)]
+pub(crate) struct FileRecords {
+    pub(crate) path: PathBuf,
+    pub(crate) identity: FileIdentity,
+    pub(crate) records: TableRecords,
+}
+
+/// All files of the log, by number.
+#[derive(Debug, Default)]
+pub(crate) struct LogIndex {
+    files: BTreeMap<u64, IndexedFile>,
+}
+
+impl LogIndex {
+    /// Takes up a file that may get frames.
+    pub(crate) fn open_file(&mut self, header: &FileHeader, path: PathBuf) {
+        let file =
+            IndexedFile { header: *header, path, closed: false, last: Lsn(0), tables: HashMap::new() };
+        self.files.insert(header.number, file);
+    }
+
+    pub(crate) fn close_file(&mut self, number: u64) {
+        if let Some(file) = self.files.get_mut(&number) {
+            file.closed = true;
+        }
+    }
+
+    /// Notes the data key of a table in a file, before anything is sealed with it.
+    pub(crate) fn add_key(&mut self, number: u64, table: TableId, wrapped: &WrappedDataKey) {
+        if let Some(file) = self.files.get_mut(&number) {
+            let records = TableRecords { wrapped: wrapped.clone(), groups: Vec::new() };
+            file.tables.entry(table).or_insert(records);
+        }
+    }
+
+    /// Notes the groups of a frame; `places` are their offsets, in order.
+    pub(crate) fn record(&mut self, header: &FileHeader, directory: &Directory, places: &[(u64, Lsn)]) {
+        for (table, wrapped) in &directory.keys {
+            self.add_key(header.number, *table, wrapped);
+        }
+        let Some(file) = self.files.get_mut(&header.number) else { return };
+        for (group, (offset, lsn)) in directory.groups.iter().zip(places) {
+            file.last = file.last.max(*lsn);
+            if let Some(records) = file.tables.get_mut(&group.table) {
+                records.groups.push(GroupPlace {
+                    lsn: *lsn,
+                    block: group.block,
+                    offset: *offset,
+                    length: group.length,
+                    tag: group.tag,
+                });
+            }
+        }
+    }
+
+    /// Disk that the files take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.values().map(|file| file.header.length).sum()
+    }
+
+    /// The table's records after `after`, in the order they were written.
+    pub(crate) fn records(&self, table: TableId, after: Lsn) -> Vec<FileRecords> {
+        self.files.values().filter_map(|file| file_records(file, table, after)).collect()
+    }
+
+    /// The files at the front of the log that no table needs: numbers, paths, the last frame in them.
+    pub(crate) fn free_prefix(&self, catalog: &Catalog) -> Vec<(u64, PathBuf, Lsn)> {
+        self.files
+            .values()
+            .take_while(|file| file.closed && holders(file, catalog).next().is_none())
+            .map(|file| (file.header.number, file.path.clone(), file.last))
+            .collect()
+    }
+
+    pub(crate) fn remove(&mut self, number: u64) {
+        self.files.remove(&number);
+    }
+
+    /// The tables that keep the oldest file.
+    pub(crate) fn oldest_holders(&self, catalog: &Catalog) -> Vec<TableId> {
+        self.files.values().next().map(|file| holders(file, catalog).collect()).unwrap_or_default()
+    }
+
+    /// The table keys that wrap data keys of the table in the log.
+    pub(crate) fn table_keys(&self, table: TableId) -> Vec<TableKeyId> {
+        let records = self.files.values().filter_map(|file| file.tables.get(&table));
+        records.map(|records| records.wrapped.table_key_id).collect()
+    }
+
+    /// Takes away a frame that turned out to be unfinished.
+    pub(super) fn cut(&mut self, number: u64, lsn: Lsn) {
+        let Some(file) = self.files.get_mut(&number) else { return };
+        for records in file.tables.values_mut() {
+            records.groups.retain(|group| group.lsn < lsn);
+        }
+        file.last = file.tables.values().flat_map(|records| &records.groups).map(|g| g.lsn).max().unwrap_or_default();
+    }
+}
+
+fn file_records(file: &IndexedFile, table: TableId, after: Lsn) -> Option<FileRecords> {
+    let records = file.tables.get(&table)?;
+    let from = records.groups.partition_point(|group| group.lsn <= after);
+    let groups = records.groups.get(from..).filter(|groups| !groups.is_empty())?.to_vec();
+    Some(FileRecords {
+        path: file.path.clone(),
+        identity: file.header.table_identity(table),
+        records: TableRecords { wrapped: records.wrapped.clone(), groups },
+    })
+}
+
+/// The tables with records in the file that are not in segments or tail files.
+fn holders<'a>(file: &'a IndexedFile, catalog: &'a Catalog) -> impl Iterator<Item = TableId> + 'a {
+    file.tables.iter().filter_map(|(table, records)| {
+        let entry = catalog.tables.get(table)?;
+        let last = records.groups.last()?.lsn;
+        (last > entry.replay_from).then_some(*table)
+    })
+}
+
+/// Hands the plaintext of each group to `apply`, in order.
+pub(crate) fn replay(
+    vfs: &dyn Vfs,
+    keys: &dyn DataKeySource,
+    table: TableId,
+    file: &FileRecords,
+    apply: &mut dyn FnMut(Lsn, &Bytes) -> Result<()>,
+) -> Result<()> {
+    let opener = records_opener(keys, table, file)?;
+    let reader = vfs.open(&file.path).map_err(|error| Error::io("open log", &file.path, error))?;
+    for group in &file.records.groups {
+        let mut sealed = vec![0; group.length as usize + TAG_LEN];
+        let read = reader.read_at(group.offset, &mut sealed);
+        let read = read.map_err(|error| Error::io("read log", &file.path, error))?;
+        let whole = read == sealed.len() && sealed.ends_with(&group.tag);
+        if !whole || open_group(&opener, group.lsn, group.block, &mut sealed).is_err() {
+            return Err(Error::tampered(&file.path, format!("frame {}", group.lsn.0)));
+        }
+        sealed.truncate(group.length as usize);
+        apply(group.lsn, &Bytes::from(sealed))?;
+    }
+    Ok(())
+}
+
+fn records_opener(keys: &dyn DataKeySource, table: TableId, file: &FileRecords) -> Result<Opener> {
+    keys.unwrap_data_key(table.as_bytes(), &file.records.wrapped, &file.identity)
+        .and_then(|key| Opener::new(&key, &file.identity))
+        .map_err(|error| Error::sealed(&file.path, "wrapped data key", error))
+}

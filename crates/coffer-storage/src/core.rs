@@ -1,0 +1,245 @@
+//! What the engine and its threads share: the catalog, the log, the open tables.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use coffer_crypto::{DataKeySource, clock::Clock};
+use coffer_model::TableId;
+use parking_lot::Mutex;
+
+use crate::Lsn;
+use crate::background::Signal;
+use crate::block_cache::BlockCache;
+use crate::catalog::{Catalog, CatalogStore, TableEntry};
+use crate::commit_log::{self, CommitLog, error_chain};
+use crate::error::{Error, Result};
+use crate::memtable::MemoryUse;
+use crate::options::EngineOptions;
+use crate::segment::{Segment, SegmentOptions};
+use crate::table_store::{TableMap, TableStore};
+use crate::vfs::Vfs;
+
+/// The state of an engine. Order of locks: lifecycle of a table, `flushing` and `compacting` of its
+/// store, the catalog's, the log's `pending`, its `index`, a store's `changing`, memtable shards.
+pub(crate) struct Core {
+    pub(crate) directory: PathBuf,
+    pub(crate) options: EngineOptions,
+    pub(crate) keys: Arc<dyn DataKeySource>,
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) catalog: CatalogStore,
+    pub(crate) log: CommitLog,
+    pub(crate) tables: ArcSwap<TableMap>,
+    pub(crate) memory: Arc<MemoryUse>,
+    pub(crate) cache: Arc<BlockCache>,
+    /// One lock for each table that was opened, closed or set aside: these exclude each other.
+    pub(crate) lifecycles: Mutex<HashMap<TableId, Arc<Mutex<()>>>>,
+    pub(crate) housekeeping: Arc<Signal>,
+    pub(crate) flushing: Arc<Signal>,
+    pub(crate) compacting: Arc<Signal>,
+    pub(crate) stopping: AtomicBool,
+}
+
+impl Core {
+    pub(crate) fn lifecycle(&self, table: TableId) -> Arc<Mutex<()>> {
+        Arc::clone(self.lifecycles.lock().entry(table).or_default())
+    }
+
+    pub(crate) fn store(&self, table: TableId) -> Result<Arc<TableStore>> {
+        let tables = self.tables.load();
+        let store = tables.get(&table).ok_or(Error::TableNotOpen(table))?;
+        store.check_lease(self.clock.key_now_millis())?;
+        Ok(Arc::clone(store))
+    }
+
+    pub(crate) fn table_directory(&self, table: TableId) -> PathBuf {
+        self.directory.join("tables").join(table.to_string())
+    }
+
+    /// Changes the catalog; what the log knows of itself is brought up to date on the way.
+    pub(crate) fn update(&self, change: impl FnOnce(&Catalog) -> Result<Catalog>) -> Result<Arc<Catalog>> {
+        self.catalog.update(|old| {
+            let mut new = change(old)?;
+            new.log.committed = new.log.committed.max(self.log.durable());
+            Ok(new)
+        })
+    }
+
+    /// Changes one table's entry. Older table keys that no file needs any more leave its key record.
+    pub(crate) fn update_table(
+        &self,
+        table: TableId,
+        change: impl FnOnce(&mut TableEntry) -> Result<()>,
+    ) -> Result<Arc<Catalog>> {
+        self.update(|old| {
+            let mut entry = TableEntry::clone(old.tables.get(&table).ok_or(Error::NoSuchTable(table))?);
+            change(&mut entry)?;
+            self.settle_keys(&mut entry);
+            let mut new = old.clone();
+            new.tables.insert(table, Arc::new(entry));
+            Ok(new)
+        })
+    }
+
+    fn settle_keys(&self, entry: &mut TableEntry) {
+        let table = entry.schema.id;
+        let mut key = (*entry.key).clone();
+        let in_log = self.log.index.lock().table_keys(table);
+        key.older.retain(|older| {
+            let id = older.table_key_id;
+            in_log.contains(&id)
+                || entry.segments.iter().any(|segment| segment.table_key == id)
+                || entry.tails.iter().any(|tail| tail.table_keys.contains(&id))
+        });
+        if let Some(wraps) = self.keys.wraps(table.as_bytes()) {
+            key.wraps = key.wraps.max(wraps);
+        }
+        entry.key = Arc::new(key);
+    }
+
+    /// Opens a table: segments, tail files, log.
+    pub(crate) fn open_table(&self, table: TableId) -> Result<()> {
+        let lifecycle = self.lifecycle(table);
+        let _lifecycle = lifecycle.lock();
+        if let Some(store) = self.tables.load().get(&table) {
+            if store.check_lease(self.clock.key_now_millis()).is_ok() {
+                return Ok(());
+            }
+        }
+        self.close_store(table);
+        let catalog = self.catalog.settled();
+        let entry = catalog.tables.get(&table).ok_or(Error::NoSuchTable(table))?;
+        let lease = self.keys.lease(table.as_bytes()).map_err(|error| {
+            Error::sealed(self.table_directory(table), "lease", error)
+        })?;
+        let directory = self.table_directory(table);
+        self.vfs
+            .create_directory(&directory)
+            .map_err(|error| Error::io("create table directory", &directory, error))?;
+        let mut segments = Vec::with_capacity(entry.segments.len());
+        for segment in &entry.segments {
+            let keys = self.keys.as_ref();
+            segments.push(Segment::open(self.vfs.as_ref(), &directory, table, segment, keys, &self.cache)?);
+        }
+        let store = Arc::new(TableStore::new(table, directory, lease, segments, &self.memory));
+        self.replay(&store, entry)?;
+        self.tables.rcu(|tables| {
+            let mut tables = TableMap::clone(tables);
+            tables.insert(table, Arc::clone(&store));
+            tables
+        });
+        self.flushing.notify();
+        Ok(())
+    }
+
+    fn replay(&self, store: &Arc<TableStore>, entry: &TableEntry) -> Result<()> {
+        let (vfs, keys) = (self.vfs.as_ref(), self.keys.as_ref());
+        let mut apply = |lsn: Lsn, records: &Bytes| {
+            self.memory.add(records.len() as u64);
+            store.apply(lsn, records)?;
+            if store.active_bytes() >= self.options.memtable_flush_bytes {
+                self.flush_store(store)?;
+            }
+            Ok(())
+        };
+        for tail in &entry.tails {
+            commit_log::read_tail(vfs, keys, &store.directory, store.id, tail, &mut apply)?;
+            store.note_tail(tail.id);
+        }
+        let files = self.log.index.lock().records(store.id, entry.replay_from);
+        for file in &files {
+            commit_log::replay(vfs, keys, store.id, file, &mut apply)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the table out of use and waits until what was appended to it is in the log. The
+    /// caller holds the table's lifecycle lock. Returns the last frame that may hold records of it.
+    pub(crate) fn close_store(&self, table: TableId) -> Lsn {
+        let store = self.tables.load().get(&table).cloned();
+        let lsn = self.log.fence(table, || {
+            if let Some(store) = &store {
+                store.close();
+            }
+        });
+        let Some(store) = store else { return lsn };
+        if let Err(error) = self.log.wait_committed(lsn) {
+            tracing::debug!(%table, error = %error_chain(&error), "table closes with a stopped log");
+        }
+        self.tables.rcu(|tables| {
+            let mut tables = TableMap::clone(tables);
+            tables.remove(&table);
+            tables
+        });
+        for segment in &store.view().segments {
+            segment.close();
+        }
+        self.cache.evict_table(table);
+        self.log.wake_room();
+        lsn
+    }
+
+    /// Unlinks all files of a table that the catalog no longer has.
+    pub(crate) fn unlink_table(&self, table: TableId) -> Result<()> {
+        let directory = self.table_directory(table);
+        let names = self.vfs.list(&directory).map_err(|error| Error::io("list table", &directory, error))?;
+        for name in names {
+            self.remove_file(&directory.join(name));
+        }
+        if self.vfs.exists(&directory).unwrap_or(false) {
+            let removed = self.vfs.remove_directory(&directory);
+            removed.map_err(|error| Error::io("remove table directory", &directory, error))?;
+        }
+        Ok(())
+    }
+
+    /// A file that cannot be unlinked now is unlinked at the next start.
+    pub(crate) fn remove_file(&self, path: &std::path::Path) {
+        if let Err(error) = self.vfs.remove(path) {
+            tracing::warn!(file = %path.display(), %error, "a file of no use stays until the next start");
+        }
+    }
+
+    /// Unlinks what crashed writers left and what the catalog does not name.
+    pub(crate) fn remove_orphans(&self) -> Result<()> {
+        let catalog = self.catalog.current();
+        let tables = self.directory.join("tables");
+        let names = self.vfs.list(&tables).map_err(|error| Error::io("list tables", &tables, error))?;
+        for name in names {
+            let Ok(table) = name.parse::<TableId>() else { continue };
+            let Some(entry) = catalog.tables.get(&table) else {
+                self.unlink_table(table)?;
+                continue;
+            };
+            let directory = tables.join(&name);
+            let live = |path: &PathBuf| {
+                entry.segments.iter().any(|segment| segment.path(&directory) == *path)
+                    || entry.tails.iter().any(|tail| tail.path(&directory) == *path)
+            };
+            let files = self.vfs.list(&directory).map_err(|e| Error::io("list table", &directory, e))?;
+            for path in files.into_iter().map(|file| directory.join(file)).filter(|path| !live(path)) {
+                self.remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+
+    /// How the table's segments are written.
+    pub(crate) fn segment_options(&self, catalog: &Catalog, table: TableId) -> Result<SegmentOptions> {
+        let entry = catalog.tables.get(&table).ok_or(Error::NoSuchTable(table))?;
+        let options = &entry.schema.options;
+        let off = options.compression.is_empty()
+            || options.compression.get("enabled").is_some_and(|enabled| enabled == "false");
+        Ok(SegmentOptions {
+            cluster: catalog.cluster_id,
+            table,
+            block_bytes: self.options.block_bytes,
+            compress: self.options.compression && !off,
+            bloom_filter_fp_chance: options.bloom_filter_fp_chance,
+        })
+    }
+}

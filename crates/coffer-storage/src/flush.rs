@@ -1,0 +1,374 @@
+//! Memtables to segments, segments to fewer segments, and the log freed behind them: the work of the
+//! engine's background threads.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use coffer_model::TableId;
+
+use crate::commit_log::{self, error_chain};
+use crate::compaction::{Candidate, CompactionJob, CompactionOptions, PurgeLimits, SizeTiered};
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::ids::SegmentId;
+use crate::memtable::Memtable;
+use crate::merge::{Direction, EntrySource as _};
+use crate::segment::{Segment, SegmentEntry, SegmentWriter};
+use crate::table_store::TableStore;
+
+/// Wait before work that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a pass of a background thread came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Worked,
+    Idle,
+    Failed,
+}
+
+impl Core {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Body of the thread that flushes.
+    pub(crate) fn run_flushing(&self) {
+        while !self.is_stopping() {
+            match self.flush_pass() {
+                Pass::Worked => {}
+                Pass::Idle => self.flushing.wait(None),
+                Pass::Failed => self.flushing.wait(Some(RETRY)),
+            }
+        }
+    }
+
+    fn flush_pass(&self) -> Pass {
+        if let Some(store) = self.flush_candidate() {
+            let flushed = self.flush_store(&store);
+            return self.finish_pass("flush", &store, flushed);
+        }
+        match self.relieve_log() {
+            Ok(true) => Pass::Worked,
+            Ok(false) => Pass::Idle,
+            Err(error) => {
+                tracing::warn!(error = %error_chain(&error), "the commit log cannot be freed, trying again");
+                Pass::Failed
+            }
+        }
+    }
+
+    fn finish_pass(&self, what: &'static str, store: &TableStore, result: Result<()>) -> Pass {
+        match result {
+            Ok(()) => Pass::Worked,
+            Err(Error::TableNotOpen(_) | Error::NoSuchTable(_)) if store.is_closed() => Pass::Worked,
+            Err(error) => {
+                let table = store.id;
+                tracing::warn!(%table, error = %error_chain(&error), "{what} failed, trying again");
+                Pass::Failed
+            }
+        }
+    }
+
+    /// The table that needs a flush most.
+    fn flush_candidate(&self) -> Option<Arc<TableStore>> {
+        let now = self.clock.key_now_millis();
+        let tables = self.tables.load();
+        let usable = || tables.values().filter(|store| store.check_lease(now).is_ok() && !store.is_closed());
+        let due = usable().find(|store| {
+            store.active_bytes() >= self.options.memtable_flush_bytes || !store.view().frozen.is_empty()
+        });
+        if let Some(store) = due {
+            return Some(Arc::clone(store));
+        }
+        if self.memory.bytes() <= self.options.memtable_total_bytes / 2 {
+            return None;
+        }
+        let largest = usable().max_by_key(|store| store.memtable_bytes())?;
+        (largest.memtable_bytes() > 0).then(|| Arc::clone(largest))
+    }
+
+    /// Flushes or sets aside what holds back the oldest log file, when the log is half full.
+    fn relieve_log(&self) -> Result<bool> {
+        if self.log.file_bytes() <= self.options.log_total_bytes / 2 {
+            return Ok(false);
+        }
+        let catalog = self.catalog.current();
+        let holders = self.log.index.lock().oldest_holders(&catalog);
+        let mut relieved = false;
+        for table in holders {
+            let store = self.tables.load().get(&table).cloned();
+            match store {
+                Some(store) if store.check_lease(self.clock.key_now_millis()).is_ok() => {
+                    self.flush_store(&store)?;
+                }
+                _ => self.set_aside(table)?,
+            }
+            relieved = true;
+        }
+        self.housekeeping.notify();
+        Ok(relieved)
+    }
+
+    /// Copies the log records of a table whose key is away to a tail file.
+    pub(crate) fn set_aside(&self, table: TableId) -> Result<()> {
+        let lifecycle = self.lifecycle(table);
+        let _lifecycle = lifecycle.lock();
+        if let Some(store) = self.tables.load().get(&table) {
+            if store.check_lease(self.clock.key_now_millis()).is_ok() {
+                return Ok(());
+            }
+        }
+        let last = self.close_store(table);
+        self.log.wait_durable(last)?;
+        let catalog = self.catalog.settled();
+        let Some(entry) = catalog.tables.get(&table) else { return Ok(()) };
+        let files = self.log.index.lock().records(table, entry.replay_from);
+        if files.is_empty() {
+            return Ok(());
+        }
+        let directory = self.table_directory(table);
+        self.vfs
+            .create_directory(&directory)
+            .map_err(|error| Error::io("create table directory", &directory, error))?;
+        let tail = commit_log::write_tail(&self.vfs, &directory, table, &files)?;
+        let path = tail.path(&directory);
+        let published = self.update_table(table, |entry| {
+            entry.replay_from = entry.replay_from.max(tail.last);
+            entry.tails.push(tail);
+            Ok(())
+        });
+        if published.is_err() {
+            self.remove_file(&path);
+        }
+        published.map(drop)
+    }
+
+    /// Flushes all memtables of a table.
+    pub(crate) fn flush_store(&self, store: &Arc<TableStore>) -> Result<()> {
+        let _flushing = store.flushing.lock();
+        store.freeze();
+        loop {
+            let Some(memtable) = store.view().frozen.first().cloned() else { break };
+            self.flush_memtable(store, &memtable)?;
+        }
+        self.housekeeping.notify();
+        self.compacting.notify();
+        self.log.wake_room();
+        Ok(())
+    }
+
+    /// Writes one frozen memtable: segment, then catalog, then view.
+    fn flush_memtable(&self, store: &Arc<TableStore>, memtable: &Arc<Memtable>) -> Result<()> {
+        let options = self.segment_options(&self.catalog.current(), store.id)?;
+        let keys = self.keys.as_ref();
+        let partitions = memtable.entries();
+        let mut writer = SegmentWriter::create(&self.vfs, &store.directory, &options, keys, partitions)?;
+        let mut cursor = memtable.range(&[], &[], Direction::Forward);
+        while let Some(key) = cursor.key() {
+            writer.add(key, &cursor.row())?;
+            cursor.advance()?;
+        }
+        let written = writer.finish()?;
+        let segment = self.open_written(store, written.as_ref())?;
+        let published = self.log.wait_durable(memtable.last()).and_then(|()| {
+            self.update_table(store.id, |entry| {
+                check_publishable(store, &entry.key, written.as_ref())?;
+                entry.segments.extend(written.clone());
+                entry.replay_from = entry.replay_from.max(memtable.last());
+                let flushed = memtable.tails();
+                entry.tails.retain(|tail| !flushed.contains(&tail.id));
+                Ok(())
+            })
+        });
+        if let Err(error) = published {
+            self.remove_written(store, written.as_ref());
+            return Err(error);
+        }
+        store.replace_frozen(memtable, segment);
+        for tail in memtable.tails() {
+            self.remove_file(&crate::TailRecord::path_of(&store.directory, tail));
+        }
+        Ok(())
+    }
+
+    fn open_written(&self, store: &TableStore, written: Option<&SegmentEntry>) -> Result<Option<Arc<Segment>>> {
+        let Some(entry) = written else { return Ok(None) };
+        let (vfs, keys) = (self.vfs.as_ref(), self.keys.as_ref());
+        let opened = Segment::open(vfs, &store.directory, store.id, entry, keys, &self.cache);
+        if opened.is_err() {
+            self.remove_written(store, written);
+        }
+        opened.map(Some)
+    }
+
+    fn remove_written(&self, store: &TableStore, written: Option<&SegmentEntry>) {
+        if let Some(entry) = written {
+            self.remove_file(&entry.path(&store.directory));
+        }
+    }
+
+    /// Body of the thread that compacts.
+    pub(crate) fn run_compacting(&self) {
+        while !self.is_stopping() {
+            let stores: Vec<_> = self.tables.load().values().cloned().collect();
+            let mut pass = Pass::Idle;
+            for store in stores.iter().filter(|store| !store.is_closed()) {
+                if self.is_stopping() {
+                    return;
+                }
+                let compacted = self.compact_chosen(store);
+                let worked = *compacted.as_ref().unwrap_or(&false);
+                pass = match self.finish_pass("compaction", store, compacted.map(drop)) {
+                    Pass::Worked if !worked => pass,
+                    outcome => outcome,
+                };
+            }
+            match pass {
+                Pass::Worked => {}
+                Pass::Idle => self.compacting.wait(None),
+                Pass::Failed => self.compacting.wait(Some(RETRY)),
+            }
+        }
+    }
+
+    /// Runs the compaction that the strategy chooses, if any.
+    fn compact_chosen(&self, store: &Arc<TableStore>) -> Result<bool> {
+        if store.check_lease(self.clock.key_now_millis()).is_err() {
+            return Ok(false);
+        }
+        let _compacting = store.compacting.lock();
+        let catalog = self.catalog.current();
+        let entry = catalog.tables.get(&store.id).ok_or(Error::NoSuchTable(store.id))?;
+        let mut options = CompactionOptions::from_map(&entry.schema.options.compaction);
+        if !entry.schema.options.compaction.contains_key("min_threshold") {
+            options.min_threshold = self.options.compaction_segments_min;
+        }
+        let candidates: Vec<_> = store
+            .view()
+            .segments
+            .iter()
+            .map(|segment| Candidate { id: segment.entry().id, bytes: segment.entry().length })
+            .collect();
+        match (SizeTiered { options }).choose(&candidates) {
+            Some(chosen) => self.compact_segments(store, &chosen).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Compacts all segments of the table into one.
+    pub(crate) fn compact_all(&self, store: &Arc<TableStore>) -> Result<()> {
+        let _compacting = store.compacting.lock();
+        let all: Vec<_> = store.view().segments.iter().map(|segment| segment.entry().id).collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.compact_segments(store, &all)
+    }
+
+    fn compact_segments(&self, store: &Arc<TableStore>, chosen: &[SegmentId]) -> Result<()> {
+        let catalog = self.catalog.current();
+        let entry = catalog.tables.get(&store.id).ok_or(Error::NoSuchTable(store.id))?;
+        let view = store.view_owned();
+        let (inputs, others): (Vec<_>, Vec<_>) =
+            view.segments.iter().cloned().partition(|segment| chosen.contains(&segment.entry().id));
+        let memtables = std::iter::once(&view.active).chain(&view.frozen);
+        let now_secs = u32::try_from(self.clock.now_millis() / 1000).unwrap_or(0);
+        let job = CompactionJob {
+            inputs,
+            options: self.segment_options(&catalog, store.id)?,
+            limits: PurgeLimits {
+                now_secs,
+                gc_before_secs: now_secs.saturating_sub(entry.schema.options.gc_grace_seconds),
+                others,
+                memtable_min_timestamp: memtables.map(|m| m.min_timestamp()).min().unwrap_or(i64::MAX),
+            },
+        };
+        drop(view);
+        let written = job.run(&self.vfs, &store.directory, self.keys.as_ref(), &store.cancelled)?;
+        let segment = self.open_written(store, written.as_ref())?;
+        let published = self.update_table(store.id, |entry| {
+            check_publishable(store, &entry.key, written.as_ref())?;
+            entry.segments.retain(|segment| !chosen.contains(&segment.id));
+            entry.segments.extend(written.clone());
+            Ok(())
+        });
+        if let Err(error) = published {
+            self.remove_written(store, written.as_ref());
+            return Err(error);
+        }
+        store.replace_segments(chosen, segment);
+        for input in &job.inputs {
+            self.remove_file(&input.entry().path(&store.directory));
+        }
+        Ok(())
+    }
+
+    /// Body of the thread that keeps the log's files: prepares the next one, frees old ones.
+    pub(crate) fn run_housekeeping(&self) {
+        while !self.is_stopping() {
+            let prepared = self.log.prepare_spare();
+            let freed = self.free_log();
+            let failed = [prepared, freed].into_iter().filter_map(Result::err).fold(false, |_, error| {
+                tracing::warn!(error = %error_chain(&error), "commit log files: trying again");
+                true
+            });
+            if self.log.file_bytes() > self.options.log_total_bytes / 2 {
+                self.flushing.notify();
+            }
+            self.housekeeping.wait(failed.then_some(RETRY));
+        }
+    }
+
+    /// Unlinks the log files at the front that no table needs.
+    pub(crate) fn free_log(&self) -> Result<()> {
+        let free = self.log.index.lock().free_prefix(&self.catalog.current());
+        let Some((last, _, _)) = free.last() else { return Ok(()) };
+        let freed = free.iter().map(|(_, _, lsn)| *lsn).max().unwrap_or_default();
+        self.update(|old| {
+            let mut new = old.clone();
+            new.log.oldest = last + 1;
+            new.log.freed = new.log.freed.max(freed);
+            new.log.recovered.retain(|number, _| number > last);
+            Ok(new)
+        })?;
+        for (number, path, _) in &free {
+            self.log.remove_file(*number);
+            self.remove_file(path);
+        }
+        self.log.wake_room();
+        Ok(())
+    }
+
+    /// The last frame of the log is synced and all tables that can be are flushed.
+    pub(crate) fn flush_all(&self) {
+        let stores: Vec<_> = self.tables.load().values().cloned().collect();
+        for store in stores {
+            if store.check_lease(self.clock.key_now_millis()).is_ok()
+                && let Err(error) = self.flush_store(&store)
+            {
+                let table: TableId = store.id;
+                tracing::warn!(%table, error = %error_chain(&error), "flush failed, the log has the rows");
+            }
+        }
+    }
+}
+
+/// Whether a segment may still be published: the table was not closed meanwhile, and its key record
+/// still holds the table key of the segment (it may have left the record in a swap).
+fn check_publishable(
+    store: &TableStore,
+    key: &coffer_crypto::KeyRecord,
+    written: Option<&SegmentEntry>,
+) -> Result<()> {
+    if store.is_closed() {
+        return Err(Error::TableNotOpen(store.id));
+    }
+    match written {
+        Some(entry) if !key.holds(entry.table_key) => {
+            Err(Error::Internal("table key of a new segment left the key record".into()))
+        }
+        _ => Ok(()),
+    }
+}
