@@ -11,13 +11,17 @@ use coffer_keys::Keyring;
 use coffer_model::TableId;
 use coffer_storage::{Engine, Lsn};
 use cql_types::BoundValue;
+use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::execute::SelectExecution;
 use crate::execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
 use crate::metadata::ResultMetadata;
 use crate::prepare::Prepared;
+use crate::key_health::KeyHealths;
 use crate::schema::Schema;
+use crate::system::traces::Traces;
+use crate::table_keys::forget_on_revocation;
 
 /// What the node says about itself in `system.local`, and limits.
 #[derive(Debug, Clone)]
@@ -180,6 +184,10 @@ pub struct Database {
     clock: Arc<dyn Clock>,
     options: DatabaseOptions,
     schema: ArcSwap<Schema>,
+    /// Held while the schema is rebuilt from the catalog, so that an older one never wins.
+    schema_refresh: Mutex<()>,
+    key_healths: Arc<KeyHealths>,
+    traces: Traces,
     last_timestamp: AtomicI64,
 }
 
@@ -201,14 +209,19 @@ impl Database {
         options: DatabaseOptions,
     ) -> Result<Database> {
         let schema = Schema::load(&engine.catalog())?;
-        Ok(Database {
+        let database = Database {
             engine,
             keyring,
             clock,
             options,
             schema: ArcSwap::from_pointee(schema),
+            schema_refresh: Mutex::new(()),
+            key_healths: Arc::default(),
+            traces: Traces::default(),
             last_timestamp: AtomicI64::new(0),
-        })
+        };
+        forget_on_revocation(&database);
+        Ok(database)
     }
 
     /// The engine below.
@@ -236,9 +249,25 @@ impl Database {
         self.schema.load_full()
     }
 
-    /// Makes a changed schema visible to statements; called after it is persisted.
-    pub(crate) fn publish_schema(&self, schema: Arc<Schema>) {
-        self.schema.store(schema);
+    /// Traced requests, shown in `system_traces`.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// What the KMS last answered for each table.
+    pub(crate) fn key_healths(&self) -> &Arc<KeyHealths> {
+        &self.key_healths
+    }
+
+    /// Makes the schema of the persisted catalog visible to statements.
+    ///
+    /// # Errors
+    /// As [`Schema::load`].
+    pub(crate) fn refresh_schema(&self) -> Result<()> {
+        let _one_at_a_time = self.schema_refresh.lock();
+        let schema = Schema::load_after(&self.engine.catalog(), &self.schema.load())?;
+        self.schema.store(Arc::new(schema));
+        Ok(())
     }
 
     /// Parses a text and plans it.

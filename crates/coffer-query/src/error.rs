@@ -1,5 +1,8 @@
 //! What can go wrong with a statement, by what the client should do about it.
 
+use coffer_keys::KeyError;
+use coffer_storage::Error as EngineError;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -82,5 +85,36 @@ impl Error {
     /// An [`Error::Invalid`] from anything that reads as text.
     pub(crate) fn invalid(message: impl Into<String>) -> Error {
         Error::Invalid(message.into())
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Error {
+        let text = error.to_string();
+        match error {
+            KeyError::Definitive(_) => Error::KeyRefused(text),
+            KeyError::Transient(_) => Error::KeyUnreachable(text),
+            KeyError::Configuration(_) | KeyError::Specification(_) => Error::Invalid(text),
+            KeyError::Integrity(_) | KeyError::Damaged { .. } => Error::ReadFailure(text),
+            KeyError::Superseded(_) => Error::Overloaded(text),
+            _ => Error::Server(text),
+        }
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Error {
+        let text = error.to_string();
+        match error {
+            EngineError::KeyUnavailable(_) => Error::KeyUnreachable(text),
+            EngineError::Overloaded(_) => Error::Overloaded(text),
+            EngineError::TooLarge { .. } | EngineError::NoSuchTable(_) => Error::Invalid(text),
+            EngineError::Poisoned(_) => Error::WriteFailure(text),
+            EngineError::Tampered { .. }
+            | EngineError::Corrupt(_)
+            | EngineError::CorruptFile { .. }
+            | EngineError::WrongKey { .. } => Error::ReadFailure(text),
+            _ => Error::Server(text),
+        }
     }
 }

@@ -5,12 +5,21 @@
 //! a [`Step`] that says what to wait for.
 #![forbid(unsafe_code)]
 
+mod custom_properties;
 mod database;
+mod digest;
 mod error;
 mod execute;
+mod history;
+mod java_double;
+mod key_health;
 mod metadata;
+mod plan;
 mod prepare;
 mod schema;
+mod system;
+mod table_keys;
+mod table_options;
 mod table_source;
 
 pub use database::{
@@ -23,4 +32,5 @@ pub use execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
 pub use metadata::{BindMetadata, ColumnSpec, ResultMetadata};
 pub use prepare::Prepared;
 pub use schema::{Keyspace, Schema, Table};
+pub use system::traces::{TraceEvent, TraceSession, Traces};
 pub use table_source::{TableSource, VirtualRow, VirtualTable};

@@ -1,0 +1,70 @@
+//! Bringing a table into use: its key from the KMS, then its files.
+
+use std::sync::{Arc, Weak};
+
+use coffer_keys::TableName;
+use coffer_model::TableId;
+use coffer_storage::{Engine, Error as EngineError, TableEntry};
+
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::key_health::KeyHealths;
+
+impl Database {
+    /// Makes the table's key usable. Waits for the KMS; all requests share one call.
+    ///
+    /// # Errors
+    /// [`Error::KeyRefused`] with ARN and state; [`Error::KeyUnreachable`]; [`Error::ReadFailure`]
+    /// for a damaged key.
+    pub async fn load_table_key(&self, table: TableId) -> Result<()> {
+        let catalog = self.engine().catalog();
+        let entry = catalog.tables.get(&table).ok_or_else(no_such_table)?;
+        let name = table_name(entry);
+        match self.keyring().open(&name, &entry.key).await {
+            Ok(()) => {
+                self.key_healths().succeeded(table.0, &**self.clock());
+                Ok(())
+            }
+            Err(error) => {
+                self.key_healths().failed(table.0, &error, &**self.clock());
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Opens the table's files and replays its part of the log. Blocks; the key must be usable.
+    ///
+    /// # Errors
+    /// [`Error::ReadFailure`] for changed or damaged files; [`Error::KeyUnreachable`] when the key
+    /// went away meanwhile.
+    pub fn open_table(&self, table: TableId) -> Result<()> {
+        match self.engine().open_table(table) {
+            Err(EngineError::NoSuchTable(_)) => Err(no_such_table()),
+            other => Ok(other?),
+        }
+    }
+}
+
+fn no_such_table() -> Error {
+    Error::invalid("unconfigured table: it was dropped meanwhile")
+}
+
+/// What the keyring calls a table.
+pub(crate) fn table_name(entry: &TableEntry) -> TableName {
+    TableName::new(entry.schema.id.0, &entry.schema.keyspace, &entry.schema.name)
+}
+
+/// Makes the engine forget what it has opened of a table whose key is refused for good. The engine
+/// holds the keyring, so the keyring must not keep the engine alive.
+pub(crate) fn forget_on_revocation(database: &Database) {
+    let engine: Weak<Engine> = Arc::downgrade(database.engine());
+    let healths: Arc<KeyHealths> = Arc::clone(database.key_healths());
+    let clock = Arc::clone(database.clock());
+    database.keyring().set_on_revoked(Box::new(move |table, error| {
+        tracing::error!(table = %table, %error, "key of table refused, table is inaccessible");
+        healths.failed(table.id, error, &*clock);
+        if let Some(engine) = engine.upgrade() {
+            engine.forget_key(TableId(table.id));
+        }
+    }));
+}
