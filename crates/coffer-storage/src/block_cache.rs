@@ -9,12 +9,16 @@ use coffer_model::TableId;
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use crate::mmap::MapBudget;
 use crate::segment::Block;
 
 /// Number of shards; a power of two.
 const SHARDS: usize = 16;
 /// What an entry costs besides its block's bytes.
 const ENTRY_OVERHEAD_BYTES: u64 = 128;
+
+/// Most bytes of mapped files that reads keep resident, about.
+const MAPPED_BYTES_MAX: u64 = 32 << 20;
 
 /// A block: the number its segment was given when it was opened, and where the block starts in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +47,7 @@ pub struct BlockCache {
     shards: Vec<Mutex<Shard>>,
     shard_capacity_bytes: u64,
     next_owner: AtomicU64,
+    maps: MapBudget,
 }
 
 impl BlockCache {
@@ -54,6 +59,7 @@ impl BlockCache {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             shard_capacity_bytes: capacity_bytes / SHARDS as u64,
             next_owner: AtomicU64::new(0),
+            maps: MapBudget::new(MAPPED_BYTES_MAX),
         }
     }
 
@@ -62,6 +68,11 @@ impl BlockCache {
     pub(crate) fn register(&self, table: TableId) -> CacheOwner {
         let number = self.next_owner.fetch_add(1, Ordering::Relaxed);
         CacheOwner { number, table, closed: AtomicBool::new(false) }
+    }
+
+    /// Bounds what the maps of the open segments keep resident.
+    pub(crate) fn maps(&self) -> &MapBudget {
+        &self.maps
     }
 
     fn shard(&self, key: BlockKey) -> Option<&Mutex<Shard>> {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::block_cache::BlockCache;
 use crate::error::{Error, Result};
 use crate::ids::{ClusterId, SegmentId};
-use crate::segment::format::{Header, MAGIC};
+use crate::segment::format::{HEADER_LEN, Header, MAGIC};
 use crate::segment::{Segment, SegmentEntry};
 use crate::vfs::Vfs;
 
@@ -63,9 +63,9 @@ pub fn is_segment(start: &[u8]) -> bool {
 /// `Io`; `Tampered` when the header is not a segment's.
 pub fn inspect_segment(vfs: &dyn Vfs, path: &Path) -> Result<SegmentStructure> {
     let map = vfs.map(path).map_err(|error| Error::io("map segment", path, error))?;
+    let header = map.copy(0, HEADER_LEN).unwrap_or_default();
     let Header { identity, wrapped } =
-        Header::decode(map.bytes()).map_err(|what| Error::tampered(path, what))?;
-    drop(map);
+        Header::decode(&header).map_err(|what| Error::tampered(path, what))?;
     let (length, sha256) = digest(vfs, path)?;
     Ok(SegmentStructure {
         format_version: identity.format_version,

@@ -10,7 +10,7 @@ use coffer_model::{TableId, Token};
 use super::block::{Block, BlockCursor};
 use super::bloom_filter::BloomFilter;
 use super::format::{
-    BLOCK_BYTES_MAX, CODEC_LZ4, CODEC_RAW, Extent, FILTER_PIECE_BYTES, Footer, Handle, Header,
+    BLOCK_BYTES_MAX, CODEC_LZ4, CODEC_RAW, Extent, FILTER_PIECE_BYTES, Footer, HEADER_LEN, Handle, Header,
 };
 use super::iter::{Caching, SegmentCursor};
 use super::{SegmentEntry, SegmentStatistics};
@@ -28,14 +28,14 @@ pub struct Segment {
     statistics: SegmentStatistics,
     filter: Option<BloomFilter>,
     top: Block,
-    cache: Arc<BlockCache>,
     owner: CacheOwner,
 }
 
 /// The mapped file and the cipher of its data key.
 struct SegmentFile {
     path: PathBuf,
-    map: FileMap,
+    map: Arc<FileMap>,
+    cache: Arc<BlockCache>,
     opener: Opener,
 }
 
@@ -67,7 +67,9 @@ impl Segment {
     ) -> Result<Arc<Self>> {
         let map = vfs.map(path).map_err(|error| Error::io("map segment", path, error))?;
         let opener = unlock(path, &map, table, entry, keys)?;
-        let file = SegmentFile { path: path.to_path_buf(), map, opener };
+        let map = Arc::new(map);
+        cache.maps().register(&map);
+        let file = SegmentFile { path: path.to_path_buf(), map, cache: Arc::clone(cache), opener };
         let footer = file.footer()?;
         let statistics = file.open_extent(Component::Statistics, &footer.statistics, 0)?;
         let statistics = SegmentStatistics::decode(&statistics)
@@ -83,7 +85,6 @@ impl Segment {
             statistics,
             filter,
             top,
-            cache: Arc::clone(cache),
             owner: cache.register(table),
         }))
     }
@@ -111,7 +112,7 @@ impl Segment {
     /// Takes no more blocks into the cache and drops those that are there, as when the table's key is revoked.
     /// Reads that are under way end as they began.
     pub fn close(&self) {
-        self.cache.close(&self.owner);
+        self.file.cache.close(&self.owner);
     }
 
     /// False only when no partition with this token is in the segment.
@@ -207,23 +208,23 @@ impl Segment {
     /// An index block. Always through the cache: even a scan comes back to it.
     pub(super) fn index_block(&self, handle: &[u8]) -> Result<Block> {
         let handle = self.decoded(Handle::decode(handle))?;
-        if let Some(block) = self.cache.get(&self.owner, handle.offset) {
+        if let Some(block) = self.file.cache.get(&self.owner, handle.offset) {
             return Ok(block);
         }
         let block = self.read_index_block(&handle)?;
-        self.cache.insert(&self.owner, handle.offset, &block);
+        self.file.cache.insert(&self.owner, handle.offset, &block);
         Ok(block)
     }
 
     /// A block of rows.
     pub(super) fn data_block(&self, handle: &[u8], caching: Caching) -> Result<Block> {
         let handle = self.decoded(Handle::decode(handle))?;
-        if let Some(block) = self.cache.get(&self.owner, handle.offset) {
+        if let Some(block) = self.file.cache.get(&self.owner, handle.offset) {
             return Ok(block);
         }
         let block = self.read_data_block(&handle)?;
         if caching == Caching::Fill {
-            self.cache.insert(&self.owner, handle.offset, &block);
+            self.file.cache.insert(&self.owner, handle.offset, &block);
         }
         Ok(block)
     }
@@ -249,7 +250,7 @@ impl std::fmt::Debug for Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        self.cache.close(&self.owner);
+        self.file.cache.close(&self.owner);
     }
 }
 
@@ -261,11 +262,12 @@ fn unlock(
     entry: &SegmentEntry,
     keys: &dyn DataKeySource,
 ) -> Result<Opener> {
-    let length = map.bytes().len() as u64;
+    let length = map.length();
     if length != entry.length {
         return Err(Error::tampered(path, format!("length is {length}, expected {}", entry.length)));
     }
-    let header = Header::decode(map.bytes()).map_err(|what| Error::tampered(path, what))?;
+    let header = map.copy(0, HEADER_LEN).unwrap_or_default();
+    let header = Header::decode(&header).map_err(|what| Error::tampered(path, what))?;
     let birth = FileIdentity {
         format_version: FORMAT_VERSION,
         cluster_id: entry.cluster.0,
@@ -287,7 +289,7 @@ impl SegmentFile {
     fn footer(&self) -> Result<Footer> {
         let cut = || Error::tampered(&self.path, "file ends in its footer");
         let sealed = Footer::LEN.saturating_add(TAG_LEN);
-        let offset = self.map.bytes().len().checked_sub(sealed).ok_or_else(cut)? as u64;
+        let offset = self.map.length().checked_sub(sealed as u64).ok_or_else(cut)?;
         let length = u32::try_from(sealed).map_err(|_| cut())?;
         let handle = Handle { block: 0, offset, length };
         let plaintext = self.open_unit(Component::Footer, Place::Last, &handle)?;
@@ -328,12 +330,12 @@ impl SegmentFile {
     /// Copies a unit out of the map and opens the copy.
     fn open_unit(&self, component: Component, place: Place, handle: &Handle) -> Result<Vec<u8>> {
         let Handle { block, offset, length } = *handle;
-        let sealed = usize::try_from(offset)
-            .ok()
-            .and_then(|start| Some(start..start.checked_add(usize::try_from(length).ok()?)?))
-            .and_then(|range| self.map.bytes().get(range))
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let mut unit = self
+            .map
+            .copy(offset, length)
             .ok_or_else(|| Error::corrupt(&self.path, format!("place of a unit, offset={offset}")))?;
-        let mut unit = sealed.to_vec();
+        self.cache.maps().touch(&self.map, offset, length);
         let opened = self.opener.open_in_place(component, block, place, &[], &mut unit).map(|text| text.len());
         let length = opened.map_err(|error| {
             let what = format!("{component:?} unit {block} does not authenticate, offset={offset}");

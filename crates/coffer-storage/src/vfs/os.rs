@@ -29,7 +29,7 @@ impl Vfs for OsVfs {
     }
 
     fn map(&self, path: &Path) -> io::Result<FileMap> {
-        FileMap::new(&File::open(path)?)
+        FileMap::open(path)
     }
 
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
