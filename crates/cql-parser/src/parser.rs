@@ -287,6 +287,9 @@ impl<'a> Parser<'a> {
         if !self.may_follow_table() {
             return self.no_viable_since(decision);
         }
+        if matches!(self.kind(), Kind::Keyword(Keyword::As | Keyword::Set | Keyword::To)) {
+            self.look_past();
+        }
         Ok(QualifiedName { keyspace: None, name })
     }
 

@@ -16,7 +16,8 @@ impl Parser<'_> {
         Ok(term)
     }
 
-    fn may_follow_term(&self) -> bool {
+    /// Whether any statement goes on like this after a term.
+    pub(crate) fn may_follow_term(&self) -> bool {
         use Keyword::{
             Allow, And, Apply, Asc, Delete, Desc, Group, If, Insert, Limit, Order, Per, Primary, Update, Where, With,
         };
@@ -141,6 +142,13 @@ impl Parser<'_> {
             self.expect_sign(b'}')?;
             return Ok(Term::UserType(fields));
         }
+        if matches!(self.kind(), Kind::Identifier | Kind::QuotedName)
+            && !matches!(self.peek(1), Kind::Sign(b'(' | b'.'))
+        {
+            let decision = self.position().saturating_sub(1);
+            self.advance();
+            return self.no_viable_since(decision);
+        }
         let first = self.term()?;
         let term = if self.accept_sign(b':') {
             let mut entries = vec![(first, self.term()?)];
@@ -210,7 +218,6 @@ impl Parser<'_> {
 
     /// `[keyspace.]f(a, b)`
     fn function(&mut self) -> Parsed<Term> {
-        let decision = self.position();
         if self.is_name(0) && self.peek(1) == Kind::Sign(b'.') {
             if !self.is_function_name(2) {
                 return self.no_viable_ahead(2);
@@ -218,19 +225,29 @@ impl Parser<'_> {
             if self.peek(3) != Kind::Sign(b'(') {
                 return self.no_viable_ahead(3);
             }
-        } else if !self.is_function_name(0) {
+        } else if !self.is_function_name(0) && !self.is_name(0) {
             return self.no_viable();
-        } else if self.peek(1) != Kind::Sign(b'(') {
+        } else if !self.is_function_name(0) || self.peek(1) != Kind::Sign(b'(') {
             return self.no_viable_ahead(1);
+        } else if !self.may_be_argument(2) {
+            return self.no_viable_ahead(2);
         }
         let name = self.function_name()?;
         self.nested(|parser| {
             parser.advance();
             let arguments = if parser.at_sign(b')') { Vec::new() } else { parser.list(Self::term)? };
             parser.expect_sign(b')')?;
-            debug_assert!(parser.position() > decision, "a call takes lexemes");
             Ok(Term::Function { name, arguments })
         })
+    }
+
+    /// Whether a call can go on after its parenthesis; no word that is reserved begins a term, but for these.
+    pub(crate) fn may_be_argument(&self, ahead: usize) -> bool {
+        match self.peek(ahead) {
+            Kind::Keyword(Keyword::Null | Keyword::Token | Keyword::Nan | Keyword::Infinity) => true,
+            Kind::Keyword(keyword) => keyword.class() != Class::Reserved,
+            _ => true,
+        }
     }
 
     /// Whether the lexeme `ahead` can name a function.

@@ -21,7 +21,6 @@ impl Parser<'_> {
             (_, Kind::Sign(b'.')) => TypeName::UserType(self.user_type_name()?),
             _ => self.simple_type()?,
         };
-        self.look_past();
         Ok(ty)
     }
 
@@ -29,9 +28,14 @@ impl Parser<'_> {
     fn simple_type(&mut self) -> Parsed<TypeName> {
         let decision = self.position();
         let native = match self.kind() {
+            Kind::Keyword(Keyword::Set) => {
+                self.advance();
+                return Err(self.mismatched("'<'".into()));
+            }
             Kind::Keyword(keyword) => native_type(keyword),
             _ => None,
         };
+        let is_keyword = matches!(self.kind(), Kind::Keyword(_));
         let ty = match native {
             Some(native) => {
                 self.advance();
@@ -39,8 +43,11 @@ impl Parser<'_> {
             }
             None => TypeName::UserType(self.user_type_name()?),
         };
-        if !self.may_follow_type() {
-            return self.no_viable_since(decision);
+        if is_keyword {
+            if !self.may_follow_type() {
+                return self.no_viable_since(decision);
+            }
+            self.look_past();
         }
         Ok(ty)
     }

@@ -4,7 +4,10 @@ use cql_parser::ast::*;
 use cql_parser::{parse_statement, quoted_name};
 
 fn parse(cql: &str) -> StatementKind {
-    parse_statement(cql).unwrap().kind
+    match parse_statement(cql) {
+        Ok(statement) => statement.kind,
+        Err(error) => panic!("{cql}: {error}"),
+    }
 }
 
 fn integer(text: &str) -> Term {

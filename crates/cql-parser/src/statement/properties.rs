@@ -99,7 +99,7 @@ impl Parser<'_> {
     /// A constant; other terms are refused in words, and what is no term is nothing.
     fn property_constant(&mut self, what: &str, key: Option<&Constant>) -> Parsed<Option<Constant>> {
         if let Some(constant) = self.constant()? {
-            return Ok(Some(constant));
+            return if self.may_follow_term() { Ok(Some(constant)) } else { self.no_viable() };
         }
         let start = self.position();
         let is_marker = matches!(self.kind(), Kind::QuestionMark | Kind::Sign(b':'));

@@ -260,6 +260,9 @@ impl Parser<'_> {
             }
             return Ok(Selectable::Column(self.name()?));
         }
+        if self.accept(Keyword::Token) {
+            self.expect_sign(b'(')?;
+        }
         let decision = self.position();
         let column = self.name()?;
         if !self.may_follow_column() {
@@ -300,6 +303,7 @@ impl Parser<'_> {
                 self.expect_sign(b')')?;
                 Ok(Selectable::Cast { selectable, ty })
             }
+            _ if self.is_function_name(0) && !self.may_be_argument(2) => self.no_viable_ahead(2),
             _ => self.selected_function(),
         }
     }
