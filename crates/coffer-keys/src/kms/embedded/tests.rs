@@ -294,6 +294,17 @@ fn keys_are_found_by_id_arn_and_alias() {
     for (name, message) in missing {
         assert_eq!(kms.describe(name).unwrap_err().message(), message);
     }
+}
+
+#[test]
+fn a_key_that_cannot_be_named_so_is_not_made() {
+    let Fixture { dir: _dir, kms, .. } = fixture();
+    let new = NewKey {
+        description: String::new(),
+        alias: Some("orders".into()),
+        arn: Some("arn:aws:kms:eu-west-1:5:key/k".into()),
+    };
+    kms.create_key(new.clone()).unwrap();
     assert_eq!(
         kms.create_key(new).unwrap_err().name(),
         "AlreadyExistsException"
