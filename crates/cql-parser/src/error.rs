@@ -25,7 +25,10 @@ pub(crate) enum Failure {
     /// Nothing that could begin at `decision` goes on with what is `at`.
     NoViable { decision: usize, at: usize },
     /// Something else had to be here.
-    Mismatched { at: usize, expecting: Cow<'static, str> },
+    Mismatched {
+        at: usize,
+        expecting: Cow<'static, str>,
+    },
     /// The grammar holds but not its side conditions; the message has no place.
     Message { at: usize, message: String },
     /// Nested deeper than [`MAXIMUM_DEPTH`].
@@ -53,7 +56,9 @@ impl SyntaxError {
     }
 
     pub(crate) fn too_long() -> Self {
-        Self { message: "line 1:0 statement too long".to_owned() }
+        Self {
+            message: "line 1:0 statement too long".to_owned(),
+        }
     }
 
     /// `looked_at`: the last lexeme that was looked at before the failure.
@@ -66,24 +71,41 @@ impl SyntaxError {
     ) -> Self {
         let (decision, at) = match failure {
             Failure::NoViable { decision, at } => (*decision, *at),
-            Failure::Mismatched { at, .. } | Failure::Message { at, .. } | Failure::TooDeep { at } => (*at, *at),
+            Failure::Mismatched { at, .. }
+            | Failure::Message { at, .. }
+            | Failure::TooDeep { at } => (*at, *at),
         };
         let looked_at = looked_at.max(at);
         if let Some(lexical) = lexical
-            && lexemes.get(..=looked_at.min(lexemes.len().saturating_sub(1))).unwrap_or(lexemes).iter().any(is_invalid)
+            && lexemes
+                .get(..=looked_at.min(lexemes.len().saturating_sub(1)))
+                .unwrap_or(lexemes)
+                .iter()
+                .any(is_invalid)
         {
-            return Self { message: shortened(lexical_message(text, lexical)) };
+            return Self {
+                message: shortened(lexical_message(text, lexical)),
+            };
         }
         let problem = match failure {
-            Failure::Message { message, .. } => return Self { message: shortened(message.clone()) },
+            Failure::Message { message, .. } => {
+                return Self {
+                    message: shortened(message.clone()),
+                };
+            }
             Failure::NoViable { .. } => "no viable alternative at input".to_owned(),
             Failure::Mismatched { .. } => "mismatched input".to_owned(),
-            Failure::TooDeep { .. } => format!("nested deeper than {MAXIMUM_DEPTH} levels at input"),
+            Failure::TooDeep { .. } => {
+                format!("nested deeper than {MAXIMUM_DEPTH} levels at input")
+            }
         };
         let mut message = match lexemes.get(at) {
             Some(lexeme) if lexeme.kind != Kind::End => {
                 let (line, column) = place(text, lexeme.start as usize);
-                format!("line {line}:{column} {problem} '{}'", unquote(lexeme.kind, raw(text, *lexeme)))
+                format!(
+                    "line {line}:{column} {problem} '{}'",
+                    unquote(lexeme.kind, raw(text, *lexeme))
+                )
             }
             _ => format!("line 0:-1 {problem} '<EOF>'"),
         };
@@ -93,7 +115,9 @@ impl SyntaxError {
         if let Some(snippet) = snippet(text, lexemes, decision, looked_at) {
             message.push_str(&snippet);
         }
-        Self { message: shortened(message) }
+        Self {
+            message: shortened(message),
+        }
     }
 }
 
@@ -102,7 +126,8 @@ fn is_invalid(lexeme: &Lexeme) -> bool {
 }
 
 fn raw(text: &str, lexeme: Lexeme) -> &str {
-    text.get(lexeme.start as usize..lexeme.end as usize).unwrap_or_default()
+    text.get(lexeme.start as usize..lexeme.end as usize)
+        .unwrap_or_default()
 }
 
 fn lexical_message(text: &str, error: &LexicalError) -> String {
@@ -115,7 +140,9 @@ fn lexical_message(text: &str, error: &LexicalError) -> String {
         None => "<EOF>".to_owned(),
     };
     match error.expecting {
-        Some(expecting) => format!("line {line}:{column} mismatched character '{character}' expecting {expecting}"),
+        Some(expecting) => {
+            format!("line {line}:{column} mismatched character '{character}' expecting {expecting}")
+        }
         None => format!("line {line}:{column} no viable alternative at character '{character}'"),
     }
 }
@@ -125,7 +152,12 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
-    (line, before.get(line_start..).map_or(0, |line| line.chars().count()))
+    (
+        line,
+        before
+            .get(line_start..)
+            .map_or(0, |line| line.chars().count()),
+    )
 }
 
 /// A lexeme or the blank between two of them.
@@ -142,7 +174,11 @@ impl Piece {
     fn end(self, text: &str) -> usize {
         let rest = text.get(self.start..).unwrap_or_default();
         let line = rest.split('\n').next().unwrap_or_default();
-        self.start + line.char_indices().nth(self.length).map_or(line.len(), |(offset, _)| offset)
+        self.start
+            + line
+                .char_indices()
+                .nth(self.length)
+                .map_or(line.len(), |(offset, _)| offset)
     }
 }
 
@@ -158,7 +194,11 @@ fn snippet(text: &str, lexemes: &[Lexeme], decision: usize, looked_at: usize) ->
     let offending_end = offending.end(text).min(to_end);
     let cut = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default().replace('\n', "");
     let before = if from.start == 0 { "" } else { "..." };
-    let after = if text.get(to_end..)?.trim_end_matches('\n').is_empty() { "" } else { "..." };
+    let after = if text.get(to_end..)?.trim_end_matches('\n').is_empty() {
+        ""
+    } else {
+        "..."
+    };
     Some(format!(
         " ({before}{}[{}]{}{after})",
         cut(from.start..offending.start),
@@ -169,9 +209,17 @@ fn snippet(text: &str, lexemes: &[Lexeme], decision: usize, looked_at: usize) ->
 
 /// The pieces around the lexeme of the decision (the end of the input is a piece without a place), and which of them is
 /// the lexeme.
-fn pieces(text: &str, lexemes: &[Lexeme], decision: usize, looked_at: usize) -> Option<(Vec<Option<Piece>>, usize)> {
+fn pieces(
+    text: &str,
+    lexemes: &[Lexeme],
+    decision: usize,
+    looked_at: usize,
+) -> Option<(Vec<Option<Piece>>, usize)> {
     let first = decision.saturating_sub(QUOTED_BEFORE);
-    let mut offset = first.checked_sub(1).and_then(|index| lexemes.get(index)).map_or(0, |lexeme| lexeme.end as usize);
+    let mut offset = first
+        .checked_sub(1)
+        .and_then(|index| lexemes.get(index))
+        .map_or(0, |lexeme| lexeme.end as usize);
     let mut pieces = Vec::new();
     let mut offending = None;
     for (index, lexeme) in lexemes.iter().enumerate().take(looked_at + 1).skip(first) {
@@ -179,7 +227,10 @@ fn pieces(text: &str, lexemes: &[Lexeme], decision: usize, looked_at: usize) -> 
         let mut gap = text.get(offset..start)?;
         while !gap.is_empty() {
             let (piece, rest) = gap.split_at(blank_length(gap));
-            pieces.push(Some(Piece { start: start - gap.len(), length: piece.chars().count() }));
+            pieces.push(Some(Piece {
+                start: start - gap.len(),
+                length: piece.chars().count(),
+            }));
             gap = rest;
         }
         if index == decision {

@@ -207,7 +207,9 @@ const fn starts() -> [usize; 27] {
     let mut index = 0;
     while letter < 26 {
         starts[letter] = index;
-        while index < KEYWORDS.len() && KEYWORDS[index].0.as_bytes()[0] as usize == letter + b'a' as usize {
+        while index < KEYWORDS.len()
+            && KEYWORDS[index].0.as_bytes()[0] as usize == letter + b'a' as usize
+        {
             index += 1;
         }
         letter += 1;
@@ -230,13 +232,21 @@ pub(crate) fn lookup(word: &[u8]) -> Option<Keyword> {
 /// A name as CQL reads it back: in double quotes if it needs them.
 #[must_use]
 pub fn quoted_name(name: &str) -> Cow<'_, str> {
-    if needs_quotes(name) { Cow::Owned(format!("\"{}\"", name.replace('"', "\"\""))) } else { Cow::Borrowed(name) }
+    if needs_quotes(name) {
+        Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(name)
+    }
 }
 
 fn needs_quotes(name: &str) -> bool {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    !plain || matches!(name, "true" | "false") || lookup(name.as_bytes()).is_some_and(|k| k.class() == Class::Reserved)
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    !plain
+        || matches!(name, "true" | "false")
+        || lookup(name.as_bytes()).is_some_and(|k| k.class() == Class::Reserved)
 }
 
 #[cfg(test)]
@@ -247,7 +257,11 @@ mod tests {
     fn every_keyword_is_found_in_any_letter_case() {
         for &(text, keyword) in KEYWORDS {
             assert_eq!(lookup(text.as_bytes()), Some(keyword), "{text}");
-            assert_eq!(lookup(text.to_ascii_uppercase().as_bytes()), Some(keyword), "{text}");
+            assert_eq!(
+                lookup(text.to_ascii_uppercase().as_bytes()),
+                Some(keyword),
+                "{text}"
+            );
         }
         assert!(KEYWORDS.is_sorted_by_key(|(text, _)| text.as_bytes().first()));
     }

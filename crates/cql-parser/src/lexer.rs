@@ -76,16 +76,31 @@ pub(crate) fn read(text: &str) -> (Vec<Lexeme>, Option<LexicalError>) {
         match next(rest) {
             Ok((kind, length)) => {
                 rest = rest.get(length..).unwrap_or_default();
-                lexemes.push(Lexeme { kind, start, end: offset(rest) });
+                lexemes.push(Lexeme {
+                    kind,
+                    start,
+                    end: offset(rest),
+                });
             }
             Err(found) => {
-                error = Some(LexicalError { at: found.at + bytes.len() - rest.len(), ..found });
-                lexemes.push(Lexeme { kind: Kind::Invalid, start, end: offset(&[]) });
+                error = Some(LexicalError {
+                    at: found.at + bytes.len() - rest.len(),
+                    ..found
+                });
+                lexemes.push(Lexeme {
+                    kind: Kind::Invalid,
+                    start,
+                    end: offset(&[]),
+                });
                 break;
             }
         }
     }
-    lexemes.push(Lexeme { kind: Kind::End, start: offset(&[]), end: offset(&[]) });
+    lexemes.push(Lexeme {
+        kind: Kind::End,
+        start: offset(&[]),
+        end: offset(&[]),
+    });
     (lexemes, error)
 }
 
@@ -122,8 +137,8 @@ fn next(input: &[u8]) -> Result<(Kind, usize), LexicalError> {
         (b'+', [b'=', ..]) => Ok((Kind::PlusEq, 2)),
         (b'/', [b'*', ..]) => Err(unexpected(input.len(), Some("'*'"))),
         (
-            b'(' | b')' | b'[' | b']' | b'{' | b'}' | b',' | b';' | b':' | b'.' | b'=' | b'<' | b'>' | b'+' | b'*' | b'/'
-            | b'%',
+            b'(' | b')' | b'[' | b']' | b'{' | b'}' | b',' | b';' | b':' | b'.' | b'=' | b'<'
+            | b'>' | b'+' | b'*' | b'/' | b'%',
             _,
         ) => Ok((Kind::Sign(*first), 1)),
         _ => Err(unexpected(0, None)),
@@ -156,7 +171,9 @@ fn word(input: &[u8]) -> (Kind, usize) {
     }
     let kind = match keyword::lookup(name) {
         Some(keyword) => Kind::Keyword(keyword),
-        None if name.eq_ignore_ascii_case(b"true") || name.eq_ignore_ascii_case(b"false") => Kind::Boolean,
+        None if name.eq_ignore_ascii_case(b"true") || name.eq_ignore_ascii_case(b"false") => {
+            Kind::Boolean
+        }
         None => Kind::Identifier,
     };
     (kind, length)

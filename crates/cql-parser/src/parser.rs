@@ -31,11 +31,22 @@ pub(crate) struct Checkpoint {
 
 impl<'a> Parser<'a> {
     pub(crate) fn new(text: &'a str, lexemes: &'a [Lexeme]) -> Self {
-        Self { text, lexemes, position: 0, looked_at: 0, depth: 0, bind_markers: Vec::new() }
+        Self {
+            text,
+            lexemes,
+            position: 0,
+            looked_at: 0,
+            depth: 0,
+            bind_markers: Vec::new(),
+        }
     }
 
     pub(crate) fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { position: self.position, depth: self.depth, bind_markers: self.bind_markers.len() }
+        Checkpoint {
+            position: self.position,
+            depth: self.depth,
+            bind_markers: self.bind_markers.len(),
+        }
     }
 
     pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) {
@@ -54,7 +65,9 @@ impl<'a> Parser<'a> {
 
     /// The kind of the lexeme `ahead` places from here; [`Kind::End`] past the end.
     pub(crate) fn peek(&self, ahead: usize) -> Kind {
-        self.lexemes.get(self.position + ahead).map_or(Kind::End, |lexeme| lexeme.kind)
+        self.lexemes
+            .get(self.position + ahead)
+            .map_or(Kind::End, |lexeme| lexeme.kind)
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -97,15 +110,25 @@ impl<'a> Parser<'a> {
     }
 
     pub(crate) fn expect(&mut self, keyword: Keyword) -> Parsed<()> {
-        if self.accept(keyword) { Ok(()) } else { Err(self.mismatched_keyword(keyword)) }
+        if self.accept(keyword) {
+            Ok(())
+        } else {
+            Err(self.mismatched_keyword(keyword))
+        }
     }
 
     pub(crate) fn expect_all(&mut self, keywords: &[Keyword]) -> Parsed<()> {
-        keywords.iter().try_for_each(|&keyword| self.expect(keyword))
+        keywords
+            .iter()
+            .try_for_each(|&keyword| self.expect(keyword))
     }
 
     pub(crate) fn expect_sign(&mut self, sign: u8) -> Parsed<()> {
-        if self.accept_sign(sign) { Ok(()) } else { Err(self.mismatched(Cow::Owned(format!("'{}'", char::from(sign))))) }
+        if self.accept_sign(sign) {
+            Ok(())
+        } else {
+            Err(self.mismatched(Cow::Owned(format!("'{}'", char::from(sign)))))
+        }
     }
 
     /// `IF NOT EXISTS`
@@ -127,7 +150,10 @@ impl<'a> Parser<'a> {
     }
 
     /// At least one item, separated by commas.
-    pub(crate) fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
+    pub(crate) fn list<T>(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
         let mut items = vec![item(self)?];
         while self.accept_sign(b',') {
             items.push(item(self)?);
@@ -165,16 +191,25 @@ impl<'a> Parser<'a> {
 
     /// No rule that begins here fits, which shows `ahead` places from here.
     pub(crate) fn no_viable_ahead<T>(&self, ahead: usize) -> Parsed<T> {
-        Err(Box::new(Failure::NoViable { decision: self.position, at: self.position + ahead }))
+        Err(Box::new(Failure::NoViable {
+            decision: self.position,
+            at: self.position + ahead,
+        }))
     }
 
     /// No rule that began at `decision` fits, which shows here.
     pub(crate) fn no_viable_since<T>(&self, decision: usize) -> Parsed<T> {
-        Err(Box::new(Failure::NoViable { decision, at: self.position }))
+        Err(Box::new(Failure::NoViable {
+            decision,
+            at: self.position,
+        }))
     }
 
     pub(crate) fn mismatched(&self, expecting: Cow<'static, str>) -> Box<Failure> {
-        Box::new(Failure::Mismatched { at: self.position, expecting })
+        Box::new(Failure::Mismatched {
+            at: self.position,
+            expecting,
+        })
     }
 
     fn mismatched_keyword(&self, keyword: Keyword) -> Box<Failure> {
@@ -187,7 +222,10 @@ impl<'a> Parser<'a> {
 
     /// Fails with a message of its own.
     pub(crate) fn refuse<T>(&self, message: String) -> Parsed<T> {
-        Err(Box::new(Failure::Message { at: self.position, message }))
+        Err(Box::new(Failure::Message {
+            at: self.position,
+            message,
+        }))
     }
 
     // --- texts ---
@@ -197,14 +235,21 @@ impl<'a> Parser<'a> {
         let Some(lexeme) = self.lexemes.get(self.position + ahead) else {
             return "";
         };
-        self.text.get(lexeme.start as usize..lexeme.end as usize).unwrap_or_default()
+        self.text
+            .get(lexeme.start as usize..lexeme.end as usize)
+            .unwrap_or_default()
     }
 
     /// The text from a lexeme on to the end of the one before the current.
     pub(crate) fn text_since(&self, position: usize) -> &'a str {
         let start = self.lexemes.get(position).map_or(0, |lexeme| lexeme.start);
-        let end = self.lexemes.get(self.position.saturating_sub(1)).map_or(start, |lexeme| lexeme.end);
-        self.text.get(start as usize..end as usize).unwrap_or_default()
+        let end = self
+            .lexemes
+            .get(self.position.saturating_sub(1))
+            .map_or(start, |lexeme| lexeme.end);
+        self.text
+            .get(start as usize..end as usize)
+            .unwrap_or_default()
     }
 
     /// The unescaped text of the current string and moves on.
@@ -280,24 +325,33 @@ impl<'a> Parser<'a> {
         if self.peek(1) == Kind::Sign(b'.') {
             let keyspace = self.keyspace()?;
             self.advance();
-            return Ok(QualifiedName { keyspace: Some(keyspace), name: self.name_of("table names")? });
+            return Ok(QualifiedName {
+                keyspace: Some(keyspace),
+                name: self.name_of("table names")?,
+            });
         }
         let decision = self.position;
         let name = self.name_of("table names")?;
         if !self.may_follow_table() {
             return self.no_viable_since(decision);
         }
-        if matches!(self.kind(), Kind::Keyword(Keyword::As | Keyword::Set | Keyword::To)) {
+        if matches!(
+            self.kind(),
+            Kind::Keyword(Keyword::As | Keyword::Set | Keyword::To)
+        ) {
             self.look_past();
         }
-        Ok(QualifiedName { keyspace: None, name })
+        Ok(QualifiedName {
+            keyspace: None,
+            name,
+        })
     }
 
     /// Cassandra's parser looks past a table's name and stops at once if no statement could go on so.
     fn may_follow_table(&self) -> bool {
         use Keyword::{
-            Add, Alter, Allow, As, Drop, From, Group, Json, Like, Limit, NoRecursive, Of, Order, Per, Primary, Rename, Set,
-            To, Using, Where, With,
+            Add, Allow, Alter, As, Drop, From, Group, Json, Like, Limit, NoRecursive, Of, Order,
+            Per, Primary, Rename, Set, To, Using, Where, With,
         };
         matches!(
             self.kind(),
@@ -305,8 +359,27 @@ impl<'a> Parser<'a> {
                 | Kind::Invalid
                 | Kind::Sign(b'(' | b';')
                 | Kind::Keyword(
-                    Where | Group | Order | Per | Limit | Allow | Json | Using | Set | As | Primary | With | Alter | Add
-                        | Drop | Rename | To | From | Of | NoRecursive | Like
+                    Where
+                        | Group
+                        | Order
+                        | Per
+                        | Limit
+                        | Allow
+                        | Json
+                        | Using
+                        | Set
+                        | As
+                        | Primary
+                        | With
+                        | Alter
+                        | Add
+                        | Drop
+                        | Rename
+                        | To
+                        | From
+                        | Of
+                        | NoRecursive
+                        | Like
                 )
         )
     }
@@ -334,10 +407,17 @@ impl<'a> Parser<'a> {
 
 /// A lexeme's text without its quotes.
 pub(crate) fn unquote(kind: Kind, raw: &str) -> Cow<'_, str> {
-    let inner = |quote: usize| raw.get(quote..raw.len().saturating_sub(quote)).unwrap_or_default();
+    let inner = |quote: usize| {
+        raw.get(quote..raw.len().saturating_sub(quote))
+            .unwrap_or_default()
+    };
     let doubled = |single: &str, double: &str| {
         let inner = inner(1);
-        if inner.contains(double) { Cow::Owned(inner.replace(double, single)) } else { Cow::Borrowed(inner) }
+        if inner.contains(double) {
+            Cow::Owned(inner.replace(double, single))
+        } else {
+            Cow::Borrowed(inner)
+        }
     };
     match kind {
         Kind::String => doubled("'", "''"),

@@ -19,7 +19,8 @@ impl Parser<'_> {
     /// Whether any statement goes on like this after a term.
     pub(crate) fn may_follow_term(&self) -> bool {
         use Keyword::{
-            Allow, And, Apply, Asc, Delete, Desc, Group, If, Insert, Limit, Order, Per, Primary, Update, Where, With,
+            Allow, And, Apply, Asc, Delete, Desc, Group, If, Insert, Limit, Order, Per, Primary,
+            Update, Where, With,
         };
         matches!(
             self.kind(),
@@ -28,7 +29,19 @@ impl Parser<'_> {
                 | Kind::Range
                 | Kind::Sign(b')' | b',' | b']' | b'}' | b':' | b';' | b'+')
                 | Kind::Keyword(
-                    And | Where | Group | Order | Per | Limit | Allow | If | Primary | Apply | Insert | Update | Delete | Asc
+                    And | Where
+                        | Group
+                        | Order
+                        | Per
+                        | Limit
+                        | Allow
+                        | If
+                        | Primary
+                        | Apply
+                        | Insert
+                        | Update
+                        | Delete
+                        | Asc
                         | Desc
                         | With
                 )
@@ -49,7 +62,11 @@ impl Parser<'_> {
             self.deepen(1)?;
             self.advance();
             let right = self.product()?;
-            left = Term::Arithmetic { operator, left: Box::new(left), right: Box::new(right) };
+            left = Term::Arithmetic {
+                operator,
+                left: Box::new(left),
+                right: Box::new(right),
+            };
         }
         self.rise(levels);
         Ok(left)
@@ -57,7 +74,10 @@ impl Parser<'_> {
 
     fn column_ends_assignment(&self) -> bool {
         (self.is_name(1) || self.peek(1) == Kind::EmptyQuotedName)
-            && matches!(self.peek(2), Kind::Sign(b',') | Kind::Keyword(Keyword::Where))
+            && matches!(
+                self.peek(2),
+                Kind::Sign(b',') | Kind::Keyword(Keyword::Where)
+            )
     }
 
     fn product(&mut self) -> Parsed<Term> {
@@ -74,7 +94,11 @@ impl Parser<'_> {
             self.deepen(1)?;
             self.advance();
             let right = self.signed()?;
-            left = Term::Arithmetic { operator, left: Box::new(left), right: Box::new(right) };
+            left = Term::Arithmetic {
+                operator,
+                left: Box::new(left),
+                right: Box::new(right),
+            };
         }
         self.rise(levels);
         Ok(left)
@@ -112,7 +136,9 @@ impl Parser<'_> {
             }),
             Kind::Sign(b'{') => self.nested(Self::braces),
             Kind::Sign(b'(') => self.nested(Self::parentheses),
-            Kind::Keyword(Keyword::Cast) if self.peek(1) == Kind::Sign(b'(') => self.nested(Self::cast),
+            Kind::Keyword(Keyword::Cast) if self.peek(1) == Kind::Sign(b'(') => {
+                self.nested(Self::cast)
+            }
             _ => self.function(),
         }
     }
@@ -203,7 +229,12 @@ impl Parser<'_> {
                 self.peek(2) == Kind::Sign(b')')
                     && matches!(
                         self.peek(3),
-                        Kind::String | Kind::DollarString | Kind::Integer | Kind::Float | Kind::Hex | Kind::Sign(b'[' | b'{')
+                        Kind::String
+                            | Kind::DollarString
+                            | Kind::Integer
+                            | Kind::Float
+                            | Kind::Hex
+                            | Kind::Sign(b'[' | b'{')
                     )
             }
             _ if self.is_name(1) => match self.peek(2) {
@@ -235,7 +266,11 @@ impl Parser<'_> {
         let name = self.function_name()?;
         self.nested(|parser| {
             parser.advance();
-            let arguments = if parser.at_sign(b')') { Vec::new() } else { parser.list(Self::term)? };
+            let arguments = if parser.at_sign(b')') {
+                Vec::new()
+            } else {
+                parser.list(Self::term)?
+            };
             parser.expect_sign(b')')?;
             Ok(Term::Function { name, arguments })
         })
@@ -244,7 +279,9 @@ impl Parser<'_> {
     /// Whether a call can go on after its parenthesis; no word that is reserved begins a term, but for these.
     pub(crate) fn may_be_argument(&self, ahead: usize) -> bool {
         match self.peek(ahead) {
-            Kind::Keyword(Keyword::Null | Keyword::Token | Keyword::Nan | Keyword::Infinity) => true,
+            Kind::Keyword(Keyword::Null | Keyword::Token | Keyword::Nan | Keyword::Infinity) => {
+                true
+            }
             Kind::Keyword(keyword) => keyword.class() != Class::Reserved,
             _ => true,
         }
@@ -253,7 +290,9 @@ impl Parser<'_> {
     /// Whether the lexeme `ahead` can name a function.
     pub(crate) fn is_function_name(&self, ahead: usize) -> bool {
         match self.peek(ahead) {
-            Kind::Identifier | Kind::QuotedName | Kind::Keyword(Keyword::Token | Keyword::Count) => true,
+            Kind::Identifier
+            | Kind::QuotedName
+            | Kind::Keyword(Keyword::Token | Keyword::Count) => true,
             Kind::Keyword(keyword) => matches!(keyword.class(), Class::Free | Class::Type),
             _ => false,
         }
@@ -261,7 +300,11 @@ impl Parser<'_> {
 
     /// A function's name without a keyspace.
     pub(crate) fn simple_function_name(&mut self) -> Parsed<String> {
-        if self.is_function_name(0) { Ok(self.take_name()) } else { self.no_viable() }
+        if self.is_function_name(0) {
+            Ok(self.take_name())
+        } else {
+            self.no_viable()
+        }
     }
 
     /// `[keyspace.]f`
@@ -273,14 +316,19 @@ impl Parser<'_> {
         } else {
             None
         };
-        Ok(QualifiedName { keyspace, name: self.simple_function_name()? })
+        Ok(QualifiedName {
+            keyspace,
+            name: self.simple_function_name()?,
+        })
     }
 
     /// A constant, if one is next.
     pub(crate) fn constant(&mut self) -> Parsed<Option<Constant>> {
         let raw = self.raw(0);
         let constant = match self.kind() {
-            Kind::String | Kind::DollarString => return Ok(Some(Constant::String(self.take_string()?))),
+            Kind::String | Kind::DollarString => {
+                return Ok(Some(Constant::String(self.take_string()?)));
+            }
             Kind::Integer => Constant::Integer(raw.to_owned()),
             Kind::Float => Constant::Float(raw.to_owned()),
             Kind::Boolean => Constant::Boolean(raw.eq_ignore_ascii_case("true")),

@@ -6,7 +6,15 @@ use crate::lexer::Kind;
 use crate::parser::{Parsed, Parser};
 
 /// Names that no user type may have.
-const RESERVED_TYPE_NAMES: [&str; 7] = ["byte", "complex", "enum", "date", "interval", "macaddr", "bitstring"];
+const RESERVED_TYPE_NAMES: [&str; 7] = [
+    "byte",
+    "complex",
+    "enum",
+    "date",
+    "interval",
+    "macaddr",
+    "bitstring",
+];
 
 impl Parser<'_> {
     /// Any type.
@@ -59,7 +67,9 @@ impl Parser<'_> {
             Kind::End
                 | Kind::Invalid
                 | Kind::Sign(b',' | b')' | b'>' | b';')
-                | Kind::Keyword(Static | Masked | Primary | FinalFunc | InitCond | Language | Stype)
+                | Kind::Keyword(
+                    Static | Masked | Primary | FinalFunc | InitCond | Language | Stype
+                )
         )
     }
 
@@ -134,7 +144,12 @@ impl Parser<'_> {
 fn is_parameterised(keyword: Keyword) -> bool {
     matches!(
         keyword,
-        Keyword::Map | Keyword::List | Keyword::Set | Keyword::Tuple | Keyword::Vector | Keyword::Frozen
+        Keyword::Map
+            | Keyword::List
+            | Keyword::Set
+            | Keyword::Tuple
+            | Keyword::Vector
+            | Keyword::Frozen
     )
 }
 

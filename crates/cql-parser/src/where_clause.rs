@@ -1,6 +1,8 @@
 //! WHERE clauses and IF conditions.
 
-use crate::ast::{Comparison, Condition, ConditionPart, Conditions, InValues, Operator, Relation, Term};
+use crate::ast::{
+    Comparison, Condition, ConditionPart, Conditions, InValues, Operator, Relation, Term,
+};
 use crate::keyword::Keyword;
 use crate::lexer::Kind;
 use crate::parser::{Parsed, Parser};
@@ -19,7 +21,10 @@ impl Parser<'_> {
         match self.kind() {
             Kind::ExprOpen => self.custom_index(),
             Kind::Keyword(Keyword::Token) => self.token_relation(),
-            Kind::Sign(b'(') if self.is_column(1) && matches!(self.peek(2), Kind::Sign(b',' | b')') | Kind::End) => {
+            Kind::Sign(b'(')
+                if self.is_column(1)
+                    && matches!(self.peek(2), Kind::Sign(b',' | b')') | Kind::End) =>
+            {
                 self.tuple_relation()
             }
             Kind::Sign(b'(') => self.nested(|parser| {
@@ -42,7 +47,13 @@ impl Parser<'_> {
         self.expect_sign(b',')?;
         let value = self.term()?;
         self.expect_sign(b')')?;
-        Ok(Relation::CustomIndex { index: crate::ast::QualifiedName { keyspace: None, name }, value })
+        Ok(Relation::CustomIndex {
+            index: crate::ast::QualifiedName {
+                keyspace: None,
+                name,
+            },
+            value,
+        })
     }
 
     fn token_relation(&mut self) -> Parsed<Relation> {
@@ -53,7 +64,11 @@ impl Parser<'_> {
             return Ok(Relation::TokenBetween { columns, low, high });
         }
         let operator = self.operator()?;
-        Ok(Relation::Token { columns, operator, value: self.term()? })
+        Ok(Relation::Token {
+            columns,
+            operator,
+            value: self.term()?,
+        })
     }
 
     fn columns(&mut self) -> Parsed<Vec<String>> {
@@ -63,7 +78,10 @@ impl Parser<'_> {
         Ok(columns)
     }
 
-    fn between(&mut self, mut bound: impl FnMut(&mut Self) -> Parsed<Term>) -> Parsed<(Term, Term)> {
+    fn between(
+        &mut self,
+        mut bound: impl FnMut(&mut Self) -> Parsed<Term>,
+    ) -> Parsed<(Term, Term)> {
         let low = bound(self)?;
         self.expect(Keyword::And)?;
         Ok((low, bound(self)?))
@@ -77,14 +95,22 @@ impl Parser<'_> {
             self.advance();
         }
         if self.accept(Keyword::In) {
-            return Ok(Relation::TupleIn { columns, negated, values: self.tuple_in_values()? });
+            return Ok(Relation::TupleIn {
+                columns,
+                negated,
+                values: self.tuple_in_values()?,
+            });
         }
         if self.accept(Keyword::Between) {
             let (low, high) = self.between(|parser| parser.tuple_or_marker(decision))?;
             return Ok(Relation::TupleBetween { columns, low, high });
         }
         let operator = self.operator()?;
-        Ok(Relation::Tuple { columns, operator, value: self.tuple_or_marker(decision)? })
+        Ok(Relation::Tuple {
+            columns,
+            operator,
+            value: self.tuple_or_marker(decision)?,
+        })
     }
 
     fn tuple_or_marker(&mut self, decision: usize) -> Parsed<Term> {
@@ -132,36 +158,65 @@ impl Parser<'_> {
             }
             Kind::Keyword(Keyword::In) => {
                 self.advance();
-                Ok(Relation::ColumnIn { column, negated: false, values: self.in_values(decision)? })
+                Ok(Relation::ColumnIn {
+                    column,
+                    negated: false,
+                    values: self.in_values(decision)?,
+                })
             }
             Kind::Keyword(Keyword::Not) if after == Kind::Keyword(Keyword::In) => {
                 self.advance();
                 self.advance();
-                Ok(Relation::ColumnIn { column, negated: true, values: self.in_values(decision)? })
+                Ok(Relation::ColumnIn {
+                    column,
+                    negated: true,
+                    values: self.in_values(decision)?,
+                })
             }
             Kind::Sign(b'[') => {
                 self.advance();
                 let key = self.term()?;
                 self.expect_sign(b']')?;
                 let operator = self.operator()?;
-                Ok(Relation::Element { column, key, operator, value: self.term()? })
+                Ok(Relation::Element {
+                    column,
+                    key,
+                    operator,
+                    value: self.term()?,
+                })
             }
             Kind::Keyword(Keyword::Like) => {
                 self.advance();
-                Ok(Relation::Column { column, operator: Operator::Like, value: self.term()? })
+                Ok(Relation::Column {
+                    column,
+                    operator: Operator::Like,
+                    value: self.term()?,
+                })
             }
             Kind::Keyword(Keyword::Contains) => {
                 let operator = self.contains(false);
-                Ok(Relation::Column { column, operator, value: self.term()? })
+                Ok(Relation::Column {
+                    column,
+                    operator,
+                    value: self.term()?,
+                })
             }
             Kind::Keyword(Keyword::Not) if after == Kind::Keyword(Keyword::Contains) => {
                 self.advance();
                 let operator = self.contains(true);
-                Ok(Relation::Column { column, operator, value: self.term()? })
+                Ok(Relation::Column {
+                    column,
+                    operator,
+                    value: self.term()?,
+                })
             }
             _ if self.at_operator() => {
                 let operator = self.operator()?;
-                Ok(Relation::Column { column, operator, value: self.term()? })
+                Ok(Relation::Column {
+                    column,
+                    operator,
+                    value: self.term()?,
+                })
             }
             _ => self.no_viable_since(decision),
         }
@@ -179,7 +234,10 @@ impl Parser<'_> {
     }
 
     fn at_operator(&self) -> bool {
-        matches!(self.kind(), Kind::Sign(b'=' | b'<' | b'>') | Kind::LtEq | Kind::GtEq | Kind::NotEq)
+        matches!(
+            self.kind(),
+            Kind::Sign(b'=' | b'<' | b'>') | Kind::LtEq | Kind::GtEq | Kind::NotEq
+        )
     }
 
     fn operator(&mut self) -> Parsed<Operator> {
@@ -204,7 +262,11 @@ impl Parser<'_> {
             return self.no_viable_since(decision);
         }
         self.advance();
-        let items = if self.at_sign(b')') { Vec::new() } else { self.list(Self::term)? };
+        let items = if self.at_sign(b')') {
+            Vec::new()
+        } else {
+            self.list(Self::term)?
+        };
         self.expect_sign(b')')?;
         Ok(InValues::Terms(items))
     }
@@ -249,6 +311,10 @@ impl Parser<'_> {
             let operator = self.operator()?;
             Comparison::Value(operator, self.term()?)
         };
-        Ok(Condition { column, part, comparison })
+        Ok(Condition {
+            column,
+            part,
+            comparison,
+        })
     }
 }

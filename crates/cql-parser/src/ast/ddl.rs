@@ -151,13 +151,27 @@ pub enum TableChange {
     /// `ALTER c TYPE t`
     AlterType { column: String, ty: TypeName },
     /// `ALTER c MASKED WITH ..`, `ALTER c DROP MASKED`
-    AlterMask { column: String, if_exists: bool, mask: Option<Mask> },
+    AlterMask {
+        column: String,
+        if_exists: bool,
+        mask: Option<Mask>,
+    },
     /// `ADD ..`
-    AddColumns { if_not_exists: bool, columns: Vec<ColumnDefinition> },
+    AddColumns {
+        if_not_exists: bool,
+        columns: Vec<ColumnDefinition>,
+    },
     /// `DROP ..`; the timestamp is the text of the integer.
-    DropColumns { if_exists: bool, columns: Vec<String>, timestamp: Option<String> },
+    DropColumns {
+        if_exists: bool,
+        columns: Vec<String>,
+        timestamp: Option<String>,
+    },
     /// `RENAME a TO b AND ..`
-    RenameColumns { if_exists: bool, renames: Vec<(String, String)> },
+    RenameColumns {
+        if_exists: bool,
+        renames: Vec<(String, String)>,
+    },
     /// `DROP COMPACT STORAGE`
     DropCompactStorage,
     /// `WITH ..`
@@ -199,9 +213,19 @@ pub struct AlterType {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum TypeChange {
-    AlterField { field: String, ty: TypeName },
-    AddField { if_not_exists: bool, field: String, ty: TypeName },
-    RenameFields { if_exists: bool, renames: Vec<(String, String)> },
+    AlterField {
+        field: String,
+        ty: TypeName,
+    },
+    AddField {
+        if_not_exists: bool,
+        field: String,
+        ty: TypeName,
+    },
+    RenameFields {
+        if_exists: bool,
+        renames: Vec<(String, String)>,
+    },
 }
 
 /// `CREATE [CUSTOM] INDEX`
@@ -318,10 +342,15 @@ pub struct Describe {
 #[expect(missing_docs, reason = "the names say it")]
 pub enum DescribeTarget {
     Cluster,
-    Schema { full: bool },
+    Schema {
+        full: bool,
+    },
     Keyspaces,
     /// None: the current keyspace.
-    Keyspace { name: Option<String>, only: bool },
+    Keyspace {
+        name: Option<String>,
+        only: bool,
+    },
     Tables,
     Table(QualifiedName),
     Index(QualifiedName),

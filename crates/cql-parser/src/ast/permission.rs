@@ -118,7 +118,10 @@ pub enum Resource {
     Role(String),
     AllFunctions,
     FunctionsIn(String),
-    Function { name: QualifiedName, argument_types: Vec<TypeName> },
+    Function {
+        name: QualifiedName,
+        argument_types: Vec<TypeName>,
+    },
     AllMbeans,
     /// `MBEAN '..'`
     Mbean(String),

@@ -1,6 +1,8 @@
 //! ALTER of everything but roles.
 
-use crate::ast::{AlterKeyspace, AlterTable, AlterType, KeyspaceChange, StatementKind, TableChange, TypeChange};
+use crate::ast::{
+    AlterKeyspace, AlterTable, AlterType, KeyspaceChange, StatementKind, TableChange, TypeChange,
+};
 use crate::keyword::Keyword;
 use crate::lexer::Kind;
 use crate::parser::{Parsed, Parser};
@@ -21,7 +23,11 @@ impl Parser<'_> {
                 let if_exists = self.if_exists()?;
                 let name = self.table()?;
                 self.expect(Keyword::With)?;
-                Ok(StatementKind::AlterMaterializedView { name, if_exists, properties: self.properties()? })
+                Ok(StatementKind::AlterMaterializedView {
+                    name,
+                    if_exists,
+                    properties: self.properties()?,
+                })
             }
             Keyword::Role => self.alter_role(),
             Keyword::User => self.alter_user(),
@@ -42,7 +48,11 @@ impl Parser<'_> {
                 KeyspaceChange::Properties(self.properties()?)
             }
         };
-        Ok(StatementKind::AlterKeyspace(AlterKeyspace { name, if_exists, change }))
+        Ok(StatementKind::AlterKeyspace(AlterKeyspace {
+            name,
+            if_exists,
+            change,
+        }))
     }
 
     /// Keyspaces' `ADD TAGS {..}` (true) and `DROP TAGS {..}` (false), if one of them is next.
@@ -70,7 +80,11 @@ impl Parser<'_> {
             Some((false, tags)) => TableChange::DropTags(tags),
             None => self.table_change()?,
         };
-        Ok(StatementKind::AlterTable(AlterTable { name, if_exists, change }))
+        Ok(StatementKind::AlterTable(AlterTable {
+            name,
+            if_exists,
+            change,
+        }))
     }
 
     fn table_change(&mut self) -> Parsed<TableChange> {
@@ -86,13 +100,19 @@ impl Parser<'_> {
                 } else {
                     vec![self.column_definition()?]
                 };
-                Ok(TableChange::AddColumns { if_not_exists, columns })
+                Ok(TableChange::AddColumns {
+                    if_not_exists,
+                    columns,
+                })
             }
             Kind::Keyword(Keyword::Drop) => self.drop_columns(),
             Kind::Keyword(Keyword::Rename) => {
                 self.advance();
                 let if_exists = self.if_exists()?;
-                Ok(TableChange::RenameColumns { if_exists, renames: self.renames()? })
+                Ok(TableChange::RenameColumns {
+                    if_exists,
+                    renames: self.renames()?,
+                })
             }
             Kind::Keyword(Keyword::With) => {
                 self.advance();
@@ -110,15 +130,24 @@ impl Parser<'_> {
         match self.kind() {
             Kind::Keyword(Keyword::Type) if !if_exists => {
                 self.advance();
-                Ok(TableChange::AlterType { column, ty: self.type_name()? })
+                Ok(TableChange::AlterType {
+                    column,
+                    ty: self.type_name()?,
+                })
             }
-            Kind::Keyword(Keyword::Masked) => {
-                Ok(TableChange::AlterMask { column, if_exists, mask: Some(self.mask()?) })
-            }
+            Kind::Keyword(Keyword::Masked) => Ok(TableChange::AlterMask {
+                column,
+                if_exists,
+                mask: Some(self.mask()?),
+            }),
             Kind::Keyword(Keyword::Drop) => {
                 self.advance();
                 self.expect(Keyword::Masked)?;
-                Ok(TableChange::AlterMask { column, if_exists, mask: None })
+                Ok(TableChange::AlterMask {
+                    column,
+                    if_exists,
+                    mask: None,
+                })
             }
             _ => self.no_viable_since(decision),
         }
@@ -148,7 +177,11 @@ impl Parser<'_> {
             timestamp = Some(self.raw(0).to_owned());
             self.advance();
         }
-        Ok(TableChange::DropColumns { if_exists, columns, timestamp })
+        Ok(TableChange::DropColumns {
+            if_exists,
+            columns,
+            timestamp,
+        })
     }
 
     /// `a TO b AND c TO d`
@@ -174,20 +207,34 @@ impl Parser<'_> {
                 self.advance();
                 let field = self.name()?;
                 self.expect(Keyword::Type)?;
-                TypeChange::AlterField { field, ty: self.type_name()? }
+                TypeChange::AlterField {
+                    field,
+                    ty: self.type_name()?,
+                }
             }
             Kind::Keyword(Keyword::Add) => {
                 self.advance();
                 let if_not_exists = self.if_not_exists()?;
-                TypeChange::AddField { if_not_exists, field: self.name()?, ty: self.type_name()? }
+                TypeChange::AddField {
+                    if_not_exists,
+                    field: self.name()?,
+                    ty: self.type_name()?,
+                }
             }
             Kind::Keyword(Keyword::Rename) => {
                 self.advance();
                 let if_exists = self.if_exists()?;
-                TypeChange::RenameFields { if_exists, renames: self.renames()? }
+                TypeChange::RenameFields {
+                    if_exists,
+                    renames: self.renames()?,
+                }
             }
             _ => return self.no_viable(),
         };
-        Ok(StatementKind::AlterType(AlterType { name, if_exists, change }))
+        Ok(StatementKind::AlterType(AlterType {
+            name,
+            if_exists,
+            change,
+        }))
     }
 }

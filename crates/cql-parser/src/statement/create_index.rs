@@ -20,12 +20,31 @@ impl Parser<'_> {
         let table = self.table()?;
         self.expect_sign(b'(')?;
         let indexes = self.is_name(0)
-            || matches!(self.kind(), Kind::EmptyQuotedName | Kind::Keyword(Keyword::Entries | Keyword::Full));
-        let targets = if indexes { self.list(Self::index_target)? } else { Vec::new() };
+            || matches!(
+                self.kind(),
+                Kind::EmptyQuotedName | Kind::Keyword(Keyword::Entries | Keyword::Full)
+            );
+        let targets = if indexes {
+            self.list(Self::index_target)?
+        } else {
+            Vec::new()
+        };
         self.expect_sign(b')')?;
-        let using = if self.accept(Keyword::Using) { Some(self.take_string()?) } else { None };
+        let using = if self.accept(Keyword::Using) {
+            Some(self.take_string()?)
+        } else {
+            None
+        };
         let properties = self.optional_properties()?;
-        Ok(StatementKind::CreateIndex(CreateIndex { custom, if_not_exists, name, table, targets, using, properties }))
+        Ok(StatementKind::CreateIndex(CreateIndex {
+            custom,
+            if_not_exists,
+            name,
+            table,
+            targets,
+            using,
+            properties,
+        }))
     }
 
     fn index_target(&mut self) -> Parsed<IndexTarget> {
@@ -34,7 +53,12 @@ impl Parser<'_> {
             (Kind::Keyword(Keyword::Keys), Kind::Sign(b'(')) => IndexedPart::Keys,
             (Kind::Keyword(Keyword::Entries), _) => IndexedPart::Entries,
             (Kind::Keyword(Keyword::Full), _) => IndexedPart::Full,
-            _ => return Ok(IndexTarget { column: self.column()?, part: IndexedPart::Simple }),
+            _ => {
+                return Ok(IndexTarget {
+                    column: self.column()?,
+                    part: IndexedPart::Simple,
+                });
+            }
         };
         self.advance();
         self.expect_sign(b'(')?;
@@ -52,6 +76,11 @@ impl Parser<'_> {
         let table = self.table()?;
         self.expect(Keyword::Using)?;
         let class = self.take_string()?;
-        Ok(StatementKind::CreateTrigger(CreateTrigger { name, table, class, if_not_exists }))
+        Ok(StatementKind::CreateTrigger(CreateTrigger {
+            name,
+            table,
+            class,
+            if_not_exists,
+        }))
     }
 }

@@ -11,6 +11,10 @@ impl Parser<'_> {
         let if_not_exists = self.if_not_exists()?;
         let name = self.keyspace()?;
         self.expect(Keyword::With)?;
-        Ok(StatementKind::CreateKeyspace(CreateKeyspace { name, if_not_exists, properties: self.properties()? }))
+        Ok(StatementKind::CreateKeyspace(CreateKeyspace {
+            name,
+            if_not_exists,
+            properties: self.properties()?,
+        }))
     }
 }

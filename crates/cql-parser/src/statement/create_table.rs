@@ -1,7 +1,8 @@
 //! CREATE TABLE and RESTORE TABLE.
 
 use crate::ast::{
-    ColumnDefinition, CreateTable, CreateTableLike, Mask, PrimaryKey, Property, QualifiedName, RestoreTable, StatementKind,
+    ColumnDefinition, CreateTable, CreateTableLike, Mask, PrimaryKey, Property, QualifiedName,
+    RestoreTable, StatementKind,
 };
 use crate::keyword::Keyword;
 use crate::lexer::Kind;
@@ -34,7 +35,11 @@ impl Parser<'_> {
             }
         }
         self.expect_sign(b')')?;
-        let TableOptions { properties, clustering_order, compact_storage } = self.table_options()?;
+        let TableOptions {
+            properties,
+            clustering_order,
+            compact_storage,
+        } = self.table_options()?;
         Ok(StatementKind::CreateTable(CreateTable {
             name,
             if_not_exists,
@@ -46,7 +51,11 @@ impl Parser<'_> {
         }))
     }
 
-    fn create_table_like(&mut self, name: QualifiedName, if_not_exists: bool) -> Parsed<StatementKind> {
+    fn create_table_like(
+        &mut self,
+        name: QualifiedName,
+        if_not_exists: bool,
+    ) -> Parsed<StatementKind> {
         let source = self.table()?;
         let mut indexes = false;
         let mut properties = Vec::new();
@@ -64,11 +73,21 @@ impl Parser<'_> {
             }
             self.refuse_repeated(&properties)?;
         }
-        Ok(StatementKind::CreateTableLike(CreateTableLike { name, source, if_not_exists, indexes, properties }))
+        Ok(StatementKind::CreateTableLike(CreateTableLike {
+            name,
+            source,
+            if_not_exists,
+            indexes,
+            properties,
+        }))
     }
 
     /// A column or a PRIMARY KEY clause.
-    fn table_item(&mut self, columns: &mut Vec<ColumnDefinition>, primary_keys: &mut Vec<PrimaryKey>) -> Parsed<()> {
+    fn table_item(
+        &mut self,
+        columns: &mut Vec<ColumnDefinition>,
+        primary_keys: &mut Vec<PrimaryKey>,
+    ) -> Parsed<()> {
         if self.at_keyword(Keyword::Primary) {
             primary_keys.push(self.primary_key()?);
             return Ok(());
@@ -76,7 +95,10 @@ impl Parser<'_> {
         let column = self.column_definition()?;
         if self.accept(Keyword::Primary) {
             self.expect(Keyword::Key)?;
-            primary_keys.push(PrimaryKey { partition_key: vec![column.name.clone()], clustering: Vec::new() });
+            primary_keys.push(PrimaryKey {
+                partition_key: vec![column.name.clone()],
+                clustering: Vec::new(),
+            });
         }
         columns.push(column);
         Ok(())
@@ -87,8 +109,17 @@ impl Parser<'_> {
         let name = self.name()?;
         let ty = self.type_name()?;
         let is_static = self.accept(Keyword::Static);
-        let mask = if self.at_keyword(Keyword::Masked) { Some(self.mask()?) } else { None };
-        Ok(ColumnDefinition { name, ty, is_static, mask })
+        let mask = if self.at_keyword(Keyword::Masked) {
+            Some(self.mask()?)
+        } else {
+            None
+        };
+        Ok(ColumnDefinition {
+            name,
+            ty,
+            is_static,
+            mask,
+        })
     }
 
     pub(super) fn mask(&mut self) -> Parsed<Mask> {
@@ -102,14 +133,27 @@ impl Parser<'_> {
         self.advance();
         if self.at_keyword(Keyword::Default) && self.peek(1) != Kind::Sign(b'(') {
             self.advance();
-            let function = QualifiedName { keyspace: None, name: "mask_default".to_owned() };
-            return Ok(Mask { function, arguments: Vec::new() });
+            let function = QualifiedName {
+                keyspace: None,
+                name: "mask_default".to_owned(),
+            };
+            return Ok(Mask {
+                function,
+                arguments: Vec::new(),
+            });
         }
         let function = self.function_name()?;
         self.expect_sign(b'(')?;
-        let arguments = if self.at_sign(b')') { Vec::new() } else { self.list(Self::term)? };
+        let arguments = if self.at_sign(b')') {
+            Vec::new()
+        } else {
+            self.list(Self::term)?
+        };
         self.expect_sign(b')')?;
-        Ok(Mask { function, arguments })
+        Ok(Mask {
+            function,
+            arguments,
+        })
     }
 
     /// `PRIMARY KEY ((a, b), c)`
@@ -128,7 +172,10 @@ impl Parser<'_> {
             clustering.push(self.name()?);
         }
         self.expect_sign(b')')?;
-        Ok(PrimaryKey { partition_key, clustering })
+        Ok(PrimaryKey {
+            partition_key,
+            clustering,
+        })
     }
 
     /// `[WITH ...]` of a table or a view.
@@ -148,7 +195,9 @@ impl Parser<'_> {
             } else if !is_property && self.accept(Keyword::Clustering) {
                 self.expect_all(&[Keyword::Order, Keyword::By])?;
                 self.expect_sign(b'(')?;
-                options.clustering_order.extend(self.list(Self::clustering_order)?);
+                options
+                    .clustering_order
+                    .extend(self.list(Self::clustering_order)?);
                 self.expect_sign(b')')?;
             } else {
                 self.property(&mut options.properties)?;
@@ -178,6 +227,10 @@ impl Parser<'_> {
         self.expect_table_word()?;
         let source = self.table()?;
         let properties = self.optional_properties()?;
-        Ok(StatementKind::RestoreTable(RestoreTable { name, source, properties }))
+        Ok(StatementKind::RestoreTable(RestoreTable {
+            name,
+            source,
+            properties,
+        }))
     }
 }

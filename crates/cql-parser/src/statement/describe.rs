@@ -13,7 +13,10 @@ impl Parser<'_> {
         if with_internals {
             self.expect(Keyword::Internals)?;
         }
-        Ok(StatementKind::Describe(Describe { target, with_internals }))
+        Ok(StatementKind::Describe(Describe {
+            target,
+            with_internals,
+        }))
     }
 
     fn describe_target(&mut self) -> Parsed<DescribeTarget> {
@@ -34,7 +37,9 @@ impl Parser<'_> {
                     self.advance();
                     return self.described_keyspace(true);
                 }
-                if next != Kind::End && !matches!(next, Kind::Sign(b'.' | b';') | Kind::Keyword(Keyword::With)) {
+                if next != Kind::End
+                    && !matches!(next, Kind::Sign(b'.' | b';') | Kind::Keyword(Keyword::With))
+                {
                     return self.no_viable_ahead(1);
                 }
                 return self.any_target();
@@ -84,13 +89,22 @@ impl Parser<'_> {
     fn described_keyspace(&mut self, only: bool) -> Parsed<DescribeTarget> {
         self.advance();
         let named = self.is_name(0) || self.kind() == Kind::QuestionMark;
-        Ok(DescribeTarget::Keyspace { name: if named { Some(self.keyspace()?) } else { None }, only })
+        Ok(DescribeTarget::Keyspace {
+            name: if named { Some(self.keyspace()?) } else { None },
+            only,
+        })
     }
 
     fn any_target(&mut self) -> Parsed<DescribeTarget> {
-        let mut name = QualifiedName { keyspace: None, name: self.name()? };
+        let mut name = QualifiedName {
+            keyspace: None,
+            name: self.name()?,
+        };
         if self.accept_sign(b'.') {
-            name = QualifiedName { keyspace: Some(name.name), name: self.name()? };
+            name = QualifiedName {
+                keyspace: Some(name.name),
+                name: self.name()?,
+            };
         }
         Ok(DescribeTarget::Any(name))
     }

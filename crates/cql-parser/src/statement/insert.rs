@@ -23,12 +23,19 @@ impl Parser<'_> {
             return self.no_viable();
         };
         let if_not_exists = self.if_not_exists()?;
-        Ok(Insert { table, values, if_not_exists, using: self.using()? })
+        Ok(Insert {
+            table,
+            values,
+            if_not_exists,
+            using: self.using()?,
+        })
     }
 
     fn json_values(&mut self) -> Parsed<InsertValues> {
         let value = match self.kind() {
-            Kind::String | Kind::DollarString => Term::Constant(Constant::String(self.take_string()?)),
+            Kind::String | Kind::DollarString => {
+                Term::Constant(Constant::String(self.take_string()?))
+            }
             _ => match self.marker()? {
                 Some(marker) => Term::BindMarker(marker),
                 None => return self.no_viable(),
@@ -41,7 +48,10 @@ impl Parser<'_> {
                 return self.no_viable();
             }
         }
-        Ok(InsertValues::Json { value, default_unset })
+        Ok(InsertValues::Json {
+            value,
+            default_unset,
+        })
     }
 
     /// `USING ...`, if there is one; what is named twice counts as named last.

@@ -1,6 +1,8 @@
 //! GRANT, REVOKE and LIST.
 
-use crate::ast::{ChangePermissions, ListPermissions, Permission, Permissions, Resource, StatementKind};
+use crate::ast::{
+    ChangePermissions, ListPermissions, Permission, Permissions, Resource, StatementKind,
+};
 use crate::keyword::Keyword;
 use crate::lexer::Kind;
 use crate::parser::{Parsed, Parser};
@@ -11,11 +13,18 @@ impl Parser<'_> {
         if !self.at_permissions() {
             let role = self.role()?;
             self.expect(Keyword::To)?;
-            return Ok(StatementKind::GrantRole { role, grantee: self.role()? });
+            return Ok(StatementKind::GrantRole {
+                role,
+                grantee: self.role()?,
+            });
         }
         let (permissions, resource) = self.permissions_on()?;
         self.expect(Keyword::To)?;
-        Ok(StatementKind::GrantPermissions(ChangePermissions { permissions, resource, role: self.role()? }))
+        Ok(StatementKind::GrantPermissions(ChangePermissions {
+            permissions,
+            resource,
+            role: self.role()?,
+        }))
     }
 
     pub(super) fn revoke(&mut self) -> Parsed<StatementKind> {
@@ -23,11 +32,18 @@ impl Parser<'_> {
         if !self.at_permissions() {
             let role = self.role()?;
             self.expect(Keyword::From)?;
-            return Ok(StatementKind::RevokeRole { role, revokee: self.role()? });
+            return Ok(StatementKind::RevokeRole {
+                role,
+                revokee: self.role()?,
+            });
         }
         let (permissions, resource) = self.permissions_on()?;
         self.expect(Keyword::From)?;
-        Ok(StatementKind::RevokePermissions(ChangePermissions { permissions, resource, role: self.role()? }))
+        Ok(StatementKind::RevokePermissions(ChangePermissions {
+            permissions,
+            resource,
+            role: self.role()?,
+        }))
     }
 
     pub(super) fn list_statement(&mut self) -> Parsed<StatementKind> {
@@ -45,24 +61,47 @@ impl Parser<'_> {
             Kind::Keyword(Keyword::Roles) => {
                 self.advance();
                 self.advance();
-                let of = if self.accept(Keyword::Of) { Some(self.role()?) } else { None };
-                return Ok(StatementKind::ListRoles { of, recursive: !self.accept(Keyword::NoRecursive) });
+                let of = if self.accept(Keyword::Of) {
+                    Some(self.role()?)
+                } else {
+                    None
+                };
+                return Ok(StatementKind::ListRoles {
+                    of,
+                    recursive: !self.accept(Keyword::NoRecursive),
+                });
             }
-            Kind::Keyword(keyword) if keyword == Keyword::All || permission(keyword).is_some() => self.advance(),
+            Kind::Keyword(keyword) if keyword == Keyword::All || permission(keyword).is_some() => {
+                self.advance()
+            }
             _ => return self.no_viable_ahead(1),
         }
         let permissions = self.permissions()?;
-        let resource = if self.accept(Keyword::On) { Some(self.resource()?) } else { None };
-        let of = if self.accept(Keyword::Of) { Some(self.role()?) } else { None };
+        let resource = if self.accept(Keyword::On) {
+            Some(self.resource()?)
+        } else {
+            None
+        };
+        let of = if self.accept(Keyword::Of) {
+            Some(self.role()?)
+        } else {
+            None
+        };
         let recursive = !self.accept(Keyword::NoRecursive);
-        Ok(StatementKind::ListPermissions(ListPermissions { permissions, resource, of, recursive }))
+        Ok(StatementKind::ListPermissions(ListPermissions {
+            permissions,
+            resource,
+            of,
+            recursive,
+        }))
     }
 
     /// Whether permissions come next and no role: some of their words may name roles.
     fn at_permissions(&self) -> bool {
         match self.kind() {
             Kind::Keyword(keyword) if keyword == Keyword::All || permission(keyword).is_some() => {
-                !matches!(self.peek(1), Kind::Keyword(Keyword::To | Keyword::From)) || !self.is_name(0)
+                !matches!(self.peek(1), Kind::Keyword(Keyword::To | Keyword::From))
+                    || !self.is_name(0)
             }
             _ => false,
         }
@@ -74,7 +113,9 @@ impl Parser<'_> {
         let resource = self.resource()?;
         let none_fits = match &permissions {
             Permissions::All => false,
-            Permissions::Only(list) => !list.iter().any(|&permission| is_applicable(permission, &resource)),
+            Permissions::Only(list) => !list
+                .iter()
+                .any(|&permission| is_applicable(permission, &resource)),
         };
         if none_fits {
             return self.refuse(format!(
@@ -107,7 +148,9 @@ impl Parser<'_> {
     fn resource(&mut self) -> Parsed<Resource> {
         let next = self.peek(1);
         match self.kind() {
-            Kind::Keyword(Keyword::All) if matches!(next, Kind::Keyword(_)) && self.is_all_of(next) => {
+            Kind::Keyword(Keyword::All)
+                if matches!(next, Kind::Keyword(_)) && self.is_all_of(next) =>
+            {
                 self.advance();
                 self.advance();
                 self.all_of(next)
@@ -123,7 +166,10 @@ impl Parser<'_> {
             Kind::Keyword(Keyword::Function) if !self.ends_resource(1) => {
                 self.advance();
                 let name = self.function_name()?;
-                Ok(Resource::Function { name, argument_types: self.argument_types()? })
+                Ok(Resource::Function {
+                    name,
+                    argument_types: self.argument_types()?,
+                })
             }
             Kind::Keyword(Keyword::Mbean) if next == Kind::String => {
                 self.advance();
@@ -144,12 +190,18 @@ impl Parser<'_> {
     /// Whether the word before `ahead` was a table's name and not the kind of a resource.
     fn ends_resource(&self, ahead: usize) -> bool {
         use Keyword::{From, NoRecursive, Of, To};
-        matches!(self.peek(ahead), Kind::End | Kind::Sign(b';' | b'.') | Kind::Keyword(To | From | Of | NoRecursive))
+        matches!(
+            self.peek(ahead),
+            Kind::End | Kind::Sign(b';' | b'.') | Kind::Keyword(To | From | Of | NoRecursive)
+        )
     }
 
     fn is_all_of(&self, kind: Kind) -> bool {
         use Keyword::{ColumnFamilies, Functions, Keyspaces, Mbeans, Roles, Tables};
-        matches!(kind, Kind::Keyword(Keyspaces | Tables | ColumnFamilies | Roles | Functions | Mbeans))
+        matches!(
+            kind,
+            Kind::Keyword(Keyspaces | Tables | ColumnFamilies | Roles | Functions | Mbeans)
+        )
     }
 
     fn all_of(&mut self, kind: Kind) -> Parsed<Resource> {
@@ -190,13 +242,18 @@ fn permission(keyword: Keyword) -> Option<Permission> {
 
 /// Cassandra's table of which permissions a resource takes.
 fn is_applicable(permission: Permission, resource: &Resource) -> bool {
-    use Permission::{Alter, Authorize, Create, Describe, Drop, Execute, Modify, Select, SelectMasked, Unmask};
+    use Permission::{
+        Alter, Authorize, Create, Describe, Drop, Execute, Modify, Select, SelectMasked, Unmask,
+    };
     match resource {
         Resource::AllKeyspaces | Resource::Keyspace(_) | Resource::AllTables(_) => {
             !matches!(permission, Execute | Describe)
         }
         Resource::Table(_) => {
-            matches!(permission, Alter | Drop | Select | Modify | Authorize | Unmask | SelectMasked)
+            matches!(
+                permission,
+                Alter | Drop | Select | Modify | Authorize | Unmask | SelectMasked
+            )
         }
         Resource::AllRoles => matches!(permission, Create | Alter | Drop | Authorize | Describe),
         Resource::Role(_) => matches!(permission, Alter | Drop | Authorize),
@@ -212,9 +269,14 @@ fn is_applicable(permission: Permission, resource: &Resource) -> bool {
 
 fn resource_kind(resource: &Resource) -> &'static str {
     match resource {
-        Resource::AllKeyspaces | Resource::Keyspace(_) | Resource::AllTables(_) | Resource::Table(_) => "DataResource",
+        Resource::AllKeyspaces
+        | Resource::Keyspace(_)
+        | Resource::AllTables(_)
+        | Resource::Table(_) => "DataResource",
         Resource::AllRoles | Resource::Role(_) => "RoleResource",
-        Resource::AllFunctions | Resource::FunctionsIn(_) | Resource::Function { .. } => "FunctionResource",
+        Resource::AllFunctions | Resource::FunctionsIn(_) | Resource::Function { .. } => {
+            "FunctionResource"
+        }
         Resource::AllMbeans | Resource::Mbean(_) | Resource::Mbeans(_) => "JMXResource",
     }
 }

@@ -33,7 +33,11 @@ impl Parser<'_> {
 
     /// `[WITH properties]`
     pub(super) fn optional_properties(&mut self) -> Parsed<Vec<Property>> {
-        if self.accept(Keyword::With) { self.properties() } else { Ok(Vec::new()) }
+        if self.accept(Keyword::With) {
+            self.properties()
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// One property more.
@@ -48,7 +52,9 @@ impl Parser<'_> {
                 let nested = NESTED.contains(&name.as_str());
                 self.map(nested)?
             }
-            Kind::Keyword(keyword) if keyword.class() != Class::Reserved => PropertyValue::Keyword(self.name()?),
+            Kind::Keyword(keyword) if keyword.class() != Class::Reserved => {
+                PropertyValue::Keyword(self.name()?)
+            }
             _ => match self.constant()? {
                 Some(constant) => PropertyValue::Constant(constant),
                 None => return self.no_viable_since(decision),
@@ -97,16 +103,28 @@ impl Parser<'_> {
     }
 
     /// A constant; other terms are refused in words, and what is no term is nothing.
-    fn property_constant(&mut self, what: &str, key: Option<&Constant>) -> Parsed<Option<Constant>> {
+    fn property_constant(
+        &mut self,
+        what: &str,
+        key: Option<&Constant>,
+    ) -> Parsed<Option<Constant>> {
         if let Some(constant) = self.constant()? {
-            return if self.may_follow_term() { Ok(Some(constant)) } else { self.no_viable() };
+            return if self.may_follow_term() {
+                Ok(Some(constant))
+            } else {
+                self.no_viable()
+            };
         }
         let start = self.position();
         let is_marker = matches!(self.kind(), Kind::QuestionMark | Kind::Sign(b':'));
         self.term()?;
         let mut message = format!("Invalid property {what}: {}", self.text_since(start));
         if let Some(key) = key {
-            let quote = if matches!(key, Constant::String(_)) { "'" } else { "" };
+            let quote = if matches!(key, Constant::String(_)) {
+                "'"
+            } else {
+                ""
+            };
             message.push_str(&format!(" for property: {quote}{}{quote}", key.text()));
         }
         if is_marker {

@@ -43,7 +43,11 @@ impl Parser<'_> {
 
     fn selector(&mut self) -> Parsed<Selector> {
         let selectable = self.selectable()?;
-        let alias = if self.accept(Keyword::As) { Some(self.name()?) } else { None };
+        let alias = if self.accept(Keyword::As) {
+            Some(self.name()?)
+        } else {
+            None
+        };
         Ok(Selector { selectable, alias })
     }
 
@@ -61,7 +65,11 @@ impl Parser<'_> {
             self.deepen(1)?;
             self.advance();
             let right = self.selectable_product()?;
-            left = Selectable::Arithmetic { operator, left: Box::new(left), right: Box::new(right) };
+            left = Selectable::Arithmetic {
+                operator,
+                left: Box::new(left),
+                right: Box::new(right),
+            };
         }
         self.rise(levels);
         Ok(left)
@@ -81,7 +89,11 @@ impl Parser<'_> {
             self.deepen(1)?;
             self.advance();
             let right = self.signed_selectable()?;
-            left = Selectable::Arithmetic { operator, left: Box::new(left), right: Box::new(right) };
+            left = Selectable::Arithmetic {
+                operator,
+                left: Box::new(left),
+                right: Box::new(right),
+            };
         }
         self.rise(levels);
         Ok(left)
@@ -110,14 +122,24 @@ impl Parser<'_> {
                 Kind::Sign(b'.') => {
                     self.advance();
                     let field = self.name()?;
-                    receiver = Selectable::Field { receiver: Box::new(receiver), field };
+                    receiver = Selectable::Field {
+                        receiver: Box::new(receiver),
+                        field,
+                    };
                 }
                 Kind::Sign(b'[') => match self.nested(Self::subscript) {
                     Ok(Subscript::Element(key)) => {
-                        receiver = Selectable::Element { receiver: Box::new(receiver), key };
+                        receiver = Selectable::Element {
+                            receiver: Box::new(receiver),
+                            key,
+                        };
                     }
                     Ok(Subscript::Slice(from, to)) => {
-                        receiver = Selectable::Slice { receiver: Box::new(receiver), from, to };
+                        receiver = Selectable::Slice {
+                            receiver: Box::new(receiver),
+                            from,
+                            to,
+                        };
                     }
                     Err(failure) if failure.is_too_deep() => return Err(failure),
                     Err(_) => {
@@ -143,7 +165,11 @@ impl Parser<'_> {
             let key = self.term()?;
             if self.kind() == Kind::Range {
                 self.advance();
-                let to = if self.at_sign(b']') { None } else { Some(self.term()?) };
+                let to = if self.at_sign(b']') {
+                    None
+                } else {
+                    Some(self.term()?)
+                };
                 Subscript::Slice(Some(key), to)
             } else {
                 Subscript::Element(key)
@@ -169,7 +195,10 @@ impl Parser<'_> {
                 parser.advance();
                 let ty = parser.type_name()?;
                 parser.expect_sign(b')')?;
-                Ok(Selectable::TypeHint { ty, selectable: Box::new(parser.simple_selectable()?) })
+                Ok(Selectable::TypeHint {
+                    ty,
+                    selectable: Box::new(parser.simple_selectable()?),
+                })
             }),
             Kind::Sign(b'(') => self.nested(|parser| {
                 parser.advance();
@@ -179,7 +208,11 @@ impl Parser<'_> {
             }),
             Kind::Sign(b'[') => self.nested(|parser| {
                 parser.advance();
-                let items = if parser.at_sign(b']') { Vec::new() } else { parser.list(Self::selectable)? };
+                let items = if parser.at_sign(b']') {
+                    Vec::new()
+                } else {
+                    parser.list(Self::selectable)?
+                };
                 parser.expect_sign(b']')?;
                 Ok(Selectable::List(items))
             }),
@@ -214,7 +247,9 @@ impl Parser<'_> {
         match self.peek(ahead) {
             Kind::Sign(b'(' | b'[' | b'{' | b':') | Kind::QuestionMark => true,
             Kind::Keyword(Keyword::As) => self.peek(ahead + 1) == Kind::Sign(b'('),
-            Kind::Keyword(Keyword::Null | Keyword::Token | Keyword::Nan | Keyword::Infinity) => true,
+            Kind::Keyword(Keyword::Null | Keyword::Token | Keyword::Nan | Keyword::Infinity) => {
+                true
+            }
             Kind::Sign(_) | Kind::Keyword(Keyword::From) | Kind::End | Kind::Invalid => false,
             Kind::Keyword(_) => self.is_name(ahead),
             Kind::Integer | Kind::NegativeNan | Kind::NegativeInfinity => true,
@@ -278,7 +313,18 @@ impl Parser<'_> {
             Kind::End
                 | Kind::Invalid
                 | Kind::Sign(
-                    b',' | b')' | b']' | b'}' | b':' | b';' | b'.' | b'[' | b'+' | b'-' | b'*' | b'/' | b'%'
+                    b',' | b')'
+                        | b']'
+                        | b'}'
+                        | b':'
+                        | b';'
+                        | b'.'
+                        | b'['
+                        | b'+'
+                        | b'-'
+                        | b'*'
+                        | b'/'
+                        | b'%'
                 )
                 | Kind::Keyword(From | As | Order | Per | Limit | Allow)
         )
@@ -291,8 +337,12 @@ impl Parser<'_> {
                 self.expect_sign(b')')?;
                 Ok(Selectable::CountRows)
             }
-            Kind::Keyword(Keyword::WriteTime) => Ok(Selectable::WriteTime(Box::new(self.column_with_parts()?))),
-            Kind::Keyword(Keyword::MaxWriteTime) => Ok(Selectable::MaxWriteTime(Box::new(self.column_with_parts()?))),
+            Kind::Keyword(Keyword::WriteTime) => {
+                Ok(Selectable::WriteTime(Box::new(self.column_with_parts()?)))
+            }
+            Kind::Keyword(Keyword::MaxWriteTime) => Ok(Selectable::MaxWriteTime(Box::new(
+                self.column_with_parts()?,
+            ))),
             Kind::Keyword(Keyword::Ttl) => Ok(Selectable::Ttl(Box::new(self.column_with_parts()?))),
             Kind::Keyword(Keyword::Cast) => {
                 self.advance();
@@ -320,11 +370,19 @@ impl Parser<'_> {
 
     fn selected_function(&mut self) -> Parsed<Selectable> {
         if !self.is_function_name(0) && self.peek(1) != Kind::Sign(b'.') {
-            return if self.is_name(0) { self.no_viable_ahead(1) } else { self.no_viable() };
+            return if self.is_name(0) {
+                self.no_viable_ahead(1)
+            } else {
+                self.no_viable()
+            };
         }
         let name = self.function_name()?;
         self.expect_sign(b'(')?;
-        let arguments = if self.at_sign(b')') { Vec::new() } else { self.list(Self::selectable)? };
+        let arguments = if self.at_sign(b')') {
+            Vec::new()
+        } else {
+            self.list(Self::selectable)?
+        };
         self.expect_sign(b')')?;
         Ok(Selectable::Function { name, arguments })
     }

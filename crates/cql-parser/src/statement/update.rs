@@ -18,7 +18,13 @@ impl Parser<'_> {
         self.refuse_conflicts(&assignments)?;
         self.expect(Keyword::Where)?;
         let where_clause = self.where_clause()?;
-        Ok(Update { table, using, assignments, where_clause, conditions: self.conditions()? })
+        Ok(Update {
+            table,
+            using,
+            assignments,
+            where_clause,
+            conditions: self.conditions()?,
+        })
     }
 
     /// A column may be set twice only part by part: element with element, or field with another field.
@@ -32,14 +38,18 @@ impl Parser<'_> {
                 (Entry::Vacant(entry), operation) => {
                     entry.insert(match operation {
                         Operation::SetElement { .. } => Parts::Elements,
-                        Operation::SetField { field, .. } => Parts::Fields(HashSet::from([field.as_str()])),
+                        Operation::SetField { field, .. } => {
+                            Parts::Fields(HashSet::from([field.as_str()]))
+                        }
                         _ => Parts::All,
                     });
                     true
                 }
                 (Entry::Occupied(mut entry), operation) => match (entry.get_mut(), operation) {
                     (Parts::Elements, Operation::SetElement { .. }) => true,
-                    (Parts::Fields(fields), Operation::SetField { field, .. }) => fields.insert(field),
+                    (Parts::Fields(fields), Operation::SetField { field, .. }) => {
+                        fields.insert(field)
+                    }
                     _ => false,
                 },
             };
@@ -70,13 +80,19 @@ impl Parser<'_> {
                 let key = self.term()?;
                 self.expect_sign(b']')?;
                 self.expect_sign(b'=')?;
-                Operation::SetElement { key, value: self.term()? }
+                Operation::SetElement {
+                    key,
+                    value: self.term()?,
+                }
             }
             Kind::Sign(b'.') => {
                 self.advance();
                 let field = self.name()?;
                 self.expect_sign(b'=')?;
-                Operation::SetField { field, value: self.term()? }
+                Operation::SetField {
+                    field,
+                    value: self.term()?,
+                }
             }
             _ => return self.no_viable(),
         };
@@ -95,7 +111,8 @@ impl Parser<'_> {
             return Ok(Operation::Set(value));
         }
         if self.column()? != column {
-            return self.refuse("Only expressions of the form X = <value> + X are supported.".to_owned());
+            return self
+                .refuse("Only expressions of the form X = <value> + X are supported.".to_owned());
         }
         Ok(Operation::Prepend(value))
     }
@@ -108,7 +125,9 @@ impl Parser<'_> {
             self.advance();
             if !same {
                 let sign = if integer.starts_with('-') { '-' } else { '+' };
-                return self.refuse(format!("Only expressions of the form X = X {sign} <value> are supported."));
+                return self.refuse(format!(
+                    "Only expressions of the form X = X {sign} <value> are supported."
+                ));
             }
             return Ok(Operation::Add(Term::Constant(Constant::Integer(integer))));
         }
@@ -117,9 +136,15 @@ impl Parser<'_> {
         let added = operator == Kind::Sign(b'+');
         if !same {
             let sign = if added { '+' } else { '-' };
-            return self.refuse(format!("Only expressions of the form X = X {sign}<value> are supported."));
+            return self.refuse(format!(
+                "Only expressions of the form X = X {sign}<value> are supported."
+            ));
         }
-        Ok(if added { Operation::Add(value) } else { Operation::Subtract(value) })
+        Ok(if added {
+            Operation::Add(value)
+        } else {
+            Operation::Subtract(value)
+        })
     }
 }
 
