@@ -1,1 +1,33 @@
 //! The `coffer` binary: configuration, listener, connections, dispatch, shutdown.
+//!
+//! `connection` is the loop of one client, `dispatch` the way of what cannot be answered at once,
+//! `error_response` the only place where errors become CQL codes, `config` every option and limit.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod answer;
+mod authentication;
+mod cli;
+mod command;
+mod config;
+mod connection;
+mod data_directory;
+mod dispatch;
+mod error;
+mod error_response;
+mod events;
+mod in_flight;
+mod inspect;
+mod kms_command;
+mod listener;
+mod logging;
+mod prepared_cache;
+mod scan_lane;
+mod serve;
+mod server;
+mod statement;
+mod table_opening;
+
+pub use command::run;
+pub use config::{AuthenticatorKind, Config, ConfigError, Limits, OPTIONS, OptionSpec};
+pub use error::{CommandError, Result};

@@ -1,2 +1,8 @@
 //! The `coffer` binary.
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coffer_server::run()
+}

@@ -22,7 +22,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("coffer-keys", &["coffer-crypto"]),
     (
         "coffer-query",
-        &["cql-parser", "cql-types", "coffer-model", "coffer-storage", "coffer-keys", "coffer-crypto"],
+        &[
+            "cql-parser",
+            "cql-types",
+            "coffer-model",
+            "coffer-storage",
+            "coffer-keys",
+            "coffer-crypto",
+        ],
     ),
     (
         "coffer-server",
@@ -49,7 +56,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("memmap2", &["coffer-storage"]),
     ("lz4_flex", &["coffer-storage", "cql-protocol"]),
     ("clap", &["coffer-server", "cql-tests", "coffer-bench"]),
-    ("tokio", &["coffer-keys", "coffer-server", "cql-tests", "coffer-bench"]),
+    (
+        "tokio",
+        &["coffer-keys", "coffer-server", "cql-tests", "coffer-bench"],
+    ),
     ("scylla", &["cql-tests", "coffer-bench"]),
 ];
 
@@ -64,7 +74,13 @@ fn root() -> PathBuf {
 /// Direct dependencies (not for tests) of every package of the workspace.
 fn dependencies() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--offline",
+        ])
         .current_dir(root())
         .output()?;
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
@@ -73,9 +89,17 @@ fn dependencies() -> Result<BTreeMap<String, BTreeSet<String>>> {
     Ok(packages
         .iter()
         .map(|package| {
-            let direct = package["dependencies"].as_array().cloned().unwrap_or_default();
-            let used = direct.iter().filter(|dependency| dependency["kind"] != "dev");
-            (text(&package["name"]), used.map(|dependency| text(&dependency["name"])).collect())
+            let direct = package["dependencies"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            let used = direct
+                .iter()
+                .filter(|dependency| dependency["kind"] != "dev");
+            (
+                text(&package["name"]),
+                used.map(|dependency| text(&dependency["name"])).collect(),
+            )
         })
         .collect())
 }
@@ -107,11 +131,18 @@ fn production(text: &str) -> &str {
 #[test]
 fn crates_depend_only_along_the_arrows() -> Result<()> {
     let dependencies = dependencies()?;
-    assert_eq!(dependencies.len(), ARROWS.len(), "a crate without a place in the house");
+    assert_eq!(
+        dependencies.len(),
+        ARROWS.len(),
+        "a crate without a place in the house"
+    );
     for (name, allowed) in ARROWS {
         for used in dependencies.get(*name).ok_or("no such crate")? {
             let is_ours = dependencies.contains_key(used);
-            assert!(!is_ours || allowed.contains(&used.as_str()), "{name} may not depend on {used}");
+            assert!(
+                !is_ours || allowed.contains(&used.as_str()),
+                "{name} may not depend on {used}"
+            );
         }
     }
     Ok(())
@@ -134,7 +165,11 @@ fn dependencies_stay_in_their_homes() -> Result<()> {
 fn every_module_says_what_it_owns() -> Result<()> {
     for path in sources()? {
         let text = fs::read_to_string(&path)?;
-        assert!(text.starts_with("//!"), "{} does not start with //!", path.display());
+        assert!(
+            text.starts_with("//!"),
+            "{} does not start with //!",
+            path.display()
+        );
     }
     Ok(())
 }
@@ -144,7 +179,11 @@ fn files_stay_small() -> Result<()> {
     for path in sources()?.iter().filter(|path| !path.ends_with("tests.rs")) {
         let text = fs::read_to_string(path)?;
         let lines = production(&text).lines().count();
-        assert!(lines <= LINES_PER_FILE_MAX, "{} has {lines} lines", path.display());
+        assert!(
+            lines <= LINES_PER_FILE_MAX,
+            "{} has {lines} lines",
+            path.display()
+        );
     }
     Ok(())
 }
@@ -163,15 +202,25 @@ fn nothing_is_left_unfinished() -> Result<()> {
 #[test]
 fn names_say_what_a_thing_owns() -> Result<()> {
     for path in sources()? {
-        let module = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        assert!(!BANNED_MODULES.contains(&module), "{} is called after nothing", path.display());
+        let module = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default();
+        assert!(
+            !BANNED_MODULES.contains(&module),
+            "{} is called after nothing",
+            path.display()
+        );
         for line in production(&fs::read_to_string(&path)?).lines() {
             let line = line.trim_start();
             let rest = ["pub struct ", "struct ", "pub enum ", "enum ", "pub trait "]
                 .iter()
                 .find_map(|keyword| line.strip_prefix(keyword));
             let Some(rest) = rest else { continue };
-            let name: String = rest.chars().take_while(|letter| letter.is_alphanumeric()).collect();
+            let name: String = rest
+                .chars()
+                .take_while(|letter| letter.is_alphanumeric())
+                .collect();
             assert!(
                 !BANNED_ENDINGS.iter().any(|ending| name.ends_with(ending)),
                 "{}: {name} is called after what it does, not what it owns",
@@ -186,16 +235,28 @@ fn names_say_what_a_thing_owns() -> Result<()> {
 fn every_file_belongs_to_a_module() -> Result<()> {
     let sources = sources()?;
     for path in &sources {
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let stem = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default();
         let is_root = ["lib", "main"].contains(&stem);
         let (name, folder) = match (stem, path.parent()) {
-            ("mod", Some(folder)) => {
-                (folder.file_name().and_then(|name| name.to_str()).unwrap_or_default(), folder.parent())
-            }
+            ("mod", Some(folder)) => (
+                folder
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .unwrap_or_default(),
+                folder.parent(),
+            ),
             (stem, folder) => (stem, folder),
         };
         let folder = folder.ok_or("no folder")?;
-        let parents = [folder.join("lib.rs"), folder.join("main.rs"), folder.join("mod.rs"), folder.with_extension("rs")];
+        let parents = [
+            folder.join("lib.rs"),
+            folder.join("main.rs"),
+            folder.join("mod.rs"),
+            folder.with_extension("rs"),
+        ];
         let declaration = format!("mod {name};");
         let is_named = parents
             .iter()
@@ -223,7 +284,11 @@ fn documents_link_to_what_exists() -> Result<()> {
     for document in documents {
         let text = fs::read_to_string(&document)?;
         let folder = document.parent().ok_or("no folder")?;
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             let target = link.split('#').next().unwrap_or_default();
             let is_local = !target.is_empty() && !target.contains("://");
             assert!(

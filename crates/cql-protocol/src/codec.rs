@@ -22,8 +22,8 @@ pub enum Cut {
     TooLarge(FrameHeader),
     /// Protocol versions 1 and 2 have another header: nothing after this byte can be trusted.
     OldVersion(u8),
-    /// More bytes are needed: at least this many.
-    Incomplete(usize),
+    /// More bytes are needed; the header, if that much is there.
+    Incomplete(Option<FrameHeader>),
 }
 
 impl FrameCodec {
@@ -45,25 +45,30 @@ impl FrameCodec {
             return Cut::OldVersion(version & 0x7f);
         }
         let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
-            return Cut::Incomplete(HEADER_BYTES.saturating_sub(buffer.len()));
+            return Cut::Incomplete(None);
         };
         let header = FrameHeader::decode(header);
         if header.body_bytes > self.body_bytes_max {
-            buffer.advance(HEADER_BYTES);
-            self.skip_bytes = u64::from(header.body_bytes);
-            self.skip(buffer);
+            self.skip_frame(header, buffer);
             return Cut::TooLarge(header);
         }
         let body_bytes = usize::try_from(header.body_bytes).unwrap_or(usize::MAX);
         let needed = body_bytes.saturating_add(HEADER_BYTES);
         if buffer.len() < needed {
-            return Cut::Incomplete(needed.saturating_sub(buffer.len()));
+            return Cut::Incomplete(Some(header));
         }
         buffer.advance(HEADER_BYTES);
         Cut::Frame(Frame {
             header,
             body: buffer.split_to(body_bytes).freeze(),
         })
+    }
+
+    /// Drops a frame that [`FrameCodec::cut`] found incomplete, the rest of it as it arrives.
+    pub fn skip_frame(&mut self, header: FrameHeader, buffer: &mut BytesMut) {
+        buffer.advance(HEADER_BYTES.min(buffer.len()));
+        self.skip_bytes = u64::from(header.body_bytes);
+        self.skip(buffer);
     }
 
     fn skip(&mut self, buffer: &mut BytesMut) {

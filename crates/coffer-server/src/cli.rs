@@ -1,0 +1,189 @@
+//! The command line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use crate::config::OPTIONS;
+
+/// CQL database whose files are encrypted with keys of a KMS.
+#[derive(Debug, Parser)]
+#[command(name = "coffer", version, about)]
+pub struct Cli {
+    /// What to do; `serve` when left out.
+    #[command(subcommand)]
+    pub command: Option<CommandKind>,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum CommandKind {
+    /// Serves CQL clients (the default).
+    Serve(Box<Serve>),
+    /// Works on the keys of the embedded KMS, whether a server runs or not.
+    Kms(Kms),
+    /// Tells what a file is and verifies it; never shows plaintext. Exit code 3: key not at hand,
+    /// structure only; 4: tampered.
+    Inspect(Inspect),
+    /// Reads a password from standard input and prints the value of option password_hash.
+    HashPassword,
+}
+
+/// Flags of `coffer serve`.
+#[derive(Debug, Default)]
+pub struct Serve {
+    /// TOML file with options.
+    pub config: Option<PathBuf>,
+    /// Moves the clock of key ages; for tests.
+    pub test_clock: Option<PathBuf>,
+    /// Given flags of things that this version lacks.
+    pub unavailable: Option<&'static str>,
+    /// Options given as flags.
+    pub options: BTreeMap<&'static str, String>,
+}
+
+/// Flags that are named already but whose features are not there yet.
+const UNAVAILABLE: [&str; 4] = ["kms-listen", "metrics-listen", "tls-cert", "tls-key"];
+
+impl FromArgMatches for Serve {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut serve = Self::default();
+        serve.update_from_arg_matches(matches)?;
+        Ok(serve)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.config = matches.get_one::<PathBuf>("config").cloned();
+        self.test_clock = matches.get_one::<PathBuf>("test-clock").cloned();
+        self.unavailable =
+            UNAVAILABLE.into_iter().find(|name| matches.get_one::<String>(name).is_some());
+        for option in OPTIONS {
+            if let Some(value) = matches.get_one::<String>(option.name) {
+                self.options.insert(option.name, value.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args for Serve {
+    fn augment_args(command: Command) -> Command {
+        let path = clap::value_parser!(PathBuf);
+        let config = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .env("COFFER_CONFIG")
+            .value_parser(path.clone())
+            .help("TOML file with options; variables COFFER_* and flags go before it");
+        let test_clock = Arg::new("test-clock")
+            .long("test-clock")
+            .value_name("FILE")
+            .value_parser(path)
+            .help("Seconds to add to the clock of key ages; needs COFFER_ALLOW_TEST_CLOCK=1");
+        let unavailable = UNAVAILABLE
+            .map(|name| Arg::new(name).long(name).value_name("VALUE").hide(true));
+        let options = OPTIONS.iter().map(|option| {
+            let flag = Arg::new(option.name)
+                .long(option.name.replace('_', "-"))
+                .help(format!(
+                    "{} [{}; default: {}]",
+                    option.help, option.allowed, option.default
+                ))
+                .value_name("VALUE")
+                .action(ArgAction::Set);
+            if option.allowed == "true, false" {
+                flag.num_args(0..=1).require_equals(true).default_missing_value("true")
+            } else {
+                flag
+            }
+        });
+        command.args([config, test_clock]).args(options).args(unavailable)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// `coffer kms`.
+#[derive(Debug, Args)]
+pub struct Kms {
+    /// Directory of all files.
+    #[arg(long, global = true, env = "COFFER_DATA_DIR", default_value = "./coffer-data")]
+    pub data_dir: PathBuf,
+    /// File of the KMS's root key, if not `kms/root.key` in the data directory.
+    #[arg(long, global = true, env = "COFFER_KMS_ROOT_KEY_FILE")]
+    pub kms_root_key_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub operation: KmsOperation,
+}
+
+/// Operations on the embedded KMS. A key is named by its id, ARN or alias.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(tag = "operation", rename_all = "kebab-case")]
+pub enum KmsOperation {
+    /// Makes a key and prints its ARN.
+    CreateKey {
+        /// Free text.
+        #[arg(long)]
+        description: Option<String>,
+        /// Another name, with or without `alias/`.
+        #[arg(long)]
+        alias: Option<String>,
+        /// ARN of the new key, instead of one with a random id.
+        #[arg(long)]
+        arn: Option<String>,
+    },
+    /// Lists all keys.
+    ListKeys,
+    /// Tells all about a key.
+    DescribeKey {
+        /// Id, ARN or alias.
+        key: String,
+    },
+    /// Disables a key: tables under it stop.
+    DisableKey {
+        /// Id, ARN or alias.
+        key: String,
+    },
+    /// Enables a key.
+    EnableKey {
+        /// Id, ARN or alias.
+        key: String,
+    },
+    /// Sets a date for the deletion of a key; until then it can be cancelled.
+    ScheduleKeyDeletion {
+        /// Id, ARN or alias.
+        key: String,
+        /// Days until then.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(7..=30))]
+        pending_window_in_days: u32,
+    },
+    /// Cancels a deletion; the key is disabled then.
+    CancelKeyDeletion {
+        /// Id, ARN or alias.
+        key: String,
+    },
+}
+
+/// `coffer inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The file.
+    pub file: PathBuf,
+    /// Data directory with the keys; by default the one the file lies in.
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+    /// File of the root key, if not `root.key` in the data directory.
+    #[arg(long, env = "COFFER_ROOT_KEY_FILE")]
+    pub root_key_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}

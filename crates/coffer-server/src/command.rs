@@ -1,0 +1,56 @@
+//! From the command line to an exit code.
+
+use std::io::{Read, Write, stderr, stdin, stdout};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::authentication::PasswordHash;
+use crate::cli::{Cli, CommandKind, Serve};
+use crate::error::{CommandError, Result};
+use crate::{inspect, kms_command, serve};
+
+/// Longest password read.
+const PASSWORD_BYTES_MAX: u64 = 1024;
+
+/// Runs the program on the arguments of the process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let command = Cli::parse().command.unwrap_or_else(|| CommandKind::Serve(Box::default()));
+    let result = match &command {
+        CommandKind::Serve(flags) => serve::run(flags, &mut say).map(|()| ExitCode::SUCCESS),
+        CommandKind::Kms(command) => kms_command::run(command).map(|text| {
+            say(&text);
+            ExitCode::SUCCESS
+        }),
+        CommandKind::Inspect(command) => inspect::run(command, &mut say),
+        CommandKind::HashPassword => hash_password().map(|text| {
+            say(&text);
+            ExitCode::SUCCESS
+        }),
+    };
+    result.unwrap_or_else(|error| {
+        // nowhere to say it if standard error is closed
+        let _ = writeln!(stderr(), "coffer: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn say(text: &str) {
+    let mut out = stdout().lock();
+    // a closed standard output stops neither a server nor a command
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn hash_password() -> Result<String> {
+    let mut password = String::new();
+    stdin()
+        .take(PASSWORD_BYTES_MAX)
+        .read_to_string(&mut password)
+        .map_err(CommandError::io("read the password"))?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(CommandError::Refused("the password on standard input is empty".to_owned()));
+    }
+    Ok(format!("{}\n", PasswordHash::new(password.as_bytes())?.to_text()))
+}

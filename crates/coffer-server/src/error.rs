@@ -1,0 +1,71 @@
+//! Why a command ends without success.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::config::ConfigError;
+
+/// Result of a command.
+pub type Result<T> = std::result::Result<T, CommandError>;
+
+/// Why a command ends without success; the text is for whoever typed it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Another process uses the data directory.
+    #[error(
+        "data directory {} is in use by another coffer server{owner}; \
+         stop it, or give another --data-dir", directory.display()
+    )]
+    InUse {
+        /// The data directory.
+        directory: PathBuf,
+        /// `, process N` where known.
+        owner: String,
+    },
+    /// The operating system refused.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was being done, with the name of the thing.
+        action: String,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The data directory lost its root key.
+    #[error(
+        "the root key {} is missing but the data directory holds files that need it; put it back, \
+         or name it with --root-key-file", file.display()
+    )]
+    RootKeyMissing {
+        /// Where it is expected.
+        file: PathBuf,
+    },
+    /// Keys or the KMS.
+    #[error(transparent)]
+    Keys(#[from] coffer_keys::KeyError),
+    /// Randomness or key files.
+    #[error(transparent)]
+    Crypto(#[from] coffer_crypto::Error),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] coffer_storage::Error),
+    /// The schema in the catalog.
+    #[error(transparent)]
+    Query(#[from] coffer_query::Error),
+    /// Something was asked for that this version lacks, or that needs a permission not given.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl CommandError {
+    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Io { action, source }
+    }
+}

@@ -1,0 +1,112 @@
+//! `coffer kms`: through the running server where there is one, else on the files themselves.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_crypto::clock::SystemClock;
+use coffer_keys::EmbeddedKmsOptions;
+use serde_json::Value;
+
+use crate::admin::{AdminAnswer, SocketPath, perform};
+use crate::cli::{Kms, KmsOperation};
+use crate::data_directory::{DirectoryLock, open_kms};
+use crate::error::{CommandError, Result};
+
+/// How often the way is tried again while a server starts or stops.
+const ATTEMPTS: u32 = 50;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest answer read: room for some ten thousand keys.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// Runs the command; gives what to print.
+///
+/// # Errors
+/// What the KMS refused, or why it cannot be reached.
+pub(crate) fn run(command: &Kms) -> Result<String> {
+    match request(command)? {
+        AdminAnswer::Keys(keys) => Ok(print(command, &keys)),
+        AdminAnswer::Error(error) => Err(CommandError::Refused(error)),
+    }
+}
+
+fn request(command: &Kms) -> Result<AdminAnswer> {
+    let mut attempt = 0;
+    loop {
+        if let Some(stream) = connect(&command.data_dir)? {
+            return ask_server(stream, &command.operation)
+                .map_err(CommandError::io("ask the server"));
+        }
+        attempt += 1;
+        match DirectoryLock::take(&command.data_dir) {
+            Ok(_lock) => {
+                let options = EmbeddedKmsOptions {
+                    root_key_file: command.kms_root_key_file.clone(),
+                    ..EmbeddedKmsOptions::default()
+                };
+                let kms = open_kms(&command.data_dir, &options, Arc::new(SystemClock))?;
+                return Ok(perform(&kms, command.operation.clone()));
+            }
+            // a server that starts or stops, or another command: soon one way or the other is free
+            Err(CommandError::InUse { .. }) if attempt < ATTEMPTS => {
+                std::thread::sleep(ATTEMPT_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A connection to the server; `None` when none listens.
+fn connect(data_dir: &Path) -> Result<Option<UnixStream>> {
+    let connected = SocketPath::new(data_dir).and_then(|path| UnixStream::connect(path.path()));
+    match connected {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) => match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => Ok(None),
+            _ => Err(CommandError::io("connect to the server's admin socket")(error)),
+        },
+    }
+}
+
+fn ask_server(mut stream: UnixStream, operation: &KmsOperation) -> std::io::Result<AdminAnswer> {
+    stream.set_read_timeout(Some(SERVER_TIMEOUT))?;
+    stream.set_write_timeout(Some(SERVER_TIMEOUT))?;
+    let mut line = serde_json::to_vec(operation)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}
+
+fn print(command: &Kms, keys: &[Value]) -> String {
+    let is_list = command.operation == KmsOperation::ListKeys;
+    if command.json {
+        let all = Value::from(keys.to_vec());
+        let value = if is_list { &all } else { keys.first().unwrap_or(&all) };
+        return format!("{value:#}\n");
+    }
+    let text = |key: &Value, field: &str| match key.get(field) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(list)) => {
+            list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        }
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    let line = |key: &Value| match &command.operation {
+        KmsOperation::CreateKey { .. } => format!("{}\n", text(key, "Arn")),
+        KmsOperation::DescribeKey { .. } => {
+            let fields = key.as_object().into_iter().flatten();
+            fields.map(|(name, _)| format!("{name}: {}\n", text(key, name))).collect()
+        }
+        _ => {
+            let line = ["Arn", "KeyState", "Aliases"].map(|field| text(key, field)).join(" ");
+            format!("{}\n", line.trim_end())
+        }
+    };
+    keys.iter().map(line).collect()
+}

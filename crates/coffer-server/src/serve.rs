@@ -1,0 +1,195 @@
+//! `coffer serve`: opens everything, serves, and closes everything.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use coffer_crypto::clock::{Clock, OffsetClock, SystemClock};
+use coffer_keys::{Keyring, KeyringOptions};
+use coffer_query::{Database, DatabaseOptions};
+use coffer_storage::Engine;
+use coffer_storage::vfs::OsVfs;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admin::AdminSocket;
+use crate::authentication::Authenticator;
+use crate::cli;
+use crate::config::{AuthenticatorKind, Config};
+use crate::data_directory::DataDirectory;
+use crate::error::{CommandError, Result};
+use crate::listener;
+use crate::server::Server;
+
+/// Threads for what blocks: opening tables, schema changes, passwords.
+const BLOCKING_THREADS_MAX: usize = 32;
+
+/// Runs the server until SIGTERM or SIGINT. `say` gets the lines for standard output.
+///
+/// # Errors
+/// Why it cannot start, or did not end cleanly.
+pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
+    if let Some(flag) = flags.unavailable {
+        return Err(CommandError::Refused(format!(
+            "--{flag}: this version of coffer does not have this yet; leave the flag out"
+        )));
+    }
+    let config = Config::load(flags.config.as_deref(), std::env::vars(), &flags.options)?;
+    let clock = clock(flags)?;
+    crate::logging::start(config.log_level);
+    // every file, directory and socket of a server is its owner's alone
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+
+    let directory = DataDirectory::open(&config, Arc::clone(&clock))?;
+    let listener = TcpListener::bind(config.listen)
+        .map_err(CommandError::io(format!("listen on {}", config.listen)))?;
+    let address = listener.local_addr().map_err(CommandError::io("listen"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.worker_threads)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("coffer-worker")
+        .enable_all()
+        .build()
+        .map_err(CommandError::io("start threads"))?;
+
+    let (keyring, engine) = open_engine(&config, &directory, &clock)?;
+    let result = runtime.block_on(async {
+        let database = open_database(&config, &directory, &clock, &keyring, &engine, address)?;
+        let authenticator = Authenticator::new(&config)?;
+        let server = Server::new(database, authenticator, &config)
+            .map_err(CommandError::io("start threads"))?;
+        if directory.is_new {
+            say(&first_start(&config, &directory, address));
+        }
+        serve(Arc::new(server), &directory, &keyring, listener, || {
+            say(&format!("coffer is ready: CQL clients can connect to {address}\n"));
+        })
+        .await
+    });
+    // tasks hold the database: they end before the engine does
+    runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+    engine.shutdown();
+    tracing::info!("stopped");
+    drop(directory.lock);
+    result
+}
+
+fn clock(flags: &cli::Serve) -> Result<Arc<dyn Clock>> {
+    let Some(file) = &flags.test_clock else { return Ok(Arc::new(SystemClock)) };
+    if std::env::var("COFFER_ALLOW_TEST_CLOCK").as_deref() != Ok("1") {
+        return Err(CommandError::Refused(
+            "--test-clock moves key ages and deletion dates: it needs COFFER_ALLOW_TEST_CLOCK=1 \
+             in the environment"
+                .to_owned(),
+        ));
+    }
+    Ok(Arc::new(OffsetClock::new(file.clone())))
+}
+
+fn open_engine(
+    config: &Config,
+    directory: &DataDirectory,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Arc<Keyring>, Arc<Engine>)> {
+    let options = KeyringOptions {
+        max_age_millis: i64::try_from(config.key_age_seconds_max.saturating_mul(1000))
+            .unwrap_or(i64::MAX),
+        ..KeyringOptions::default()
+    };
+    let kms = Arc::clone(&directory.kms);
+    let keyring =
+        Keyring::new(kms, directory.root_key.duplicate(), Arc::clone(clock), options);
+    let engine = Arc::new(Engine::open(
+        &directory.path,
+        config.engine.clone(),
+        Arc::clone(&keyring) as Arc<_>,
+        Arc::new(directory.root_key.duplicate()),
+        Arc::new(OsVfs),
+        Arc::clone(clock),
+    )?);
+    Ok((keyring, engine))
+}
+
+fn open_database(
+    config: &Config,
+    directory: &DataDirectory,
+    clock: &Arc<dyn Clock>,
+    keyring: &Arc<Keyring>,
+    engine: &Arc<Engine>,
+    address: SocketAddr,
+) -> Result<Arc<Database>> {
+    let options = DatabaseOptions {
+        cluster_name: config.cluster_name.clone(),
+        data_center: config.data_center.clone().unwrap_or_else(|| directory.kms.region()),
+        rack: config.rack.clone(),
+        listen: config.advertise.unwrap_or(address),
+        page_rows_max: config.limits.page_rows_max,
+    };
+    let (engine, keyring) = (Arc::clone(engine), Arc::clone(keyring));
+    Ok(Arc::new(Database::open(engine, keyring, Arc::clone(clock), options)?))
+}
+
+/// Serves until a signal comes.
+async fn serve(
+    server: Arc<Server>,
+    directory: &DataDirectory,
+    keyring: &Arc<Keyring>,
+    listener: TcpListener,
+    ready: impl FnOnce(),
+) -> Result<()> {
+    let failed = |action: &'static str| CommandError::io(action);
+    listener.set_nonblocking(true).map_err(failed("listen"))?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed("listen"))?;
+    let admin = AdminSocket::bind(&directory.path).map_err(failed("open the admin socket"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed("catch signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch signals"))?;
+    let (stop, stopping) = watch::channel(false);
+    let background = [
+        tokio::spawn(admin.serve(Arc::clone(&directory.kms))),
+        tokio::spawn(Arc::clone(keyring).run_refresh()),
+    ];
+    ready();
+    let clients = listener::serve(&server, listener, stopping);
+    tokio::pin!(clients);
+    tokio::select! {
+        () = &mut clients => {}
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    // nobody may be left to hear it
+    drop(stop.send(true));
+    clients.await;
+    for task in background {
+        task.abort();
+        // an aborted task is what is wanted
+        drop(task.await);
+    }
+    Ok(())
+}
+
+/// What the first start tells: what was made, and how to connect.
+fn first_start(config: &Config, directory: &DataDirectory, address: SocketAddr) -> String {
+    let mut text = String::new();
+    let kms_key = config
+        .kms_root_key_file
+        .clone()
+        .unwrap_or_else(|| directory.path.join("kms").join("root.key"));
+    let mut line = |line: String| {
+        // writing to a String cannot fail
+        let _ = writeln!(text, "{line}");
+    };
+    line(format!("First start: made the data directory {}", directory.path.display()));
+    line(format!("  root key of the service:  {}", directory.root_key_file.display()));
+    line(format!("  root key of its KMS:      {}", kms_key.display()));
+    line("  Keep copies of both in a safe place: without them no row can be read.".to_owned());
+    let login = match config.authenticator {
+        AuthenticatorKind::None => String::new(),
+        AuthenticatorKind::Password => format!(" -u {}", config.user),
+    };
+    line(format!("Connect:     cqlsh {} {}{login}", address.ip(), address.port()));
+    line(format!(
+        "Make a key:  coffer kms create-key --data-dir {}",
+        directory.path.display()
+    ));
+    text
+}

@@ -1,0 +1,44 @@
+//! What all connections share.
+
+use std::sync::Arc;
+
+use coffer_query::Database;
+
+use crate::authentication::Authenticator;
+use crate::config::{Config, Limits};
+use crate::events::Events;
+use crate::in_flight::InFlight;
+use crate::prepared_cache::PreparedCache;
+use crate::scan_lane::ScanLane;
+use crate::table_opening::TableOpenings;
+
+/// What all connections share.
+pub(crate) struct Server {
+    pub(crate) database: Arc<Database>,
+    pub(crate) limits: Limits,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) prepared: PreparedCache,
+    pub(crate) events: Events,
+    pub(crate) scan_lane: ScanLane,
+    pub(crate) openings: TableOpenings,
+    pub(crate) in_flight: Arc<InFlight>,
+}
+
+impl Server {
+    pub(crate) fn new(
+        database: Arc<Database>,
+        authenticator: Authenticator,
+        config: &Config,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            scan_lane: ScanLane::start(&database, config.scan_threads)?,
+            database,
+            authenticator,
+            prepared: PreparedCache::new(config.limits.prepared_cache_bytes),
+            events: Events::default(),
+            openings: TableOpenings::default(),
+            in_flight: Arc::default(),
+            limits: config.limits.clone(),
+        })
+    }
+}
