@@ -92,12 +92,11 @@ struct ColumnDocument {
     name: String,
     #[serde(rename = "type")]
     ty: String,
-    #[serde(flatten)]
     kind: KindDocument,
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 enum KindDocument {
     PartitionKey { position: u16 },
     Clustering { position: u16, reversed: bool },

@@ -1,1 +1,100 @@
+use coffer_crypto::{EncryptionType, HexBytes};
+use coffer_model::{Column, ColumnId, ColumnKind, CqlType, TableOptions, UserType, WriteTimestamp};
 
+use super::*;
+use crate::vfs::OsVfs;
+
+fn catalog() -> Catalog {
+    let mut catalog = Catalog::new(ClusterId([3; 16]));
+    let inner = UserType { keyspace: "k".into(), name: "z".into(), fields: vec![("f".into(), CqlType::Int)] };
+    let inner = Arc::new(inner);
+    let nested = CqlType::Frozen(Arc::new(CqlType::Udt(Arc::clone(&inner))));
+    let outer = UserType { keyspace: "k".into(), name: "a".into(), fields: vec![("g".into(), nested.clone())] };
+    let types = [inner, Arc::new(outer)].map(|ty| (ty.name.clone(), ty));
+    let keyspace = KeyspaceSchema {
+        name: "k".into(),
+        replication: [("class".to_owned(), "SimpleStrategy".to_owned())].into(),
+        durable_writes: true,
+        tags: BTreeMap::new(),
+        types: types.into(),
+    };
+    catalog.keyspaces.insert("k".into(), Arc::new(keyspace));
+    let id = TableId([9; 16]);
+    let column = |number, name: &str, ty, kind| Column { id: ColumnId(number), name: name.into(), ty, kind };
+    let schema = TableSchema {
+        id,
+        keyspace: "k".into(),
+        name: "t".into(),
+        columns: vec![
+            column(0, "p", CqlType::Uuid, ColumnKind::PartitionKey { position: 0 }),
+            column(1, "c", CqlType::Int, ColumnKind::Clustering { position: 0, reversed: true }),
+            column(2, "s", nested, ColumnKind::Static),
+            column(3, "Odd", CqlType::List(Arc::new(CqlType::Text)), ColumnKind::Regular),
+        ],
+        options: TableOptions { comment: "secret".into(), ..TableOptions::default() },
+        custom_properties: BTreeMap::new(),
+        dropped_columns: vec![coffer_model::schema::DroppedColumn {
+            id: ColumnId(4),
+            name: "d".into(),
+            ty: CqlType::Int,
+            kind: ColumnKind::Regular,
+            dropped_at: WriteTimestamp(5),
+        }],
+        next_column_id: 5,
+        created_at_millis: 77,
+    };
+    let key = KeyRecord {
+        table_key_id: TableKeyId([1; 16]),
+        encryption_type: EncryptionType::CustomerManaged,
+        kms_key_arn: Some("arn:aws:kms:us-east-1:000000000000:key/1".into()),
+        blob: HexBytes(vec![1]),
+        encryption_context: BTreeMap::new(),
+        key_material_id: None,
+        created_at_millis: 5,
+        wraps: 9,
+        older: Vec::new(),
+    };
+    let mut entry = TableEntry::new(Arc::new(schema), Arc::new(key));
+    entry.replay_from = Lsn(12);
+    entry.tails.push(TailRecord {
+        id: [4; 16],
+        length: 10,
+        sha256: [5; 32],
+        last: Lsn(11),
+        table_keys: vec![TableKeyId([1; 16])],
+    });
+    catalog.tables.insert(id, Arc::new(entry));
+    catalog.log.recovered.insert(3, 4096);
+    catalog.properties.insert("account".into(), "000000000000".into());
+    catalog
+}
+
+#[test]
+fn a_catalog_is_read_back_as_it_was_written_and_shows_nothing_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    let root_key = Arc::new(RootKey::generate().unwrap());
+    let store = CatalogStore::create(&vfs, directory.path(), &root_key, ClusterId([3; 16])).unwrap();
+    let written = store.update(|_| Ok(catalog())).unwrap();
+    let names = vfs.list(directory.path()).unwrap();
+    assert_eq!(names, ["0000000000000002.catalog"]);
+    let bytes = std::fs::read(directory.path().join(&names[0])).unwrap();
+    for name in [&b"secret"[..], b"SimpleStrategy", b"Odd"] {
+        assert!(!bytes.windows(name.len()).any(|window| window == name));
+    }
+    let read = CatalogStore::open(&vfs, directory.path(), &root_key).unwrap().unwrap().current();
+    assert_eq!(format!("{read:?}"), format!("{written:?}"));
+    let other = Arc::new(RootKey::generate().unwrap());
+    assert!(matches!(CatalogStore::open(&vfs, directory.path(), &other), Err(Error::WrongKey { .. })));
+}
+
+#[test]
+fn a_refused_change_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    let root_key = Arc::new(RootKey::generate().unwrap());
+    let store = CatalogStore::create(&vfs, directory.path(), &root_key, ClusterId([3; 16])).unwrap();
+    let before = store.current();
+    assert!(store.update(|_| Err(Error::Refused("no".into()))).is_err());
+    assert!(Arc::ptr_eq(&before, &store.current()));
+}

@@ -9,7 +9,7 @@ fn filled(count: i64) -> Arc<Memtable> {
     let memtable = Arc::new(Memtable::new(Arc::default()));
     for token in 0..count {
         let place = (token - count / 2) * (i64::MAX / count);
-        let row = coffer_model::RowBuilder::default().finish();
+        let row = coffer_model::RowBuilder::new(None, None).finish();
         memtable.insert(EntryKind::Row, &key(place, b"c"), row).unwrap();
     }
     memtable
@@ -51,7 +51,7 @@ fn a_cursor_keeps_to_its_bounds() {
 fn memory_is_counted_and_given_back() {
     let memory = Arc::new(MemoryUse::default());
     let memtable = Memtable::new(Arc::clone(&memory));
-    let row = coffer_model::RowBuilder::default().finish();
+    let row = coffer_model::RowBuilder::new(None, None).finish();
     memtable.insert(EntryKind::Row, &key(1, b"c"), row).unwrap();
     assert_eq!(memory.bytes(), memtable.bytes());
     assert!(memory.bytes() > 0);

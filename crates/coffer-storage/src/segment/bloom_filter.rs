@@ -100,6 +100,48 @@ impl BloomFilter {
     }
 }
 
+/// Tokens gathered before the filter is sized for the upper bound.
+const TOKENS_MAX: usize = 1 << 20;
+
+/// Makes the filter of a segment whose number of partitions is not known beforehand: gathers tokens (8 MiB of them
+/// at most) and sizes the filter for their number at the end, or for the upper bound when there are more.
+#[derive(Debug)]
+pub(super) struct FilterBuilder {
+    partitions_max: u64,
+    fp_chance: f64,
+    tokens: Vec<Token>,
+    filter: Option<BloomFilter>,
+}
+
+impl FilterBuilder {
+    pub(super) fn new(partitions_max: u64, fp_chance: f64) -> Self {
+        Self { partitions_max, fp_chance, tokens: Vec::new(), filter: None }
+    }
+
+    pub(super) fn insert(&mut self, token: Token) {
+        if let Some(filter) = &mut self.filter {
+            filter.insert(token);
+            return;
+        }
+        self.tokens.push(token);
+        if self.tokens.len() >= TOKENS_MAX {
+            self.filter = self.filter_of_tokens(self.partitions_max.max(TOKENS_MAX as u64));
+            self.tokens.clear();
+        }
+    }
+
+    /// The filter; `None` when none is wanted.
+    pub(super) fn finish(&mut self) -> Option<BloomFilter> {
+        self.filter.take().or_else(|| self.filter_of_tokens(self.tokens.len() as u64))
+    }
+
+    fn filter_of_tokens(&self, partitions: u64) -> Option<BloomFilter> {
+        let mut filter = BloomFilter::new(partitions, self.fp_chance)?;
+        self.tokens.iter().for_each(|token| filter.insert(*token));
+        Some(filter)
+    }
+}
+
 /// Takes nine bits off the hash: a word of the block and a bit of the word.
 #[inline]
 fn next_bit(hash: &mut u64) -> (usize, u64) {
@@ -144,6 +186,18 @@ mod tests {
             let measured = f64::from(u32::try_from(found).expect("small")) / 400_000.0;
             assert!(measured <= wanted * 1.2, "wanted {wanted}, measured {measured}");
         }
+    }
+
+    #[test]
+    fn a_filter_is_as_large_as_its_partitions_need_and_holds_all_of_them() {
+        for (partitions, bytes_max) in [(1000_u64, 2000), (TOKENS_MAX as u64 + 5, 8 << 20)] {
+            let mut builder = FilterBuilder::new(5_000_000, 0.01);
+            (0..partitions).for_each(|partition| builder.insert(Token::of(&partition.to_be_bytes())));
+            let filter = builder.finish().expect("a filter");
+            assert!(filter.length() <= bytes_max, "{} bytes", filter.length());
+            assert!((0..partitions).all(|partition| filter.may_contain(Token::of(&partition.to_be_bytes()))));
+        }
+        assert!(FilterBuilder::new(10, 1.0).finish().is_none());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use coffer_model::{EntryKind, TableId, entry_key};
 use sha2::{Digest as _, Sha256};
 
 use super::block_builder::BlockBuilder;
-use super::bloom_filter::BloomFilter;
+use super::bloom_filter::FilterBuilder;
 use super::format::{
     CODEC_LZ4, CODEC_RAW, ENTRY_BYTES_MAX, Extent, FILTER_PIECE_BYTES, Footer, HEADER_LEN, Handle, Header,
 };
@@ -46,7 +46,7 @@ pub struct SegmentWriter {
     block: BlockBuilder,
     plaintext: Vec<u8>,
     index: IndexBuilder,
-    filter: Option<BloomFilter>,
+    filter: FilterBuilder,
     statistics: SegmentStatistics,
     /// What the keys of the current partition begin with.
     partition: Vec<u8>,
@@ -55,8 +55,8 @@ pub struct SegmentWriter {
 impl SegmentWriter {
     /// Starts a segment in `directory` under a fresh data key.
     ///
-    /// `partitions_max` is an upper bound of the partitions to come; it sizes the bloom filter, and being wrong
-    /// costs false positives or memory only.
+    /// `partitions_max` is an upper bound of the partitions to come; it sizes the bloom filter of a segment of more
+    /// than a million partitions, and being wrong costs false positives or memory only.
     ///
     /// # Errors
     /// `KeyUnavailable`, `Io`.
@@ -100,7 +100,7 @@ impl SegmentWriter {
             block: BlockBuilder::default(),
             plaintext: Vec::new(),
             index: IndexBuilder::default(),
-            filter: BloomFilter::new(partitions_max, options.bloom_filter_fp_chance),
+            filter: FilterBuilder::new(partitions_max, options.bloom_filter_fp_chance),
             statistics: SegmentStatistics::default(),
             partition: Vec::new(),
         })
@@ -138,9 +138,7 @@ impl SegmentWriter {
             self.statistics.min_key = key.to_vec();
         }
         self.statistics.partitions = self.statistics.partitions.saturating_add(1);
-        if let Some(filter) = &mut self.filter {
-            filter.insert(entry_key::EntryKey::decode(key)?.token);
-        }
+        self.filter.insert(entry_key::EntryKey::decode(key)?.token);
         self.partition.clear();
         self.partition.extend_from_slice(partition);
         Ok(())
@@ -211,7 +209,7 @@ impl SegmentWriter {
             index.take_top(out);
         })?;
         top.blocks = self.output.sealer.next_block(Component::Index);
-        let filter = self.filter.take().map(|filter| filter.encode()).unwrap_or_default();
+        let filter = self.filter.finish().map(|filter| filter.encode()).unwrap_or_default();
         let mut extent = Extent { offset: self.output.position(), length: 0, blocks: 0 };
         let mut pieces = filter.chunks(FILTER_PIECE_BYTES).peekable();
         while let Some(piece) = pieces.next() {

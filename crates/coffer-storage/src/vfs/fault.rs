@@ -220,10 +220,12 @@ impl Choice {
         }
     }
 
-    /// All of a write, or now and then only its start.
+    /// All of a write, or now and then only its first sectors.
     fn part_of<'a>(&mut self, written: &'a [u8]) -> &'a [u8] {
         if matches!(self.loss, CrashLoss::Random(_)) && self.next().is_multiple_of(4) {
             let length = self.next() % (written.len() as u64 + 1);
+            // a disk writes whole sectors
+            let length = length - length % 512;
             return usize::try_from(length).ok().and_then(|length| written.get(..length)).unwrap_or(written);
         }
         written
