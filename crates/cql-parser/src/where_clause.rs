@@ -144,82 +144,58 @@ impl Parser<'_> {
     fn column_relation(&mut self) -> Parsed<Relation> {
         let decision = self.position();
         let column = self.column()?;
-        let after = self.peek(1);
-        match self.kind() {
+        let negates = matches!(self.peek(1), Kind::Keyword(Keyword::In | Keyword::Contains));
+        let negated = negates && self.accept(Keyword::Not);
+        let operator = match self.kind() {
+            Kind::Keyword(Keyword::In) => {
+                self.advance();
+                let values = self.in_values(decision)?;
+                return Ok(Relation::ColumnIn {
+                    column,
+                    negated,
+                    values,
+                });
+            }
+            Kind::Keyword(Keyword::Contains) => self.contains(negated),
             Kind::Keyword(Keyword::Between) => {
                 self.advance();
                 let (low, high) = self.between(Self::term)?;
-                Ok(Relation::ColumnBetween { column, low, high })
+                return Ok(Relation::ColumnBetween { column, low, high });
             }
             Kind::Keyword(Keyword::Is) => {
                 self.advance();
                 self.expect_all(&[Keyword::Not, Keyword::Null])?;
-                Ok(Relation::IsNotNull { column })
+                return Ok(Relation::IsNotNull { column });
             }
-            Kind::Keyword(Keyword::In) => {
-                self.advance();
-                Ok(Relation::ColumnIn {
-                    column,
-                    negated: false,
-                    values: self.in_values(decision)?,
-                })
-            }
-            Kind::Keyword(Keyword::Not) if after == Kind::Keyword(Keyword::In) => {
-                self.advance();
-                self.advance();
-                Ok(Relation::ColumnIn {
-                    column,
-                    negated: true,
-                    values: self.in_values(decision)?,
-                })
-            }
-            Kind::Sign(b'[') => {
-                self.advance();
-                let key = self.term()?;
-                self.expect_sign(b']')?;
-                let operator = self.operator()?;
-                Ok(Relation::Element {
-                    column,
-                    key,
-                    operator,
-                    value: self.term()?,
-                })
-            }
+            Kind::Sign(b'[') => return self.element_relation(column),
             Kind::Keyword(Keyword::Like) => {
                 self.advance();
-                Ok(Relation::Column {
-                    column,
-                    operator: Operator::Like,
-                    value: self.term()?,
-                })
+                Operator::Like
             }
-            Kind::Keyword(Keyword::Contains) => {
-                let operator = self.contains(false);
-                Ok(Relation::Column {
-                    column,
-                    operator,
-                    value: self.term()?,
-                })
-            }
-            Kind::Keyword(Keyword::Not) if after == Kind::Keyword(Keyword::Contains) => {
-                self.advance();
-                let operator = self.contains(true);
-                Ok(Relation::Column {
-                    column,
-                    operator,
-                    value: self.term()?,
-                })
-            }
-            _ if self.at_operator() => {
-                let operator = self.operator()?;
-                Ok(Relation::Column {
-                    column,
-                    operator,
-                    value: self.term()?,
-                })
-            }
-            _ => self.no_viable_since(decision),
-        }
+            _ if self.at_operator() => self.operator()?,
+            _ => return self.no_viable_since(decision),
+        };
+        let value = self.term()?;
+        Ok(Relation::Column {
+            column,
+            operator,
+            value,
+        })
+    }
+
+    /// `[key] operator value` after a column.
+    fn element_relation(&mut self, column: String) -> Parsed<Relation> {
+        self.advance();
+        let key = self.term()?;
+        self.expect_sign(b']')?;
+        let operator = self.operator()?;
+        let value = self.term()?;
+        Ok(Relation::Element {
+            column,
+            key,
+            operator,
+            value,
+        })
     }
 
     /// `CONTAINS [KEY]`, of which the first word is next.
