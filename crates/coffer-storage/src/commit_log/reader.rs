@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 use crate::ids::ClusterId;
 use crate::vfs::Vfs;
 
+/// More zeros than this do not follow each other in a frame: the head has a dozen, sealed bytes are
+/// random.
+const ZERO_RUN_MAX: usize = 24;
 /// Longest log file that is read.
 const FILE_BYTES_MAX: u64 = 4 << 30;
 
@@ -218,7 +221,7 @@ impl FileScan {
     /// The frame at an offset, if it authenticates.
     fn frame_at(&self, offset: usize) -> Option<(FrameHeader, Directory)> {
         let rest = self.bytes.get(offset..)?;
-        let header = FrameHeader::decode(rest)?;
+        let header = FrameHeader::open(rest, &self.opener)?;
         let frame = rest.get(..usize::try_from(header.frame_len()).ok()?)?;
         let padding = rest.get(frame.len()..usize::try_from(header.extent()).ok()?)?;
         let start = FRAME_HEADER_LEN.checked_add(usize::try_from(header.body_len).ok()?)?;
@@ -239,7 +242,7 @@ impl FileScan {
         if synced {
             return Err(self.tampered("frame does not authenticate, later ones do"));
         }
-        if !self.header.periodic && !is_unfinished(rest) {
+        if !self.header.periodic && !is_unfinished(rest, &self.opener) {
             return Err(self.tampered("frame does not authenticate"));
         }
         Ok(self.open_ending())
@@ -280,14 +283,20 @@ fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// Whether what follows the last frame can be one write that a crash interrupted.
-fn is_unfinished(rest: &[u8]) -> bool {
+fn is_unfinished(rest: &[u8], opener: &Opener) -> bool {
     let written = rest.chunks(SECTOR).rposition(|sector| !is_zero(sector)).map_or(0, |last| last + 1);
-    let extent = match FrameHeader::decode(rest) {
+    let extent = match FrameHeader::open(rest, opener) {
         Some(header) => usize::try_from(header.extent() / SECTOR as u64).unwrap_or(usize::MAX),
         // the first sector did not arrive: how long the frame was to be is not known
         None if is_zero(rest.get(..SECTOR).unwrap_or_default()) => written,
         None => return false,
     };
+    let mut sectors = rest.chunks(SECTOR).take(written);
     let missing = rest.chunks(SECTOR).take(extent).any(is_zero);
-    written <= extent && missing
+    written <= extent && missing && sectors.all(|sector| is_zero(sector) || is_dense(sector))
+}
+
+/// Whether a sector can be part of a frame: sealed bytes and padding hold no long runs of zeros.
+fn is_dense(sector: &[u8]) -> bool {
+    !sector.windows(ZERO_RUN_MAX + 1).any(is_zero)
 }

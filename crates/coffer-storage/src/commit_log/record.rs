@@ -6,16 +6,18 @@
 //!         root key id 16, log key id 16, log key under the root key 60, data key under the log key
 //!         108, zeros up to 512
 //! frame   magic u32 "CFRM", kind u8, zeros 3, directory length u32, body length u32, lsn u64,
-//!         number u64, commit time i64 (milliseconds), durable lsn u64       (48 bytes)
+//!         number u64, commit time i64 (milliseconds), durable lsn u64       (48 bytes), tag 16:
+//!         seal of nothing under the file's own data key, number 2n, additional data: the 48 bytes
 //!         body: for each group ciphertext and tag
-//!         directory, sealed with the file's own data key; additional data: the 48 bytes above
+//!         directory, sealed with the file's own data key, number 2n+1; additional data: the 48 bytes
 //!         0xFF up to the next multiple of 512
 //! directory  u32 n, n * (table 16, wrapped data key 108): keys that are first used in this frame
 //!            u32 n, n * (table 16, block u64, mutations u32, length u32, tag 16): groups in order
 //! group   sealed with the data key of (file, table); plaintext: (u32 length, mutation)*;
 //!         additional data: the lsn
 //! ```
-//! Integers are big endian. All but the groups verifies with the root key alone, so a file can be
+//! The head of a frame has its own tag, so that a changed length is not taken for a frame that a
+//! crash left unfinished. Integers are big endian. All but the groups verifies with the root key alone, so a file can be
 //! checked for structure while every table key is away.
 
 use coffer_crypto::{
@@ -31,7 +33,9 @@ pub(crate) const SECTOR: usize = 512;
 /// Bytes of the header of a file.
 pub(crate) const HEADER_LEN: usize = SECTOR;
 /// Bytes of a frame before its body.
-pub(crate) const FRAME_HEADER_LEN: usize = 48;
+pub(crate) const FRAME_HEADER_LEN: usize = FRAME_CLEAR_LEN + TAG_LEN;
+/// What a frame's tags authenticate.
+const FRAME_CLEAR_LEN: usize = 48;
 /// What a key costs in a directory.
 pub(crate) const KEY_ENTRY_LEN: usize = 16 + WrappedDataKey::LEN;
 /// What a group costs in a directory and as tag in the body.
@@ -177,7 +181,7 @@ pub(crate) struct FrameHeader {
     pub(crate) directory_len: u32,
     pub(crate) body_len: u32,
     pub(crate) lsn: Lsn,
-    /// Place of the frame in its file, from 0; the number of its directory's seal.
+    /// Place of the frame in its file, from 0.
     pub(crate) number: u64,
     /// When the server wrote it, milliseconds since 1970.
     pub(crate) commit_millis: i64,
@@ -186,8 +190,8 @@ pub(crate) struct FrameHeader {
 }
 
 impl FrameHeader {
-    pub(crate) fn encode(&self) -> [u8; FRAME_HEADER_LEN] {
-        let mut bytes = [0; FRAME_HEADER_LEN];
+    pub(crate) fn encode(&self) -> [u8; FRAME_CLEAR_LEN] {
+        let mut bytes = [0; FRAME_CLEAR_LEN];
         let mut rest = bytes.as_mut_slice();
         put(&mut rest, &FRAME_MAGIC.to_be_bytes());
         put(&mut rest, &[self.kind as u8, 0, 0, 0]);
@@ -200,7 +204,26 @@ impl FrameHeader {
         bytes
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// The bytes that a frame begins with: the clear part and its tag.
+    pub(crate) fn seal(&self, sealer: &mut Sealer) -> coffer_crypto::Result<Vec<u8>> {
+        let clear = self.encode();
+        let mut bytes = clear.to_vec();
+        let start = bytes.len();
+        let block = sealer.seal_in_place(Component::Log, Place::Inner, &clear, &mut bytes, start)?;
+        if block == 2 * self.number { Ok(bytes) } else { Err(coffer_crypto::Error::SealLimit) }
+    }
+
+    /// The head of a frame, if it authenticates.
+    pub(crate) fn open(bytes: &[u8], opener: &Opener) -> Option<Self> {
+        let (clear, rest) = bytes.split_at_checked(FRAME_CLEAR_LEN)?;
+        let header = Self::decode(clear)?;
+        let mut tag = *rest.first_chunk::<TAG_LEN>()?;
+        let block = header.number.checked_mul(2)?;
+        opener.open_in_place(Component::Log, block, Place::Inner, clear, &mut tag).ok()?;
+        Some(header)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         if take(&mut rest)? != FRAME_MAGIC.to_be_bytes() {
             return None;
@@ -303,7 +326,7 @@ impl Directory {
     pub(crate) fn open(header: &FrameHeader, sealed: &mut [u8], opener: &Opener) -> Option<Self> {
         let extra = header.encode();
         let plain = opener
-            .open_in_place(Component::Log, header.number, Place::Inner, &extra, sealed)
+            .open_in_place(Component::Log, 2 * header.number + 1, Place::Inner, &extra, sealed)
             .ok()?;
         let directory = Self::decode(plain)?;
         let body: u64 =

@@ -39,7 +39,8 @@ pub(crate) struct IndexedFile {
     /// Whether nothing is written into it any more.
     pub(crate) closed: bool,
     pub(crate) last: Lsn,
-    pub(crate) tables: HashMap<TableId, TableRecords>,
+    /// Records by table, apart for each data key: a table that was closed goes on with a fresh one.
+    pub(crate) tables: HashMap<TableId, Vec<TableRecords>>,
 }
 
 /// Records of one table in one file that are still to be replayed.
@@ -72,9 +73,10 @@ impl LogIndex {
 
     /// Notes the data key of a table in a file, before anything is sealed with it.
     pub(crate) fn add_key(&mut self, number: u64, table: TableId, wrapped: &WrappedDataKey) {
-        if let Some(file) = self.files.get_mut(&number) {
-            let records = TableRecords { wrapped: wrapped.clone(), groups: Vec::new() };
-            file.tables.entry(table).or_insert(records);
+        let Some(file) = self.files.get_mut(&number) else { return };
+        let keyed = file.tables.entry(table).or_default();
+        if keyed.last().is_none_or(|last| last.wrapped != *wrapped) {
+            keyed.push(TableRecords { wrapped: wrapped.clone(), groups: Vec::new() });
         }
     }
 
@@ -86,7 +88,7 @@ impl LogIndex {
         let Some(file) = self.files.get_mut(&header.number) else { return };
         for (group, (offset, lsn)) in directory.groups.iter().zip(places) {
             file.last = file.last.max(*lsn);
-            if let Some(records) = file.tables.get_mut(&group.table) {
+            if let Some(records) = file.tables.get_mut(&group.table).and_then(|keyed| keyed.last_mut()) {
                 records.groups.push(GroupPlace {
                     lsn: *lsn,
                     block: group.block,
@@ -105,7 +107,7 @@ impl LogIndex {
 
     /// The table's records after `after`, in the order they were written.
     pub(crate) fn records(&self, table: TableId, after: Lsn) -> Vec<FileRecords> {
-        self.files.values().filter_map(|file| file_records(file, table, after)).collect()
+        self.files.values().flat_map(|file| file_records(file, table, after)).collect()
     }
 
     /// The files at the front of the log that no table needs: numbers, paths, the last frame in them.
@@ -128,36 +130,44 @@ impl LogIndex {
 
     /// The table keys that wrap data keys of the table in the log.
     pub(crate) fn table_keys(&self, table: TableId) -> Vec<TableKeyId> {
-        let records = self.files.values().filter_map(|file| file.tables.get(&table));
+        let records = self.files.values().filter_map(|file| file.tables.get(&table)).flatten();
         records.map(|records| records.wrapped.table_key_id).collect()
     }
 
     /// Takes away a frame that turned out to be unfinished.
     pub(super) fn cut(&mut self, number: u64, lsn: Lsn) {
         let Some(file) = self.files.get_mut(&number) else { return };
-        for records in file.tables.values_mut() {
+        let mut last = Lsn(0);
+        for records in file.tables.values_mut().flatten() {
             records.groups.retain(|group| group.lsn < lsn);
+            last = records.groups.last().map_or(last, |group| last.max(group.lsn));
         }
-        file.last = file.tables.values().flat_map(|records| &records.groups).map(|g| g.lsn).max().unwrap_or_default();
+        file.last = last;
     }
 }
 
-fn file_records(file: &IndexedFile, table: TableId, after: Lsn) -> Option<FileRecords> {
-    let records = file.tables.get(&table)?;
-    let from = records.groups.partition_point(|group| group.lsn <= after);
-    let groups = records.groups.get(from..).filter(|groups| !groups.is_empty())?.to_vec();
-    Some(FileRecords {
-        path: file.path.clone(),
-        identity: file.header.table_identity(table),
-        records: TableRecords { wrapped: records.wrapped.clone(), groups },
+fn file_records(
+    file: &IndexedFile,
+    table: TableId,
+    after: Lsn,
+) -> impl Iterator<Item = FileRecords> + '_ {
+    let keyed = file.tables.get(&table).into_iter().flatten();
+    keyed.filter_map(move |records| {
+        let from = records.groups.partition_point(|group| group.lsn <= after);
+        let groups = records.groups.get(from..).filter(|groups| !groups.is_empty())?.to_vec();
+        Some(FileRecords {
+            path: file.path.clone(),
+            identity: file.header.table_identity(table),
+            records: TableRecords { wrapped: records.wrapped.clone(), groups },
+        })
     })
 }
 
 /// The tables with records in the file that are not in segments or tail files.
 fn holders<'a>(file: &'a IndexedFile, catalog: &'a Catalog) -> impl Iterator<Item = TableId> + 'a {
-    file.tables.iter().filter_map(|(table, records)| {
+    file.tables.iter().filter_map(|(table, keyed)| {
         let entry = catalog.tables.get(table)?;
-        let last = records.groups.last()?.lsn;
+        let last = keyed.iter().filter_map(|records| records.groups.last()).map(|group| group.lsn).max()?;
         (last > entry.replay_from).then_some(*table)
     })
 }

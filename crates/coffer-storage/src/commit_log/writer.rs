@@ -396,19 +396,17 @@ impl LogThread {
             commit_millis: log.context.clock.now_millis(),
             durable: log.durable(),
         };
-        let clear = header.encode();
+        let refused = |error| Error::sealed(&frame.file.path, "frame", error);
+        let head = header.seal(&mut io.sealer).map_err(refused)?;
         if let Some(front) = buffer.get_mut(..FRAME_HEADER_LEN) {
-            front.copy_from_slice(&clear);
+            front.copy_from_slice(&head);
         }
         let start = buffer.len();
         directory.encode_into(buffer);
-        let number = io
-            .sealer
+        let clear = header.encode();
+        io.sealer
             .seal_in_place(Component::Log, Place::Inner, &clear, buffer, start)
-            .map_err(|error| Error::sealed(&frame.file.path, "frame", error))?;
-        if number != frame.number {
-            return Err(Error::Internal("frame number".into()));
-        }
+            .map_err(refused)?;
         buffer.resize(buffer.len().next_multiple_of(SECTOR), PADDING);
         let wrote = io.file.write_at(frame.offset, buffer);
         wrote.map_err(|error| Error::io("write log", &frame.file.path, error))?;
