@@ -21,6 +21,8 @@ struct Gate {
     waiting: AtomicUsize,
     passes: Semaphore,
     failure: Mutex<Option<(KmsOperation, &'static str)>>,
+    /// The operation whose answers get lost on the way back.
+    lost: Mutex<Option<KmsOperation>>,
 }
 
 impl KmsHook for Gate {
@@ -37,6 +39,15 @@ impl KmsHook for Gate {
                 }
                 _ => Ok(()),
             }
+        })
+    }
+
+    fn after<'a>(&'a self, operation: KmsOperation, _key: &'a str) -> KmsFuture<'a, ()> {
+        Box::pin(async move {
+            if *self.lost.lock() == Some(operation) {
+                return Err(KmsError::new(operation, "ConnectionReset", "answer lost"));
+            }
+            Ok(())
         })
     }
 }
@@ -79,6 +90,7 @@ fn fixture() -> Fixture {
         waiting: AtomicUsize::new(0),
         passes: Semaphore::new(0),
         failure: Mutex::new(None),
+        lost: Mutex::new(None),
     });
     let hooked = HookedKms::new(kms.clone());
     hooked.set_hook(Some(gate.clone()));

@@ -209,3 +209,20 @@ async fn a_refresh_with_the_old_key_that_ends_after_the_swap_changes_nothing() {
     let (_, wrapped) = f.keyring.create_data_key(&identity(1, 2)).unwrap();
     assert_eq!(wrapped.table_key_id, second.table_key_id);
 }
+
+#[tokio::test]
+async fn a_swap_whose_answer_is_lost_changes_nothing_and_can_be_repeated() {
+    let f = fixture();
+    let (a, b) = (f.specification(), f.specification());
+    let record = installed(&f, &a).await;
+    for operation in [KmsOperation::DescribeKey, KmsOperation::GenerateDataKey] {
+        *f.gate.lost.lock() = Some(operation);
+        let error = swap(&f, &record, &b, &[]).await.err().unwrap();
+        assert!(matches!(error, KeyError::Transient(_)), "{error}");
+        let (_, wrapped) = f.keyring.create_data_key(&identity(1, 1)).unwrap();
+        assert_eq!(wrapped.table_key_id, record.table_key_id);
+    }
+    *f.gate.lost.lock() = None;
+    let prepared = swap(&f, &record, &b, &[]).await.unwrap().unwrap();
+    assert_eq!(prepared.record().kms_key_arn.as_deref(), b.arn());
+}
