@@ -7,6 +7,7 @@
 
 mod custom_properties;
 mod database;
+mod describe;
 mod digest;
 mod error;
 mod execute;

@@ -1,7 +1,7 @@
 //! Keyspaces whose tables are computed: what drivers, cqlsh and operators ask the server about
 //! itself.
 
-mod cells;
+pub(crate) mod cells;
 mod definition;
 mod keys;
 mod local;
@@ -17,6 +17,13 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::schema::Keyspace;
+
+pub(crate) use local::tokens;
+pub(crate) use schema::latest_dropped;
+pub(crate) use virtual_schema::KEYSPACE as VIRTUAL_KEYSPACE;
+
+/// What the class of a replication strategy is written with.
+pub(crate) const LOCATOR: &str = "org.apache.cassandra.locator.";
 
 /// All system keyspaces by name.
 pub(crate) fn keyspaces() -> Result<BTreeMap<String, Arc<Keyspace>>> {

@@ -16,7 +16,7 @@ fn apply_text(options: &str) -> Result<TableOptions> {
 #[test]
 fn wrong_options_answer_in_the_words_of_cassandra() {
     for case in include_str!("tests/wrong_options.txt").lines().filter(|line| !line.is_empty()) {
-        let mut parts = case.split('|').map(str::trim);
+        let mut parts = case.splitn(3, '|').map(str::trim);
         let (options, class, text) =
             (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
         let error = apply_text(options).expect_err(options);

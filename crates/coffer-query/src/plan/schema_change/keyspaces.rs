@@ -11,10 +11,9 @@ use super::{Change, ChangeContext, NAME_BYTES_MAX, event, next};
 use crate::custom_properties::{add_tags, tags};
 use crate::error::{Error, Result};
 use crate::history;
+use crate::system::LOCATOR;
 use crate::table_options::{boolean, no_duplicates};
 
-/// What the class of a replication strategy is written with.
-const LOCATOR: &str = "org.apache.cassandra.locator.";
 /// Kept for a keyspace when CLIENT_SIDE_TIMESTAMPS are on.
 const CLIENT_SIDE_TIMESTAMPS: &str = "client_side_timestamps/";
 
