@@ -43,7 +43,7 @@ pub(crate) struct CacheOwner {
 
 /// A sharded cache of blocks.
 #[derive(Debug)]
-pub struct BlockCache {
+pub(crate) struct BlockCache {
     shards: Vec<Mutex<Shard>>,
     shard_capacity_bytes: u64,
     next_owner: AtomicU64,
@@ -53,7 +53,7 @@ pub struct BlockCache {
 impl BlockCache {
     /// A cache of at most `capacity_bytes` (0 keeps nothing).
     #[must_use]
-    pub fn new(capacity_bytes: u64) -> Self {
+    pub(crate) fn new(capacity_bytes: u64) -> Self {
         let shard = || Mutex::new(Shard { blocks: LruCache::unbounded(), bytes: 0 });
         Self {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
@@ -115,7 +115,7 @@ impl BlockCache {
     }
 
     /// Forgets every block of a table. Its segments must be closed for none to come back.
-    pub fn evict_table(&self, table: TableId) {
+    pub(crate) fn evict_table(&self, table: TableId) {
         self.evict(|_, owner| owner == table);
     }
 
@@ -137,8 +137,8 @@ impl BlockCache {
     }
 
     /// Bytes held now.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// Which way a cursor walks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// Rising entry keys.
     Forward,
     /// Falling entry keys.
@@ -21,7 +21,7 @@ pub enum Direction {
 /// A cursor over entries in the order of their keys (falling when it was made with [`Direction::Reversed`]).
 ///
 /// It stands on its first entry when it is made.
-pub trait EntrySource: Send {
+pub(crate) trait EntrySource: Send {
     /// The entry key where the cursor stands; `None` past the end.
     fn key(&self) -> Option<&[u8]>;
     /// The row's bytes where the cursor stands (for kind 0x00: encoded partition tombstones); empty past the end.
@@ -35,15 +35,15 @@ pub trait EntrySource: Send {
 
 /// One entry, reconciled over all sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MergedEntry {
+pub(crate) struct MergedEntry {
     /// The entry key.
-    pub key: Bytes,
+    pub(crate) key: Bytes,
     /// The row, or the partition tombstones.
-    pub row: Bytes,
+    pub(crate) row: Bytes,
 }
 
 /// The union of sources; entries of equal key are reconciled into one. Deletions are kept, not applied.
-pub struct Merge<'a> {
+pub(crate) struct Merge<'a> {
     sources: Vec<Box<dyn EntrySource + 'a>>,
     /// Places of the sources that are not at their end, as a binary heap: the one that comes next is first.
     heap: Vec<usize>,
@@ -54,7 +54,7 @@ pub struct Merge<'a> {
 impl<'a> Merge<'a> {
     /// Merges cursors that all walk in `direction`.
     #[must_use]
-    pub fn new(sources: Vec<Box<dyn EntrySource + 'a>>, direction: Direction) -> Self {
+    pub(crate) fn new(sources: Vec<Box<dyn EntrySource + 'a>>, direction: Direction) -> Self {
         let heap: Vec<usize> =
             (0..sources.len()).filter(|place| sources.get(*place).is_some_and(|s| s.key().is_some())).collect();
         let mut merge = Self { sources, heap, direction, versions: Vec::new() };
@@ -68,7 +68,7 @@ impl<'a> Merge<'a> {
     ///
     /// # Errors
     /// Those of the sources; `Corrupt` for a row that does not decode.
-    pub fn next_entry(&mut self) -> Result<Option<MergedEntry>> {
+    pub(crate) fn next_entry(&mut self) -> Result<Option<MergedEntry>> {
         let Some(key) = self.front().map(Bytes::copy_from_slice) else { return Ok(None) };
         self.versions.clear();
         while self.front().is_some_and(|front| front == key.as_ref()) {
@@ -157,7 +157,7 @@ fn merge_row_versions(versions: &[Bytes]) -> Result<Bytes> {
 ///
 /// # Errors
 /// `Corrupt` for bytes that do not decode.
-pub fn merge_tombstones(versions: &[Bytes]) -> Result<PartitionTombstones> {
+pub(crate) fn merge_tombstones(versions: &[Bytes]) -> Result<PartitionTombstones> {
     let mut merged = PartitionTombstones::new();
     for version in versions {
         merged.merge(&PartitionTombstones::decode(version)?);
@@ -211,7 +211,7 @@ impl CurrentPartition {
 /// Walking forward it takes up partition tombstones as it meets them. Where the merge does not start at the
 /// partition's first entry, or walks backward, the caller gives them through [`LiveRows::with_tombstones`].
 #[derive(Debug)]
-pub struct LiveRows<'a> {
+pub(crate) struct LiveRows<'a> {
     merge: Merge<'a>,
     now_secs: u32,
     partition: CurrentPartition,
@@ -220,13 +220,13 @@ pub struct LiveRows<'a> {
 impl<'a> LiveRows<'a> {
     /// Rows alive at `now_secs` (seconds since the epoch).
     #[must_use]
-    pub fn new(merge: Merge<'a>, now_secs: u32) -> Self {
+    pub(crate) fn new(merge: Merge<'a>, now_secs: u32) -> Self {
         Self { merge, now_secs, partition: CurrentPartition::default() }
     }
 
     /// Gives the tombstones of the partition whose entry keys start with `partition` (token, length, partition key).
     #[must_use]
-    pub fn with_tombstones(mut self, partition: Bytes, tombstones: PartitionTombstones) -> Self {
+    pub(crate) fn with_tombstones(mut self, partition: Bytes, tombstones: PartitionTombstones) -> Self {
         self.partition.enter(partition, tombstones);
         self
     }
@@ -235,7 +235,7 @@ impl<'a> LiveRows<'a> {
     ///
     /// # Errors
     /// As [`Merge::next_entry`].
-    pub fn next_row(&mut self) -> Result<Option<MergedEntry>> {
+    pub(crate) fn next_row(&mut self) -> Result<Option<MergedEntry>> {
         while let Some(MergedEntry { key, row }) = self.merge.next_entry()? {
             let (prefix, suffix) = entry_key::split(&key)?;
             if suffix.first() == Some(&EntryKind::Tombstones.to_byte()) {
@@ -262,7 +262,7 @@ impl<'a> LiveRows<'a> {
 ///
 /// # Errors
 /// `Corrupt` for bytes that do not decode.
-pub fn merge_point(
+pub(crate) fn merge_point(
     versions: &[Bytes],
     tombstones: &[Bytes],
     clustering: Option<&[u8]>,

@@ -17,13 +17,13 @@ const CANCEL_CHECK_ENTRIES: u32 = 256;
 
 /// A compaction to run.
 #[derive(Debug)]
-pub struct CompactionJob {
+pub(crate) struct CompactionJob {
     /// The segments to merge.
-    pub inputs: Vec<Arc<Segment>>,
+    pub(crate) inputs: Vec<Arc<Segment>>,
     /// How the output is written.
-    pub options: SegmentOptions,
+    pub(crate) options: SegmentOptions,
     /// What may be purged.
-    pub limits: PurgeLimits,
+    pub(crate) limits: PurgeLimits,
 }
 
 impl CompactionJob {
@@ -32,7 +32,7 @@ impl CompactionJob {
     ///
     /// # Errors
     /// `Cancelled` when `cancelled` became true; those of reading and writing. Nothing is published then.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         vfs: &Arc<dyn Vfs>,
         directory: &Path,

@@ -4,6 +4,6 @@ mod job;
 mod purge;
 mod size_tiered;
 
-pub use job::CompactionJob;
-pub use purge::PurgeLimits;
-pub use size_tiered::{Candidate, CompactionOptions, SizeTiered};
+pub(crate) use job::CompactionJob;
+pub(crate) use purge::PurgeLimits;
+pub(crate) use size_tiered::{Candidate, CompactionOptions, SizeTiered};

@@ -15,16 +15,16 @@ use crate::segment::Segment;
 
 /// What may be purged.
 #[derive(Debug, Clone)]
-pub struct PurgeLimits {
+pub(crate) struct PurgeLimits {
     /// Now, in seconds since the epoch: what expired before becomes a tombstone.
-    pub now_secs: u32,
+    pub(crate) now_secs: u32,
     /// Tombstones older than this go (now less `gc_grace_seconds`).
-    pub gc_before_secs: u32,
+    pub(crate) gc_before_secs: u32,
     /// The table's other live segments: a tombstone stays while one of them may hold something it shadows.
-    pub others: Vec<Arc<Segment>>,
+    pub(crate) others: Vec<Arc<Segment>>,
     /// Smallest write timestamp in the table's memtables, active and frozen, taken before the job starts;
     /// `i64::MAX` when they are empty.
-    pub memtable_min_timestamp: i64,
+    pub(crate) memtable_min_timestamp: i64,
 }
 
 impl PurgeLimits {

@@ -11,28 +11,28 @@ use crate::ids::SegmentId;
 
 /// What the choice looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The segment.
-    pub id: SegmentId,
+    pub(crate) id: SegmentId,
     /// Its length in bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Options of a table's compaction, with Cassandra's names and defaults.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CompactionOptions {
+pub(crate) struct CompactionOptions {
     /// `min_threshold`: fewest segments merged at once; at least 2.
-    pub min_threshold: usize,
+    pub(crate) min_threshold: usize,
     /// `max_threshold`: most segments merged at once; at least `min_threshold`.
-    pub max_threshold: usize,
+    pub(crate) max_threshold: usize,
     /// `min_sstable_size`: smaller segments count as of one size, in bytes.
-    pub min_segment_bytes: u64,
+    pub(crate) min_segment_bytes: u64,
     /// `bucket_low`: least share of a bucket's average size.
-    pub bucket_low: f64,
+    pub(crate) bucket_low: f64,
     /// `bucket_high`: largest share of a bucket's average size.
-    pub bucket_high: f64,
+    pub(crate) bucket_high: f64,
     /// `enabled`.
-    pub enabled: bool,
+    pub(crate) enabled: bool,
 }
 
 impl Default for CompactionOptions {
@@ -52,7 +52,7 @@ impl CompactionOptions {
     /// Reads a table's `compaction` map; what is missing or does not parse has its default (statements that set it
     /// are checked where they are executed).
     #[must_use]
-    pub fn from_map(options: &BTreeMap<String, String>) -> Self {
+    pub(crate) fn from_map(options: &BTreeMap<String, String>) -> Self {
         let default = Self::default();
         let min_threshold = number(options, "min_threshold").unwrap_or(default.min_threshold).max(2);
         let max_threshold = number(options, "max_threshold").unwrap_or(default.max_threshold);
@@ -73,9 +73,9 @@ fn number<N: std::str::FromStr>(options: &BTreeMap<String, String>, name: &str) 
 
 /// The size-tiered strategy.
 #[derive(Debug, Clone, Default)]
-pub struct SizeTiered {
+pub(crate) struct SizeTiered {
     /// Its options.
-    pub options: CompactionOptions,
+    pub(crate) options: CompactionOptions,
 }
 
 /// Segments of like size.
@@ -95,7 +95,7 @@ impl Bucket {
 impl SizeTiered {
     /// The segments to merge now, if any, the smallest first.
     #[must_use]
-    pub fn choose(&self, candidates: &[Candidate]) -> Option<Vec<SegmentId>> {
+    pub(crate) fn choose(&self, candidates: &[Candidate]) -> Option<Vec<SegmentId>> {
         if !self.options.enabled {
             return None;
         }

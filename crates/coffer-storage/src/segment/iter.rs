@@ -11,7 +11,7 @@ use crate::merge::{Direction, EntrySource};
 
 /// Whether blocks that a cursor reads enter the block cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caching {
+pub(crate) enum Caching {
     /// Blocks enter the cache.
     Fill,
     /// Blocks are taken from the cache where they are there, and do not enter it: for compaction and long scans.
@@ -20,7 +20,7 @@ pub enum Caching {
 
 /// A cursor over a range of a segment. Holds one block of rows and one of the index.
 #[derive(Debug)]
-pub struct SegmentCursor {
+pub(crate) struct SegmentCursor {
     segment: Arc<Segment>,
     /// Where the walk ends: the first key past it forward, the last key in it reversed.
     bound: Option<Vec<u8>>,

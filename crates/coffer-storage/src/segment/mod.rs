@@ -27,10 +27,10 @@ mod writer;
 
 pub(crate) use block::Block;
 pub use entry::SegmentEntry;
-pub use iter::{Caching, SegmentCursor};
-pub use reader::Segment;
-pub use statistics::SegmentStatistics;
-pub use writer::{SegmentOptions, SegmentWriter};
+pub(crate) use iter::Caching;
+pub(crate) use reader::Segment;
+pub(crate) use statistics::SegmentStatistics;
+pub(crate) use writer::{SegmentOptions, SegmentWriter};
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ use crate::mmap::FileMap;
 use crate::vfs::Vfs;
 
 /// An open segment. Its blocks leave the cache when it is dropped.
-pub struct Segment {
+pub(crate) struct Segment {
     file: SegmentFile,
     entry: SegmentEntry,
     footer: Footer,
@@ -45,7 +45,7 @@ impl Segment {
     ///
     /// # Errors
     /// `Io`, `KeyUnavailable`, `WrongKey`, `Tampered`, `CorruptFile`.
-    pub fn open(
+    pub(crate) fn open(
         vfs: &dyn Vfs,
         directory: &Path,
         table: TableId,
@@ -91,34 +91,26 @@ impl Segment {
 
     /// The catalog's line.
     #[must_use]
-    pub fn entry(&self) -> &SegmentEntry {
+    pub(crate) fn entry(&self) -> &SegmentEntry {
         &self.entry
     }
 
     /// Counts and bounds.
     #[must_use]
-    pub fn statistics(&self) -> &SegmentStatistics {
+    pub(crate) fn statistics(&self) -> &SegmentStatistics {
         &self.statistics
-    }
-
-    /// Bytes this open segment keeps in memory outside the block cache.
-    #[must_use]
-    pub fn resident_bytes(&self) -> u64 {
-        let filter = self.filter.as_ref().map_or(0, BloomFilter::length);
-        let keys = self.statistics.min_key.len().saturating_add(self.statistics.max_key.len());
-        filter.saturating_add(self.top.length()).saturating_add(keys) as u64
     }
 
     /// Takes no more blocks into the cache and drops those that are there, as when the table's key is revoked.
     /// Reads that are under way end as they began.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.file.cache.close(&self.owner);
     }
 
     /// False only when no partition with this token is in the segment.
     #[must_use]
     #[inline]
-    pub fn may_contain(&self, token: Token) -> bool {
+    pub(crate) fn may_contain(&self, token: Token) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.may_contain(token))
     }
 
@@ -126,7 +118,7 @@ impl Segment {
     ///
     /// # Errors
     /// `Tampered`, `CorruptFile`.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         let Some((handle, _)) = self.decoded(self.top.lower_bound(key))? else { return Ok(None) };
         let index = self.index_block(&handle)?;
         let Some((handle, _)) = self.decoded(index.lower_bound(key))? else { return Ok(None) };
@@ -141,7 +133,7 @@ impl Segment {
     ///
     /// # Errors
     /// `Tampered`, `CorruptFile`.
-    pub fn range(
+    pub(crate) fn range(
         self: &Arc<Self>,
         start: &[u8],
         end: Option<&[u8]>,
@@ -156,7 +148,7 @@ impl Segment {
     ///
     /// # Errors
     /// `Tampered`, `CorruptFile`.
-    pub fn verify(&self) -> Result<u64> {
+    pub(crate) fn verify(&self) -> Result<u64> {
         let footer = &self.footer;
         let mut at = footer.body.offset;
         let (mut data, mut index) = (0_u64, 0_u64);

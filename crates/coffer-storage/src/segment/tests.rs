@@ -10,6 +10,7 @@ use coffer_model::{
     TableId, Token, WriteTimestamp,
 };
 
+use super::iter::SegmentCursor;
 use super::*;
 use crate::block_cache::BlockCache;
 use crate::error::Error;

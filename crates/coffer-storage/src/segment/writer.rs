@@ -24,21 +24,21 @@ const WRITE_BYTES: usize = 256 << 10;
 
 /// How a table's segments are written.
 #[derive(Debug, Clone)]
-pub struct SegmentOptions {
+pub(crate) struct SegmentOptions {
     /// Birth identity: the cluster.
-    pub cluster: ClusterId,
+    pub(crate) cluster: ClusterId,
     /// Birth identity: the table.
-    pub table: TableId,
+    pub(crate) table: TableId,
     /// Target size of a block before compression, in bytes (4096, 16384 or 65536).
-    pub block_bytes: u32,
+    pub(crate) block_bytes: u32,
     /// Whether blocks are compressed with LZ4 where that helps.
-    pub compress: bool,
+    pub(crate) compress: bool,
     /// Wanted rate of false positives of the bloom filter, in (0, 1]; 1 writes no filter.
-    pub bloom_filter_fp_chance: f64,
+    pub(crate) bloom_filter_fp_chance: f64,
 }
 
 /// A segment being written. Dropped before [`SegmentWriter::finish`] it leaves nothing.
-pub struct SegmentWriter {
+pub(crate) struct SegmentWriter {
     output: Output,
     entry: SegmentEntry,
     block_bytes: usize,
@@ -60,7 +60,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// `KeyUnavailable`, `Io`.
-    pub fn create(
+    pub(crate) fn create(
         vfs: &Arc<dyn Vfs>,
         directory: &Path,
         options: &SegmentOptions,
@@ -111,7 +111,7 @@ impl SegmentWriter {
     /// # Errors
     /// `Io`; `TooLarge` for an entry of more than 1 GiB; `Corrupt` for a key or row that does not decode;
     /// `Internal` for a key that does not rise.
-    pub fn add(&mut self, key: &[u8], row: &[u8]) -> Result<()> {
+    pub(crate) fn add(&mut self, key: &[u8], row: &[u8]) -> Result<()> {
         let bytes = (key.len() as u64).saturating_add(row.len() as u64);
         if bytes > ENTRY_BYTES_MAX {
             return Err(Error::TooLarge { bytes, limit: ENTRY_BYTES_MAX });
@@ -142,12 +142,6 @@ impl SegmentWriter {
         self.partition.clear();
         self.partition.extend_from_slice(partition);
         Ok(())
-    }
-
-    /// Bytes of the file so far.
-    #[must_use]
-    pub fn bytes_written(&self) -> u64 {
-        self.output.position()
     }
 
     /// Seals the block of rows. `next` is the key that follows; `None` for the last block.
@@ -184,7 +178,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// `Io`.
-    pub fn finish(mut self) -> Result<Option<SegmentEntry>> {
+    pub(crate) fn finish(mut self) -> Result<Option<SegmentEntry>> {
         if self.block.is_empty() {
             return Ok(None);
         }
