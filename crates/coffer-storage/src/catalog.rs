@@ -156,14 +156,10 @@ impl CatalogStore {
         let versions = versions(vfs.as_ref(), directory)?;
         let Some((newest, older)) = versions.split_last() else { return Ok(None) };
         let path = version_path(directory, *newest);
-        let bytes = vfs.read(&path, CATALOG_BYTES_MAX).map_err(|error| Error::io("read catalog", &path, error))?;
-        let opened = SealedDocument::open(root_key, DocumentKind::Catalog, &bytes)
-            .map_err(|error| Error::sealed(&path, "catalog", error))?;
-        if opened.version != *newest {
+        let catalog = read_catalog(vfs.as_ref(), &path, root_key)?;
+        if catalog.version != *newest {
             return Err(Error::tampered(&path, "catalog of another version"));
         }
-        let catalog = document::decode(&opened.plaintext, *newest)
-            .map_err(|error| Error::corrupt(&path, error.to_string()))?;
         for version in older {
             remove_version(vfs.as_ref(), directory, *version);
         }
@@ -228,6 +224,14 @@ impl CatalogStore {
         }
         Ok(new)
     }
+}
+
+/// Opens the catalog in one file.
+pub(crate) fn read_catalog(vfs: &dyn Vfs, path: &Path, root_key: &RootKey) -> Result<Catalog> {
+    let bytes = vfs.read(path, CATALOG_BYTES_MAX).map_err(|error| Error::io("read catalog", path, error))?;
+    let opened = SealedDocument::open(root_key, DocumentKind::Catalog, &bytes)
+        .map_err(|error| Error::sealed(path, "catalog", error))?;
+    document::decode(&opened.plaintext, opened.version).map_err(|error| Error::corrupt(path, error.to_string()))
 }
 
 fn version_path(directory: &Path, version: u64) -> PathBuf {

@@ -105,10 +105,10 @@ impl Core {
     pub(crate) fn open_table(&self, table: TableId) -> Result<()> {
         let lifecycle = self.lifecycle(table);
         let _lifecycle = lifecycle.lock();
-        if let Some(store) = self.tables.load().get(&table) {
-            if store.check_lease(self.clock.key_now_millis()).is_ok() {
-                return Ok(());
-            }
+        if let Some(store) = self.tables.load().get(&table)
+            && store.check_lease(self.clock.key_now_millis()).is_ok()
+        {
+            return Ok(());
         }
         self.close_store(table);
         let catalog = self.catalog.settled();

@@ -115,10 +115,10 @@ impl Core {
     pub(crate) fn set_aside(&self, table: TableId) -> Result<()> {
         let lifecycle = self.lifecycle(table);
         let _lifecycle = lifecycle.lock();
-        if let Some(store) = self.tables.load().get(&table) {
-            if store.check_lease(self.clock.key_now_millis()).is_ok() {
-                return Ok(());
-            }
+        if let Some(store) = self.tables.load().get(&table)
+            && store.check_lease(self.clock.key_now_millis()).is_ok()
+        {
+            return Ok(());
         }
         let last = self.close_store(table);
         self.log.wait_durable(last)?;

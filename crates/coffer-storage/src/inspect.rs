@@ -1,9 +1,10 @@
-//! What a segment's file is, for the `inspect` command and for verifying files without a key. Never shows contents.
+//! What a file of the data directory is, for the `inspect` command and for verifying files without a key. Never shows contents.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use coffer_crypto::{DataKeySource, TableKeyId};
+use coffer_crypto::{DataKeySource, RootKey, TableKeyId};
 use coffer_model::TableId;
 use sha2::{Digest as _, Sha256};
 
@@ -13,6 +14,10 @@ use crate::ids::{ClusterId, SegmentId};
 use crate::segment::format::{HEADER_LEN, Header, MAGIC};
 use crate::segment::{Segment, SegmentEntry};
 use crate::vfs::Vfs;
+
+pub use crate::commit_log::inspect::{
+    LogFrames, LogStructure, TailStructure, inspect_log, inspect_tail, is_log, is_tail,
+};
 
 /// Bytes read at once when a file is digested.
 const DIGEST_BYTES: usize = 1 << 20;
@@ -106,6 +111,55 @@ pub fn compare_with_catalog(vfs: &dyn Vfs, path: &Path, entry: &SegmentEntry) ->
         return Err(Error::tampered(path, "digest is not the catalog's"));
     }
     Ok(())
+}
+
+/// What a version of the catalog holds, by number and id alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogStructure {
+    /// Its version.
+    pub version: u64,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Number of keyspaces.
+    pub keyspaces: usize,
+    /// Its tables.
+    pub tables: BTreeMap<TableId, TableStructure>,
+}
+
+/// What the catalog holds of one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableStructure {
+    /// The current table key.
+    pub table_key: TableKeyId,
+    /// Number of older table keys in the key record.
+    pub older_keys: usize,
+    /// Number of live segments.
+    pub segments: usize,
+    /// Number of tail files.
+    pub tails: usize,
+}
+
+/// Verifies and opens a version of the catalog.
+///
+/// # Errors
+/// `Io`, `Tampered`, `WrongKey`, `CorruptFile`.
+pub fn inspect_catalog(vfs: &dyn Vfs, path: &Path, root: &RootKey) -> Result<CatalogStructure> {
+    let catalog = crate::catalog::read_catalog(vfs, path, root)?;
+    let tables = catalog.tables.iter().map(|(id, entry)| {
+        let structure = TableStructure {
+            table_key: entry.key.table_key_id,
+            older_keys: entry.key.older.len(),
+            segments: entry.segments.len(),
+            tails: entry.tails.len(),
+        };
+        (*id, structure)
+    });
+    Ok(CatalogStructure {
+        version: catalog.version,
+        cluster: catalog.cluster_id,
+        keyspaces: catalog.keyspaces.len(),
+        tables: tables.collect(),
+    })
 }
 
 /// Length and SHA-256 of a file.

@@ -292,13 +292,13 @@ impl MemtableCursor {
         let map = shard.lock();
         let range: Range<'_, Box<[u8]>, Bytes> = map.range::<[u8], _>((start, end));
         let (keys, chunk, limit) = (&mut self.keys, &mut self.chunk, self.chunk_size);
-        let mut take = |(key, row): (&Box<[u8]>, &Bytes)| {
+        let mut take = |key: &[u8], row: &Bytes| {
             keys.extend_from_slice(key);
             chunk.push((keys.len(), row.clone()));
         };
         match self.direction {
-            Direction::Forward => range.take(limit).for_each(&mut take),
-            Direction::Reversed => range.rev().take(limit).for_each(&mut take),
+            Direction::Forward => range.take(limit).for_each(|(key, row)| take(key, row)),
+            Direction::Reversed => range.rev().take(limit).for_each(|(key, row)| take(key, row)),
         }
     }
 

@@ -104,10 +104,6 @@ impl TableStore {
         self.closed.load(Ordering::Acquire)
     }
 
-    pub(crate) fn lease(&self) -> &Arc<KeyLease> {
-        &self.lease
-    }
-
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.cancelled.store(true, Ordering::Release);

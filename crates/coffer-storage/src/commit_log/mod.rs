@@ -5,6 +5,7 @@
 //! tells which files nobody needs any more; [`tail`] sets records aside for a table whose key is
 //! away; [`record`] is the format.
 
+pub mod inspect;
 mod reader;
 mod record;
 mod replay;
@@ -131,10 +132,6 @@ impl CommitLog {
         close();
         pending.forget_key(table);
         pending.last_assigned()
-    }
-
-    pub(crate) fn last_assigned(&self) -> Lsn {
-        self.pending.lock().last_assigned()
     }
 
     pub(crate) fn committed(&self) -> Lsn {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use coffer_crypto::{Opener, RootKey, TAG_LEN};
 
+use super::inspect::LogFrames;
 use super::record::{
     Directory, FRAME_HEADER_LEN, FileHeader, FrameHeader, FrameKind, HEADER_LEN, PADDING, Refusal,
     SECTOR,
@@ -276,6 +277,31 @@ impl FileScan {
     fn tampered(&self, what: &str) -> Error {
         Error::tampered(&self.path, format!("{what}, offset={}", self.position))
     }
+}
+
+/// Verifies the frames of one file by itself.
+pub(super) fn inspect_frames(
+    vfs: &dyn Vfs,
+    root: &RootKey,
+    header: &FileHeader,
+    path: PathBuf,
+) -> Result<LogFrames> {
+    let mut file = FileScan::open(vfs, root, header.cluster, header.number, path)?;
+    let first = file.frame_at(HEADER_LEN).map(|(frame, _)| frame);
+    let before = first.as_ref().map_or(Lsn(0), |frame| match frame.kind {
+        FrameKind::Data => Lsn(frame.lsn.0.saturating_sub(1)),
+        FrameKind::Continued | FrameKind::Stopped => frame.lsn,
+    });
+    let mut scan = LogScan {
+        index: LogIndex::default(),
+        last: before,
+        next_number: 0,
+        recovered: BTreeMap::new(),
+    };
+    let ending = file.frames(&mut scan, None)?;
+    let tables = scan.index.group_counts();
+    let range = (scan.last > before).then_some((Lsn(before.0 + 1), scan.last));
+    Ok(LogFrames { range, ended: matches!(ending, Ending::Continued | Ending::Stopped), tables })
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

@@ -43,7 +43,7 @@ pub(crate) const GROUP_ENTRY_LEN: usize = 16 + 8 + 4 + 4 + TAG_LEN;
 /// Bytes of a frame without groups and keys, before padding.
 pub(crate) const FRAME_OVERHEAD: usize = FRAME_HEADER_LEN + 8 + TAG_LEN;
 
-const FILE_MAGIC: [u8; 8] = *b"COFRLOG\0";
+pub(super) const FILE_MAGIC: [u8; 8] = *b"COFRLOG\0";
 const FRAME_MAGIC: u32 = u32::from_be_bytes(*b"CFRM");
 const WRAPPED_LOG_KEY_LEN: usize = 32 + WRAP_OVERHEAD;
 /// Padding is not zero, so that no sector of a finished frame is all zeros.

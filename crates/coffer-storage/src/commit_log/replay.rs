@@ -134,6 +134,18 @@ impl LogIndex {
         records.map(|records| records.wrapped.table_key_id).collect()
     }
 
+    /// Number of groups by table and table key.
+    pub(super) fn group_counts(&self) -> BTreeMap<(TableId, TableKeyId), u64> {
+        let mut counts = BTreeMap::new();
+        for (table, keyed) in self.files.values().flat_map(|file| &file.tables) {
+            for records in keyed {
+                let count: &mut u64 = counts.entry((*table, records.wrapped.table_key_id)).or_default();
+                *count += records.groups.len() as u64;
+            }
+        }
+        counts
+    }
+
     /// Takes away a frame that turned out to be unfinished.
     pub(super) fn cut(&mut self, number: u64, lsn: Lsn) {
         let Some(file) = self.files.get_mut(&number) else { return };

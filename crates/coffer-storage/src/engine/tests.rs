@@ -510,9 +510,13 @@ fn beyond_the_memory_limit_writers_wait_for_room_and_the_data_is_all_there() {
     let engine = house.with_tables();
     let mut refused = 0;
     let mut number = 0;
+    let mut last = Lsn(0);
     while number < 2000 {
         match engine.append(&[insert(A, number, b"c", &[3; 1000])]) {
-            Ok(_) => number += 1,
+            Ok(lsn) => {
+                number += 1;
+                last = lsn;
+            }
             Err(Error::Overloaded(_)) => {
                 refused += 1;
                 let used = engine.core.memory.bytes();
@@ -523,7 +527,7 @@ fn beyond_the_memory_limit_writers_wait_for_room_and_the_data_is_all_there() {
         }
     }
     assert!(refused > 0);
-    engine.wait_committed(engine.core.log.last_assigned()).unwrap();
+    engine.wait_committed(last).unwrap();
     assert_eq!(rows_of(&engine, A), 2000);
     let limit = house.options.mutation_max_bytes;
     house.options.mutation_max_bytes = 4096;
@@ -597,6 +601,30 @@ fn any_changed_byte_of_log_and_catalog_is_named_and_no_row_is_lost_or_wrong() {
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(reads_all(&copy), Err(Error::Tampered { .. })));
     }
+}
+
+#[test]
+fn files_are_inspected_with_and_without_the_root_key() {
+    use crate::inspect::{inspect_catalog, inspect_log};
+    let house = House::new();
+    let engine = house.with_tables();
+    for number in 0..5 {
+        write(&engine, &[insert(A, number, b"c", b"v")]).unwrap();
+    }
+    engine.flush(A).unwrap();
+    drop(engine);
+    let log = house.files("log", ".log")[0].clone();
+    assert_eq!(inspect_log(&OsVfs, &log, None).unwrap().frames, None);
+    let frames = inspect_log(&OsVfs, &log, Some(&house.root_key)).unwrap().frames.unwrap();
+    assert_eq!(frames.range, Some((Lsn(1), Lsn(5))));
+    assert!(frames.ended);
+    let tables: Vec<_> = frames.tables.iter().map(|((table, _), groups)| (*table, *groups)).collect();
+    assert_eq!(tables, [(A, 5)]);
+    let catalog = house.files("catalog", ".catalog")[0].clone();
+    let structure = inspect_catalog(&OsVfs, &catalog, &house.root_key).unwrap();
+    assert_eq!(structure.tables.get(&A).unwrap().segments, 1);
+    let other = RootKey::generate().unwrap();
+    assert!(matches!(inspect_catalog(&OsVfs, &catalog, &other), Err(Error::WrongKey { .. })));
 }
 
 #[test]
