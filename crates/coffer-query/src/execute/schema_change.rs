@@ -261,3 +261,6 @@ fn new_table_id() -> Result<TableId> {
         .map_err(|error| Error::Server(format!("make table id: {error}")))?;
     Ok(TableId::from(uuid::Builder::from_random_bytes(bytes).into_uuid()))
 }
+
+#[cfg(test)]
+mod tests;
