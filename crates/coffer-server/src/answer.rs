@@ -5,18 +5,18 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use coffer_query::{Outcome, OutcomeKind, Rows, SchemaChangeEvent};
 use cql_protocol::{
-    ChangeKind, ChangeTarget, Compression, Consistency, Envelope, ErrorBody, ErrorDetail,
-    Response, RowsMetadata, SchemaChange, encode_response,
+    ChangeKind, ChangeTarget, Compression, Consistency, Envelope, ErrorBody, ErrorDetail, Response,
+    RowsMetadata, SchemaChange, encode_response,
 };
-use uuid::Uuid;
 
 use crate::prepared_cache::{CachedStatement, encode_columns};
+use crate::trace::Trace;
 
 /// What the answer to a statement needs to know of its request.
 #[derive(Debug)]
 pub(crate) struct ReplyTo {
     pub(crate) stream: i16,
-    pub(crate) tracing_id: Option<Uuid>,
+    pub(crate) trace: Option<Box<Trace>>,
     pub(crate) skip_metadata: bool,
     pub(crate) statement: Option<Arc<CachedStatement>>,
     pub(crate) consistency: Consistency,
@@ -31,7 +31,7 @@ impl ReplyTo {
     ) -> Envelope<'a> {
         Envelope {
             stream: self.stream,
-            tracing_id: self.tracing_id,
+            tracing_id: self.trace.as_ref().map(|trace| trace.id),
             warnings,
             custom_payload: &[],
             compression,
@@ -72,13 +72,20 @@ impl ReplyTo {
             });
             encode_response(out, envelope, &response);
         };
-        let cached =
-            self.statement.as_ref().and_then(|statement| statement.columns_of(&rows.metadata));
+        let cached = self
+            .statement
+            .as_ref()
+            .and_then(|statement| statement.columns_of(&rows.metadata));
         // the client's idea of the columns is the prepared statement's: only then may they be
         // left out
         match cached {
             Some(columns) if self.skip_metadata => {
-                encode(out, RowsMetadata::Skipped { columns: columns.count() });
+                encode(
+                    out,
+                    RowsMetadata::Skipped {
+                        columns: columns.count(),
+                    },
+                );
             }
             Some(columns) => encode(out, RowsMetadata::Columns(columns)),
             None => {
@@ -95,7 +102,11 @@ impl ReplyTo {
         compression: Option<Compression>,
         error: &ErrorBody,
     ) {
-        encode_response(out, &self.envelope(&[], compression), &Response::Error(error));
+        encode_response(
+            out,
+            &self.envelope(&[], compression),
+            &Response::Error(error),
+        );
     }
 }
 

@@ -17,7 +17,7 @@ const TOKEN_BYTES_MAX: usize = 4096;
 pub(crate) const PASSWORD_AUTHENTICATOR: &str = "org.apache.cassandra.auth.PasswordAuthenticator";
 
 /// A salted, stretched password.
-pub struct PasswordHash {
+pub(crate) struct PasswordHash {
     iterations: NonZeroU32,
     salt: Vec<u8>,
     hash: Vec<u8>,
@@ -26,7 +26,7 @@ pub struct PasswordHash {
 impl PasswordHash {
     /// Reads `pbkdf2-sha256$ITERATIONS$SALT$HASH`, the last two in hex.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.trim().split('$');
         if parts.next()? != ALGORITHM {
             return None;
@@ -38,24 +38,38 @@ impl PasswordHash {
         if parts.next().is_some() || !fits {
             return None;
         }
-        Some(Self { iterations, salt, hash })
+        Some(Self {
+            iterations,
+            salt,
+            hash,
+        })
     }
 
     /// Hashes a password with a random salt.
     ///
     /// # Errors
     /// When the operating system gives no random bytes.
-    pub fn new(password: &[u8]) -> coffer_crypto::Result<Self> {
+    pub(crate) fn new(password: &[u8]) -> coffer_crypto::Result<Self> {
         let salt: [u8; SALT_BYTES] = coffer_crypto::random_array()?;
         let iterations = NonZeroU32::new(ITERATIONS).unwrap_or(NonZeroU32::MIN);
         let mut hash = vec![0; HASH_BYTES];
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password, &mut hash);
-        Ok(Self { iterations, salt: salt.to_vec(), hash })
+        pbkdf2::derive(
+            pbkdf2::PBKDF2_HMAC_SHA256,
+            iterations,
+            &salt,
+            password,
+            &mut hash,
+        );
+        Ok(Self {
+            iterations,
+            salt: salt.to_vec(),
+            hash,
+        })
     }
 
     /// The line that [`PasswordHash::parse`] reads.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let (salt, hash) = (hex::encode(&self.salt), hex::encode(&self.hash));
         format!("{ALGORITHM}${}${salt}${hash}", self.iterations)
     }
@@ -81,12 +95,18 @@ impl Authenticator {
         match config.authenticator {
             AuthenticatorKind::None => Ok(Self::None),
             AuthenticatorKind::Password => {
-                let configured = config.password_hash.as_deref().and_then(PasswordHash::parse);
+                let configured = config
+                    .password_hash
+                    .as_deref()
+                    .and_then(PasswordHash::parse);
                 let hash = match configured {
                     Some(hash) => hash,
                     None => PasswordHash::new(b"cassandra")?,
                 };
-                Ok(Self::Password { user: config.user.clone(), hash })
+                Ok(Self::Password {
+                    user: config.user.clone(),
+                    hash,
+                })
             }
         }
     }
@@ -98,7 +118,11 @@ impl Authenticator {
     /// The user whom a SASL PLAIN token proves, or the text for the client. Takes tens of
     /// milliseconds of CPU, on purpose.
     pub(crate) fn authenticate(&self, token: &[u8]) -> Result<String, String> {
-        let Self::Password { user: expected, hash } = self else {
+        let Self::Password {
+            user: expected,
+            hash,
+        } = self
+        else {
             return Err("authentication is not configured".to_owned());
         };
         if token.len() > TOKEN_BYTES_MAX {
@@ -118,7 +142,9 @@ impl Authenticator {
             Ok(expected.clone())
         } else {
             let user = String::from_utf8_lossy(user);
-            Err(format!("Provided username {user} and/or password are incorrect"))
+            Err(format!(
+                "Provided username {user} and/or password are incorrect"
+            ))
         }
     }
 }
@@ -128,14 +154,22 @@ mod tests {
     use super::*;
 
     fn password() -> Authenticator {
-        let config = Config { authenticator: AuthenticatorKind::Password, ..Config::default() };
+        let config = Config {
+            authenticator: AuthenticatorKind::Password,
+            ..Config::default()
+        };
         Authenticator::new(&config).unwrap()
     }
 
     #[test]
     fn default_user_is_let_in_and_wrong_ones_are_not() {
         let authenticator = password();
-        assert_eq!(authenticator.authenticate(b"\0cassandra\0cassandra").unwrap(), "cassandra");
+        assert_eq!(
+            authenticator
+                .authenticate(b"\0cassandra\0cassandra")
+                .unwrap(),
+            "cassandra"
+        );
         for wrong in [
             &b"\0cassandra\0Cassandra"[..],
             b"\0other\0cassandra",
@@ -146,7 +180,11 @@ mod tests {
         ] {
             assert!(authenticator.authenticate(wrong).is_err(), "{wrong:?}");
         }
-        assert!(authenticator.authenticate(&[0; TOKEN_BYTES_MAX + 1]).is_err());
+        assert!(
+            authenticator
+                .authenticate(&[0; TOKEN_BYTES_MAX + 1])
+                .is_err()
+        );
     }
 
     #[test]
@@ -155,7 +193,13 @@ mod tests {
         let read = PasswordHash::parse(&hash.to_text()).unwrap();
         assert!(read.verify(b"secret"));
         assert!(!read.verify(b"Secret"));
-        for wrong in ["", "secret", "pbkdf2-sha256$0$aa$bb", "md5$1$aa$bb", "pbkdf2-sha256$1$zz$00"] {
+        for wrong in [
+            "",
+            "secret",
+            "pbkdf2-sha256$0$aa$bb",
+            "md5$1$aa$bb",
+            "pbkdf2-sha256$1$zz$00",
+        ] {
             assert!(PasswordHash::parse(wrong).is_none(), "{wrong}");
         }
     }

@@ -11,15 +11,15 @@ use crate::config::OPTIONS;
 /// CQL database whose files are encrypted with keys of a KMS.
 #[derive(Debug, Parser)]
 #[command(name = "coffer", version, about)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do; `serve` when left out.
     #[command(subcommand)]
-    pub command: Option<CommandKind>,
+    pub(crate) command: Option<CommandKind>,
 }
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum CommandKind {
+pub(crate) enum CommandKind {
     /// Serves CQL clients (the default).
     Serve(Box<Serve>),
     /// Works on the keys of the embedded KMS, whether a server runs or not.
@@ -33,15 +33,15 @@ pub enum CommandKind {
 
 /// Flags of `coffer serve`.
 #[derive(Debug, Default)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// TOML file with options.
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Moves the clock of key ages; for tests.
-    pub test_clock: Option<PathBuf>,
+    pub(crate) test_clock: Option<PathBuf>,
     /// Given flags of things that this version lacks.
-    pub unavailable: Option<&'static str>,
+    pub(crate) unavailable: Option<&'static str>,
     /// Options given as flags.
-    pub options: BTreeMap<&'static str, String>,
+    pub(crate) options: BTreeMap<&'static str, String>,
 }
 
 /// Flags that are named already but whose features are not there yet.
@@ -57,8 +57,9 @@ impl FromArgMatches for Serve {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         self.config = matches.get_one::<PathBuf>("config").cloned();
         self.test_clock = matches.get_one::<PathBuf>("test-clock").cloned();
-        self.unavailable =
-            UNAVAILABLE.into_iter().find(|name| matches.get_one::<String>(name).is_some());
+        self.unavailable = UNAVAILABLE
+            .into_iter()
+            .find(|name| matches.get_one::<String>(name).is_some());
         for option in OPTIONS {
             if let Some(value) = matches.get_one::<String>(option.name) {
                 self.options.insert(option.name, value.clone());
@@ -82,8 +83,8 @@ impl Args for Serve {
             .value_name("FILE")
             .value_parser(path)
             .help("Seconds to add to the clock of key ages; needs COFFER_ALLOW_TEST_CLOCK=1");
-        let unavailable = UNAVAILABLE
-            .map(|name| Arg::new(name).long(name).value_name("VALUE").hide(true));
+        let unavailable =
+            UNAVAILABLE.map(|name| Arg::new(name).long(name).value_name("VALUE").hide(true));
         let options = OPTIONS.iter().map(|option| {
             let flag = Arg::new(option.name)
                 .long(option.name.replace('_', "-"))
@@ -94,12 +95,17 @@ impl Args for Serve {
                 .value_name("VALUE")
                 .action(ArgAction::Set);
             if option.allowed == "true, false" {
-                flag.num_args(0..=1).require_equals(true).default_missing_value("true")
+                flag.num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
             } else {
                 flag
             }
         });
-        command.args([config, test_clock]).args(options).args(unavailable)
+        command
+            .args([config, test_clock])
+            .args(options)
+            .args(unavailable)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -109,25 +115,30 @@ impl Args for Serve {
 
 /// `coffer kms`.
 #[derive(Debug, Args)]
-pub struct Kms {
+pub(crate) struct Kms {
     /// Directory of all files.
-    #[arg(long, global = true, env = "COFFER_DATA_DIR", default_value = "./coffer-data")]
-    pub data_dir: PathBuf,
+    #[arg(
+        long,
+        global = true,
+        env = "COFFER_DATA_DIR",
+        default_value = "./coffer-data"
+    )]
+    pub(crate) data_dir: PathBuf,
     /// File of the KMS's root key, if not `kms/root.key` in the data directory.
     #[arg(long, global = true, env = "COFFER_KMS_ROOT_KEY_FILE")]
-    pub kms_root_key_file: Option<PathBuf>,
+    pub(crate) kms_root_key_file: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// What to do.
     #[command(subcommand)]
-    pub operation: KmsOperation,
+    pub(crate) operation: KmsOperation,
 }
 
 /// Operations on the embedded KMS. A key is named by its id, ARN or alias.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "kebab-case")]
-pub enum KmsOperation {
+pub(crate) enum KmsOperation {
     /// Makes a key and prints its ARN.
     CreateKey {
         /// Free text.
@@ -174,16 +185,16 @@ pub enum KmsOperation {
 
 /// `coffer inspect`.
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// The file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Data directory with the keys; by default the one the file lies in.
     #[arg(long)]
-    pub data_dir: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
     /// File of the root key, if not `root.key` in the data directory.
     #[arg(long, env = "COFFER_ROOT_KEY_FILE")]
-    pub root_key_file: Option<PathBuf>,
+    pub(crate) root_key_file: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::authentication::PasswordHash;
-use crate::cli::{Cli, CommandKind, Serve};
+use crate::cli::{Cli, CommandKind};
 use crate::error::{CommandError, Result};
 use crate::{inspect, kms_command, serve};
 
@@ -16,7 +16,9 @@ const PASSWORD_BYTES_MAX: u64 = 1024;
 /// Runs the program on the arguments of the process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let command = Cli::parse().command.unwrap_or_else(|| CommandKind::Serve(Box::default()));
+    let command = Cli::parse()
+        .command
+        .unwrap_or_else(|| CommandKind::Serve(Box::default()));
     let result = match &command {
         CommandKind::Serve(flags) => serve::run(flags, &mut say).map(|()| ExitCode::SUCCESS),
         CommandKind::Kms(command) => kms_command::run(command).map(|text| {
@@ -50,7 +52,12 @@ fn hash_password() -> Result<String> {
         .map_err(CommandError::io("read the password"))?;
     let password = password.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
-        return Err(CommandError::Refused("the password on standard input is empty".to_owned()));
+        return Err(CommandError::Refused(
+            "the password on standard input is empty".to_owned(),
+        ));
     }
-    Ok(format!("{}\n", PasswordHash::new(password.as_bytes())?.to_text()))
+    Ok(format!(
+        "{}\n",
+        PasswordHash::new(password.as_bytes())?.to_text()
+    ))
 }

@@ -126,7 +126,10 @@ impl Connection {
             output: BytesMut::new(),
             phase: Phase::New,
             compression: None,
-            session: Session { client: Some(client), ..Session::default() },
+            session: Session {
+                client: Some(client),
+                ..Session::default()
+            },
             commits: VecDeque::new(),
             wake_lsn: None,
             slow: FuturesUnordered::new(),
@@ -219,7 +222,9 @@ impl Connection {
                 };
                 for pending in self.commits.drain(..) {
                     let body = body_of(&pending.reply);
-                    pending.reply.error(&mut self.output, self.compression, &body);
+                    pending
+                        .reply
+                        .error(&mut self.output, self.compression, &body);
                     self.in_flight.remove(1, pending.reply.request_bytes);
                 }
                 has_progress = true;
@@ -236,7 +241,9 @@ impl Connection {
         while let Some(pending) = self.commits.front()
             && pending.lsn <= committed
         {
-            pending.reply.outcome(&mut self.output, self.compression, &pending.outcome);
+            pending
+                .reply
+                .outcome(&mut self.output, self.compression, &pending.outcome);
             requests = requests.saturating_add(1);
             bytes = bytes.saturating_add(pending.reply.request_bytes);
             self.commits.pop_front();
@@ -260,10 +267,21 @@ impl Connection {
 
     fn answer(&mut self, answer: SlowAnswer) {
         match answer {
-            SlowAnswer::Statement(reply, Ok(Finished { outcome, commit, permit })) => {
+            SlowAnswer::Statement(
+                reply,
+                Ok(Finished {
+                    outcome,
+                    commit,
+                    permit,
+                }),
+            ) => {
                 match commit {
                     // its request stays counted while it waits in the queue
-                    Some(lsn) => self.commits.push_back(PendingCommit { lsn, reply, outcome }),
+                    Some(lsn) => self.commits.push_back(PendingCommit {
+                        lsn,
+                        reply,
+                        outcome,
+                    }),
                     None => {
                         self.in_flight.remove(1, reply.request_bytes);
                         self.answer_outcome(&reply, &outcome);
@@ -288,7 +306,9 @@ impl Connection {
     }
 
     fn send_events(&mut self, context: &Context<'_>) -> bool {
-        let Some(queue) = &self.events else { return false };
+        let Some(queue) = &self.events else {
+            return false;
+        };
         if !queue.has_events() {
             return false;
         }
@@ -305,7 +325,11 @@ impl Connection {
 
     /// Executes the complete frames of the input, up to the bounds of a round.
     fn execute_frames(&mut self) -> bool {
-        let room = self.server.limits.write_backlog_bytes_max.min(OUTPUT_BYTES_PER_ROUND);
+        let room = self
+            .server
+            .limits
+            .write_backlog_bytes_max
+            .min(OUTPUT_BYTES_PER_ROUND);
         let mut has_progress = false;
         self.has_more_frames = false;
         for _ in 0..FRAMES_PER_ROUND {
@@ -338,8 +362,7 @@ impl Connection {
                     self.is_ending = true;
                 }
                 Cut::Incomplete(header) => {
-                    let is_large =
-                        |header: &FrameHeader| header.body_bytes > LARGE_FRAME_BYTES;
+                    let is_large = |header: &FrameHeader| header.body_bytes > LARGE_FRAME_BYTES;
                     if let Some(header) = header.filter(is_large) {
                         self.begin_arrival(header);
                     }
@@ -385,8 +408,11 @@ impl Connection {
     }
 
     fn send(&mut self, stream: i16, response: &Response<'_>) {
-        let envelope =
-            Envelope { stream, compression: self.compression, ..Envelope::default() };
+        let envelope = Envelope {
+            stream,
+            compression: self.compression,
+            ..Envelope::default()
+        };
         encode_response(&mut self.output, &envelope, response);
     }
 

@@ -44,18 +44,36 @@ pub(crate) async fn finish(
     let mut openings = 0;
     loop {
         step = match step {
-            Step::Done(outcome) => return Ok(Finished { outcome, commit: None, permit: None }),
+            Step::Done(outcome) => {
+                return Ok(Finished {
+                    outcome,
+                    commit: None,
+                    permit: None,
+                });
+            }
             Step::Commit { lsn, outcome } => {
-                return Ok(Finished { outcome, commit: Some(lsn), permit: None });
+                return Ok(Finished {
+                    outcome,
+                    commit: Some(lsn),
+                    permit: None,
+                });
             }
             Step::Continue(execution) => {
                 let permit = scans.acquire_owned().await.ok();
                 let outcome = server.scan_lane.read(execution).await?;
-                return Ok(Finished { outcome, commit: None, permit });
+                return Ok(Finished {
+                    outcome,
+                    commit: None,
+                    permit,
+                });
             }
             Step::SchemaChange(plan) => {
                 let outcome = change_schema(&server, plan).await?;
-                return Ok(Finished { outcome, commit: None, permit: None });
+                return Ok(Finished {
+                    outcome,
+                    commit: None,
+                    permit: None,
+                });
             }
             Step::NeedsTable(table) => {
                 openings += 1;
@@ -65,7 +83,10 @@ pub(crate) async fn finish(
                     )));
                 }
                 let timeout = Duration::from_millis(server.limits.table_timeout_millis);
-                server.openings.open(&server.database, table, timeout).await?;
+                server
+                    .openings
+                    .open(&server.database, table, timeout)
+                    .await?;
                 work.execute(&server, &mut session)?
             }
             Step::WaitForRoom => {
@@ -122,12 +143,17 @@ async fn change_schema(
     let runtime = Handle::current();
     let change = Handle::current().spawn_blocking(move || {
         let outcome = runtime.block_on(server.database.execute_schema_change(*plan));
-        if let Ok(Outcome { kind: OutcomeKind::SchemaChange(change), .. }) = &outcome
+        if let Ok(Outcome {
+            kind: OutcomeKind::SchemaChange(change),
+            ..
+        }) = &outcome
             && let Some(change) = schema_change(change)
         {
             server.events.publish(Event::SchemaChange(change));
         }
         outcome
     });
-    change.await.unwrap_or_else(|_| Err(Error::Server("a schema change panicked".to_owned())))
+    change
+        .await
+        .unwrap_or_else(|_| Err(Error::Server("a schema change panicked".to_owned())))
 }

@@ -6,5 +6,8 @@ use crate::cli::Inspect;
 use crate::error::{CommandError, Result};
 
 pub(crate) fn run(command: &Inspect, _say: &mut dyn FnMut(&str)) -> Result<ExitCode> {
-    Err(CommandError::Refused(format!("inspect {}: not yet", command.file.display())))
+    Err(CommandError::Refused(format!(
+        "inspect {}: not yet",
+        command.file.display()
+    )))
 }

@@ -27,6 +27,7 @@ mod serve;
 mod server;
 mod statement;
 mod table_opening;
+mod trace;
 
 pub use command::run;
 pub use config::{AuthenticatorKind, Config, ConfigError, Limits, OPTIONS, OptionSpec};

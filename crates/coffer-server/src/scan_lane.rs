@@ -39,7 +39,10 @@ impl ScanLane {
                 .name(format!("coffer-scan-{number}"))
                 .spawn(move || run(&database, &queue))
         });
-        Ok(Self { jobs: Some(jobs), threads: threads.collect::<Result<_, _>>()? })
+        Ok(Self {
+            jobs: Some(jobs),
+            threads: threads.collect::<Result<_, _>>()?,
+        })
     }
 
     /// Runs a read to its end. Dropping the future gives the read up.
@@ -50,10 +53,10 @@ impl ScanLane {
         let stopping = || Error::Overloaded("the server is stopping".to_owned());
         let (answer, outcome) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(stopping)?;
-        jobs.send(ScanJob { execution, answer }).map_err(|_| stopping())?;
+        jobs.send(ScanJob { execution, answer })
+            .map_err(|_| stopping())?;
         outcome.await.map_err(|_| stopping())?
     }
-
 }
 
 impl Drop for ScanLane {
@@ -87,7 +90,9 @@ fn run(database: &Database, queue: &Receiver<ScanJob>) {
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => return,
         }
-        let Some(mut job) = jobs.pop_front() else { continue };
+        let Some(mut job) = jobs.pop_front() else {
+            continue;
+        };
         if job.answer.is_closed() {
             continue;
         }

@@ -56,13 +56,14 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
     let result = runtime.block_on(async {
         let database = open_database(&config, &directory, &clock, &keyring, &engine, address)?;
         let authenticator = Authenticator::new(&config)?;
-        let server = Server::new(database, authenticator, &config)
-            .map_err(CommandError::io("start threads"))?;
+        let server = Server::new(database, authenticator, &config)?;
         if directory.is_new {
             say(&first_start(&config, &directory, address));
         }
         serve(Arc::new(server), &directory, &keyring, listener, || {
-            say(&format!("coffer is ready: CQL clients can connect to {address}\n"));
+            say(&format!(
+                "coffer is ready: CQL clients can connect to {address}\n"
+            ));
         })
         .await
     });
@@ -75,7 +76,9 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
 }
 
 fn clock(flags: &cli::Serve) -> Result<Arc<dyn Clock>> {
-    let Some(file) = &flags.test_clock else { return Ok(Arc::new(SystemClock)) };
+    let Some(file) = &flags.test_clock else {
+        return Ok(Arc::new(SystemClock));
+    };
     if std::env::var("COFFER_ALLOW_TEST_CLOCK").as_deref() != Ok("1") {
         return Err(CommandError::Refused(
             "--test-clock moves key ages and deletion dates: it needs COFFER_ALLOW_TEST_CLOCK=1 \
@@ -97,8 +100,12 @@ fn open_engine(
         ..KeyringOptions::default()
     };
     let kms = Arc::clone(&directory.kms);
-    let keyring =
-        Keyring::new(kms, directory.root_key.duplicate(), Arc::clone(clock), options);
+    let keyring = Keyring::new(
+        kms,
+        directory.root_key.duplicate(),
+        Arc::clone(clock),
+        options,
+    );
     let engine = Arc::new(Engine::open(
         &directory.path,
         config.engine.clone(),
@@ -120,13 +127,21 @@ fn open_database(
 ) -> Result<Arc<Database>> {
     let options = DatabaseOptions {
         cluster_name: config.cluster_name.clone(),
-        data_center: config.data_center.clone().unwrap_or_else(|| directory.kms.region()),
+        data_center: config
+            .data_center
+            .clone()
+            .unwrap_or_else(|| directory.kms.region()),
         rack: config.rack.clone(),
         listen: config.advertise.unwrap_or(address),
         page_rows_max: config.limits.page_rows_max,
     };
     let (engine, keyring) = (Arc::clone(engine), Arc::clone(keyring));
-    Ok(Arc::new(Database::open(engine, keyring, Arc::clone(clock), options)?))
+    Ok(Arc::new(Database::open(
+        engine,
+        keyring,
+        Arc::clone(clock),
+        options,
+    )?))
 }
 
 /// Serves until a signal comes.
@@ -157,7 +172,7 @@ async fn serve(
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
     }
     // nobody may be left to hear it
-    drop(stop.send(true));
+    let _ = stop.send(true);
     clients.await;
     for task in background {
         task.abort();
@@ -178,15 +193,25 @@ fn first_start(config: &Config, directory: &DataDirectory, address: SocketAddr) 
         // writing to a String cannot fail
         let _ = writeln!(text, "{line}");
     };
-    line(format!("First start: made the data directory {}", directory.path.display()));
-    line(format!("  root key of the service:  {}", directory.root_key_file.display()));
+    line(format!(
+        "First start: made the data directory {}",
+        directory.path.display()
+    ));
+    line(format!(
+        "  root key of the service:  {}",
+        directory.root_key_file.display()
+    ));
     line(format!("  root key of its KMS:      {}", kms_key.display()));
     line("  Keep copies of both in a safe place: without them no row can be read.".to_owned());
     let login = match config.authenticator {
         AuthenticatorKind::None => String::new(),
         AuthenticatorKind::Password => format!(" -u {}", config.user),
     };
-    line(format!("Connect:     cqlsh {} {}{login}", address.ip(), address.port()));
+    line(format!(
+        "Connect:     cqlsh {} {}{login}",
+        address.ip(),
+        address.port()
+    ));
     line(format!(
         "Make a key:  coffer kms create-key --data-dir {}",
         directory.path.display()

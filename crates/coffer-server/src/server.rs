@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use coffer_query::Database;
+use cql_types::timeuuid::TimeUuidGenerator;
 
 use crate::authentication::Authenticator;
 use crate::config::{Config, Limits};
+use crate::error::{CommandError, Result};
 use crate::events::Events;
 use crate::in_flight::InFlight;
 use crate::prepared_cache::PreparedCache;
@@ -22,6 +24,7 @@ pub(crate) struct Server {
     pub(crate) scan_lane: ScanLane,
     pub(crate) openings: TableOpenings,
     pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) trace_ids: TimeUuidGenerator,
 }
 
 impl Server {
@@ -29,15 +32,19 @@ impl Server {
         database: Arc<Database>,
         authenticator: Authenticator,
         config: &Config,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self> {
+        let trace_ids = TimeUuidGenerator::new(coffer_crypto::random_array()?);
+        let scan_lane = ScanLane::start(&database, config.scan_threads)
+            .map_err(CommandError::io("start threads"))?;
         Ok(Self {
-            scan_lane: ScanLane::start(&database, config.scan_threads)?,
+            scan_lane,
             database,
             authenticator,
             prepared: PreparedCache::new(config.limits.prepared_cache_bytes),
             events: Events::default(),
             openings: TableOpenings::default(),
             in_flight: Arc::default(),
+            trace_ids,
             limits: config.limits.clone(),
         })
     }

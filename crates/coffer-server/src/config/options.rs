@@ -27,7 +27,10 @@ pub struct OptionSpec {
 
 impl std::fmt::Debug for OptionSpec {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("OptionSpec").field("name", &self.name).finish_non_exhaustive()
+        formatter
+            .debug_struct("OptionSpec")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,147 +53,322 @@ macro_rules! option {
 
 /// All options.
 pub static OPTIONS: &[OptionSpec] = &[
-    option!("data_dir", "a path", "./coffer-data",
+    option!(
+        "data_dir",
+        "a path",
+        "./coffer-data",
         "Directory of all files; created at the first start.",
-        |config, text| data_dir = PathBuf::from(text)),
-    option!("listen", "HOST:PORT", "127.0.0.1:9042",
+        |config, text| data_dir = PathBuf::from(text)
+    ),
+    option!(
+        "listen",
+        "HOST:PORT",
+        "127.0.0.1:9042",
         "Address for CQL clients; port 0 picks a free one and prints it.",
-        |config, text| listen = address(text)?),
-    option!("advertise", "HOST:PORT", "(the address listened on)",
+        |config, text| listen = address(text)?
+    ),
+    option!(
+        "advertise",
+        "HOST:PORT",
+        "(the address listened on)",
         "Address that drivers are told, where it is another one.",
-        |config, text| advertise = Some(address(text)?)),
-    option!("allow_plaintext", "true, false", "false",
+        |config, text| advertise = Some(address(text)?)
+    ),
+    option!(
+        "allow_plaintext",
+        "true, false",
+        "false",
         "Serve CQL without TLS on addresses other than loopback.",
-        |config, text| allow_plaintext = truth(text)?),
-    option!("root_key_file", "a path", "(root.key in the data directory)",
+        |config, text| allow_plaintext = truth(text)?
+    ),
+    option!(
+        "root_key_file",
+        "a path",
+        "(root.key in the data directory)",
         "File of the root key, mode 0600.",
-        |config, text| root_key_file = Some(PathBuf::from(text))),
-    option!("kms_root_key_file", "a path", "(kms/root.key in the data directory)",
+        |config, text| root_key_file = Some(PathBuf::from(text))
+    ),
+    option!(
+        "kms_root_key_file",
+        "a path",
+        "(kms/root.key in the data directory)",
         "File of the embedded KMS's root key, mode 0600.",
-        |config, text| kms_root_key_file = Some(PathBuf::from(text))),
-    option!("account", "12 digits", "000000000000",
+        |config, text| kms_root_key_file = Some(PathBuf::from(text))
+    ),
+    option!(
+        "account",
+        "12 digits",
+        "000000000000",
         "Account in the ARNs of the embedded KMS; kept from the first start on.",
-        |config, text| account = Some(account(text)?)),
-    option!("region", "letters, digits and dashes", "us-east-1",
+        |config, text| account = Some(account(text)?)
+    ),
+    option!(
+        "region",
+        "letters, digits and dashes",
+        "us-east-1",
         "Region in the ARNs of the embedded KMS; kept from the first start on.",
-        |config, text| region = Some(name(text, 64)?)),
-    option!("cluster_name", "up to 128 letters, digits, spaces, dots, dashes", "Coffer",
+        |config, text| region = Some(name(text, 64)?)
+    ),
+    option!(
+        "cluster_name",
+        "up to 128 letters, digits, spaces, dots, dashes",
+        "Coffer",
         "Name of the cluster in system.local.",
-        |config, text| cluster_name = name(text, 128)?),
-    option!("data_center", "up to 128 letters, digits, spaces, dots, dashes", "(the region)",
+        |config, text| cluster_name = name(text, 128)?
+    ),
+    option!(
+        "data_center",
+        "up to 128 letters, digits, spaces, dots, dashes",
+        "(the region)",
         "Name of the data center in system.local.",
-        |config, text| data_center = Some(name(text, 128)?)),
-    option!("rack", "up to 128 letters, digits, spaces, dots, dashes", "rack1",
+        |config, text| data_center = Some(name(text, 128)?)
+    ),
+    option!(
+        "rack",
+        "up to 128 letters, digits, spaces, dots, dashes",
+        "rack1",
         "Name of the rack in system.local.",
-        |config, text| rack = name(text, 128)?),
-    option!("authenticator", "none, password", "none",
+        |config, text| rack = name(text, 128)?
+    ),
+    option!(
+        "authenticator",
+        "none, password",
+        "none",
         "How clients authenticate.",
-        |config, text| authenticator = choice(text, &[
-            ("none", AuthenticatorKind::None),
-            ("password", AuthenticatorKind::Password),
-        ])?),
-    option!("user", "up to 128 letters, digits, spaces, dots, dashes", "cassandra",
+        |config, text| authenticator = choice(
+            text,
+            &[
+                ("none", AuthenticatorKind::None),
+                ("password", AuthenticatorKind::Password),
+            ]
+        )?
+    ),
+    option!(
+        "user",
+        "up to 128 letters, digits, spaces, dots, dashes",
+        "cassandra",
         "User of authenticator = password.",
-        |config, text| user = name(text, 128)?),
-    option!("password_hash", "a line printed by coffer hash-password", "(of cassandra)",
+        |config, text| user = name(text, 128)?
+    ),
+    option!(
+        "password_hash",
+        "a line printed by coffer hash-password",
+        "(of cassandra)",
         "Password of authenticator = password, salted and hashed.",
-        |config, text| password_hash = Some(hash(text)?)),
-    option!("key_age_seconds_max", "1 to 86400", "300",
+        |config, text| password_hash = Some(hash(text)?)
+    ),
+    option!(
+        "key_age_seconds_max",
+        "1 to 86400",
+        "300",
         "How long a table key is used without asking the KMS again.",
-        |config, text| key_age_seconds_max = number(text, 1, 86_400)?),
-    option!("durability", "synced, periodic", "synced",
+        |config, text| key_age_seconds_max = number(text, 1, 86_400)?
+    ),
+    option!(
+        "durability",
+        "synced, periodic",
+        "synced",
         "synced: a write is acknowledged when it is on disk. periodic, the weaker one: it is \
          acknowledged before, and a power cut may lose the last sync_interval_millis.",
-        |config, text| engine.durability = durability(&config.engine.durability, text)?),
-    option!("sync_interval_millis", "1 to 60000", "10000",
+        |config, text| engine.durability = durability(&config.engine.durability, text)?
+    ),
+    option!(
+        "sync_interval_millis",
+        "1 to 60000",
+        "10000",
         "Longest time between two syncs with durability = periodic, which this option selects.",
         |config, text| engine.durability = Durability::Periodic {
             sync_interval_millis: number(text, 1, 60_000)?,
-        }),
-    option!("memtable_total_bytes", "1MiB to 1024GiB", "256MiB",
+        }
+    ),
+    option!(
+        "memtable_total_bytes",
+        "1MiB to 1024GiB",
+        "256MiB",
         "Memory for all memtables; beyond it writers wait.",
-        |config, text| engine.memtable_total_bytes = bytes(text, 1 << 20, GIB << 10)?),
-    option!("memtable_flush_bytes", "64KiB to 64GiB", "64MiB",
+        |config, text| engine.memtable_total_bytes = bytes(text, 1 << 20, GIB << 10)?
+    ),
+    option!(
+        "memtable_flush_bytes",
+        "64KiB to 64GiB",
+        "64MiB",
         "Size at which the memtable of a table is flushed.",
-        |config, text| engine.memtable_flush_bytes = bytes(text, 1 << 16, GIB << 6)?),
-    option!("block_cache_bytes", "0 to 1024GiB", "256MiB",
+        |config, text| engine.memtable_flush_bytes = bytes(text, 1 << 16, GIB << 6)?
+    ),
+    option!(
+        "block_cache_bytes",
+        "0 to 1024GiB",
+        "256MiB",
         "Memory for opened blocks.",
-        |config, text| engine.block_cache_bytes = bytes(text, 0, GIB << 10)?),
-    option!("log_total_bytes", "1MiB to 1024GiB", "512MiB",
+        |config, text| engine.block_cache_bytes = bytes(text, 0, GIB << 10)?
+    ),
+    option!(
+        "log_total_bytes",
+        "1MiB to 1024GiB",
+        "512MiB",
         "Disk for the commit log; tables that hold it back are flushed before.",
-        |config, text| engine.log_total_bytes = bytes(text, 1 << 20, GIB << 10)?),
-    option!("log_file_bytes", "64KiB to 1GiB", "32MiB",
+        |config, text| engine.log_total_bytes = bytes(text, 1 << 20, GIB << 10)?
+    ),
+    option!(
+        "log_file_bytes",
+        "64KiB to 1GiB",
+        "32MiB",
         "Size of one commit log file.",
-        |config, text| engine.log_file_bytes = bytes(text, 1 << 16, GIB)?),
-    option!("mutation_bytes_max", "1KiB to 256MiB", "16MiB",
+        |config, text| engine.log_file_bytes = bytes(text, 1 << 16, GIB)?
+    ),
+    option!(
+        "mutation_bytes_max",
+        "1KiB to 256MiB",
+        "16MiB",
         "Largest write or batch.",
-        |config, text| engine.mutation_max_bytes = bytes(text, 1 << 10, GIB >> 2)?),
-    option!("block_bytes", "4096, 16384, 65536", "4096",
+        |config, text| engine.mutation_max_bytes = bytes(text, 1 << 10, GIB >> 2)?
+    ),
+    option!(
+        "block_bytes",
+        "4096, 16384, 65536",
+        "4096",
         "Size of a block before compression; 4096 suits reads by key, more suits scans.",
-        |config, text| engine.block_bytes = choice(text, &[
-            ("4096", 4096), ("16384", 16_384), ("65536", 65_536),
-        ])?),
-    option!("segment_compression", "lz4, none", "lz4",
+        |config, text| engine.block_bytes = choice(
+            text,
+            &[("4096", 4096), ("16384", 16_384), ("65536", 65_536),]
+        )?
+    ),
+    option!(
+        "segment_compression",
+        "lz4, none",
+        "lz4",
         "Compression of blocks before sealing.",
-        |config, text| engine.compression = choice(text, &[("lz4", true), ("none", false)])?),
-    option!("compaction_segments_min", "2 to 32", "4",
+        |config, text| engine.compression = choice(text, &[("lz4", true), ("none", false)])?
+    ),
+    option!(
+        "compaction_segments_min",
+        "2 to 32",
+        "4",
         "Number of segments of similar size that are merged into one.",
-        |config, text| engine.compaction_segments_min = number(text, 2, 32)?),
-    option!("frame_bytes_max", "4KiB to 256MiB", "32MiB",
+        |config, text| engine.compaction_segments_min = number(text, 2, 32)?
+    ),
+    option!(
+        "frame_bytes_max",
+        "4KiB to 256MiB",
+        "32MiB",
         "Largest request.",
         |config, text| limits.frame_bytes_max =
-            u32::try_from(bytes(text, 1 << 12, GIB >> 2)?).unwrap_or(u32::MAX)),
-    option!("connections_max", "1 to 100000", "4096",
+            u32::try_from(bytes(text, 1 << 12, GIB >> 2)?).unwrap_or(u32::MAX)
+    ),
+    option!(
+        "connections_max",
+        "1 to 100000",
+        "4096",
         "Connections at a time.",
-        |config, text| limits.connections_max = number(text, 1, 100_000)?),
-    option!("connection_requests_max", "1 to 32768", "32768",
+        |config, text| limits.connections_max = number(text, 1, 100_000)?
+    ),
+    option!(
+        "connection_requests_max",
+        "1 to 32768",
+        "32768",
         "Unanswered requests of one connection; beyond it they are OVERLOADED.",
-        |config, text| limits.connection_requests_max = number(text, 1, 32_768)?),
-    option!("connection_request_bytes_max", "4KiB to 1GiB", "64MiB",
+        |config, text| limits.connection_requests_max = number(text, 1, 32_768)?
+    ),
+    option!(
+        "connection_request_bytes_max",
+        "4KiB to 1GiB",
+        "64MiB",
         "Bytes of the unanswered requests of one connection; beyond it they are OVERLOADED.",
-        |config, text| limits.connection_request_bytes_max = size(text, 4096, 1024 * MIB)?),
-    option!("requests_max", "1 to 10000000", "262144",
+        |config, text| limits.connection_request_bytes_max = size(text, 4096, 1024 * MIB)?
+    ),
+    option!(
+        "requests_max",
+        "1 to 10000000",
+        "262144",
         "Unanswered requests of all connections; beyond it they are OVERLOADED.",
-        |config, text| limits.requests_max = number(text, 1, 10_000_000)?),
-    option!("request_bytes_max", "4KiB to 1024GiB", "256MiB",
+        |config, text| limits.requests_max = number(text, 1, 10_000_000)?
+    ),
+    option!(
+        "request_bytes_max",
+        "4KiB to 1024GiB",
+        "256MiB",
         "Bytes of the unanswered requests of all connections; beyond it they are OVERLOADED.",
-        |config, text| limits.request_bytes_max = size(text, 4096, 1024 * 1024 * MIB)?),
-    option!("statement_bytes_max", "64 to 256MiB", "1MiB",
+        |config, text| limits.request_bytes_max = size(text, 4096, 1024 * 1024 * MIB)?
+    ),
+    option!(
+        "statement_bytes_max",
+        "64 to 256MiB",
+        "1MiB",
         "Longest CQL text.",
-        |config, text| limits.statement_bytes_max = size(text, 64, 256 * MIB)?),
-    option!("prepared_cache_bytes", "64KiB to 16GiB", "32MiB",
+        |config, text| limits.statement_bytes_max = size(text, 64, 256 * MIB)?
+    ),
+    option!(
+        "prepared_cache_bytes",
+        "64KiB to 16GiB",
+        "32MiB",
         "Memory for prepared statements; the ones unused longest leave first.",
-        |config, text| limits.prepared_cache_bytes = size(text, 1 << 16, 16 * 1024 * MIB)?),
-    option!("page_rows_max", "1 to 1000000", "10000",
+        |config, text| limits.prepared_cache_bytes = size(text, 1 << 16, 16 * 1024 * MIB)?
+    ),
+    option!(
+        "page_rows_max",
+        "1 to 1000000",
+        "10000",
         "Rows of a page, whatever the client asks for.",
-        |config, text| limits.page_rows_max = number(text, 1, 1_000_000)?),
-    option!("write_backlog_bytes_max", "4KiB to 1GiB", "4MiB",
+        |config, text| limits.page_rows_max = number(text, 1, 1_000_000)?
+    ),
+    option!(
+        "write_backlog_bytes_max",
+        "4KiB to 1GiB",
+        "4MiB",
         "Answers a client may leave unread before nothing more is read from it.",
-        |config, text| limits.write_backlog_bytes_max = size(text, 4096, 1024 * MIB)?),
-    option!("startup_timeout_millis", "100 to 600000", "12000",
+        |config, text| limits.write_backlog_bytes_max = size(text, 4096, 1024 * MIB)?
+    ),
+    option!(
+        "startup_timeout_millis",
+        "100 to 600000",
+        "12000",
         "Time a client has for STARTUP and authentication.",
-        |config, text| limits.startup_timeout_millis = number(text, 100, 600_000)?),
-    option!("room_timeout_millis", "0 to 600000", "2000",
+        |config, text| limits.startup_timeout_millis = number(text, 100, 600_000)?
+    ),
+    option!(
+        "room_timeout_millis",
+        "0 to 600000",
+        "2000",
         "Time a write waits for room in memory before it is OVERLOADED.",
-        |config, text| limits.room_timeout_millis = number(text, 0, 600_000)?),
-    option!("table_timeout_millis", "100 to 600000", "10000",
+        |config, text| limits.room_timeout_millis = number(text, 0, 600_000)?
+    ),
+    option!(
+        "table_timeout_millis",
+        "100 to 600000",
+        "10000",
         "Time a request waits for the key and the recovery of its table.",
-        |config, text| limits.table_timeout_millis = number(text, 100, 600_000)?),
-    option!("worker_threads", "1 to 1024", "(processors, at least 2)",
+        |config, text| limits.table_timeout_millis = number(text, 100, 600_000)?
+    ),
+    option!(
+        "worker_threads",
+        "1 to 1024",
+        "(processors, at least 2)",
         "Threads that serve connections.",
-        |config, text| worker_threads = number(text, 1, 1024)?),
-    option!("scan_threads", "1 to 1024", "(half the processors, at least 1)",
+        |config, text| worker_threads = number(text, 1, 1024)?
+    ),
+    option!(
+        "scan_threads",
+        "1 to 1024",
+        "(half the processors, at least 1)",
         "Low-priority threads for big reads.",
-        |config, text| scan_threads = number(text, 1, 1024)?),
-    option!("log_level", "error, warn, info, debug, trace", "info",
+        |config, text| scan_threads = number(text, 1, 1024)?
+    ),
+    option!(
+        "log_level",
+        "error, warn, info, debug, trace",
+        "info",
         "What is logged, to standard error. Never values, columns or statements.",
-        |config, text| log_level = choice(text, &[
-            ("error", tracing::Level::ERROR),
-            ("warn", tracing::Level::WARN),
-            ("info", tracing::Level::INFO),
-            ("debug", tracing::Level::DEBUG),
-            ("trace", tracing::Level::TRACE),
-        ])?),
+        |config, text| log_level = choice(
+            text,
+            &[
+                ("error", tracing::Level::ERROR),
+                ("warn", tracing::Level::WARN),
+                ("info", tracing::Level::INFO),
+                ("debug", tracing::Level::DEBUG),
+                ("trace", tracing::Level::TRACE),
+            ]
+        )?
+    ),
 ];
 
 fn account(text: &str) -> Parsed<String> {
@@ -212,7 +390,12 @@ fn hash(text: &str) -> Parsed<String> {
 fn durability(present: &Durability, text: &str) -> Parsed<Durability> {
     let periodic = match present {
         Durability::Periodic { .. } => *present,
-        Durability::Synced => Durability::Periodic { sync_interval_millis: 10_000 },
+        Durability::Synced => Durability::Periodic {
+            sync_interval_millis: 10_000,
+        },
     };
-    choice(text, &[("synced", Durability::Synced), ("periodic", periodic)])
+    choice(
+        text,
+        &[("synced", Durability::Synced), ("periodic", periodic)],
+    )
 }

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use coffer_query::{Error, Step};
 use cql_protocol::{
     AuthResponse, Compression, Consistency, ErrorBody, ErrorDetail, EventKind, Execute, Frame,
-    FrameFlags, Prepare, Prepared, ProtocolError, Register, Request, Response, Startup, VERSION,
+    FrameFlags, FrameHeader, Prepare, Prepared, ProtocolError, Register, Request, Response,
+    Startup, VERSION,
 };
 use tokio::runtime::Handle;
-use uuid::Uuid;
 
 use super::{Connection, PendingCommit, Phase, SlowAnswer};
 use crate::answer::ReplyTo;
@@ -18,6 +18,7 @@ use crate::dispatch::finish;
 use crate::error_response;
 use crate::prepared_cache::CachedStatement;
 use crate::statement::{Work, prepare, unprepared};
+use crate::trace::Trace;
 
 /// What OPTIONS tells.
 const SUPPORTED: [(&str, &[&str]); 3] = [
@@ -32,25 +33,31 @@ impl Connection {
         if header.is_response {
             self.send_error(
                 header.stream,
-                &ErrorBody::new(ErrorDetail::Protocol, "a response where a request is expected"),
+                &ErrorBody::new(
+                    ErrorDetail::Protocol,
+                    "a response where a request is expected",
+                ),
             );
             self.is_ending = true;
             return;
         }
         if header.version != VERSION {
-            return self
-                .send_error(header.stream, &error_response::unsupported_version(header.version));
+            return self.send_error(
+                header.stream,
+                &error_response::unsupported_version(header.version),
+            );
         }
         let request_bytes = frame.body.len();
         let request = self
             .decompress(header.flags, frame.body)
             .and_then(|body| Request::decode(header.opcode, header.flags, body));
-        let request = match request {
-            Ok(request) => request,
-            Err(error) => {
-                return self.send_error(header.stream, &error_response::of_protocol(&error));
-            }
-        };
+        match request {
+            Ok(request) => self.handle_request(header, request, request_bytes),
+            Err(error) => self.send_error(header.stream, &error_response::of_protocol(&error)),
+        }
+    }
+
+    fn handle_request(&mut self, header: FrameHeader, request: Request, request_bytes: usize) {
         let is_traced = header.flags.has(FrameFlags::TRACING);
         match (self.phase, request) {
             (_, Request::Options) => self.send(header.stream, &Response::Supported(&SUPPORTED)),
@@ -68,7 +75,9 @@ impl Connection {
             ) => {
                 let reply = ReplyTo {
                     stream: header.stream,
-                    tracing_id: is_traced.then(Uuid::new_v4),
+                    trace: is_traced.then(|| {
+                        Box::new(Trace::begin(&self.server, self.session.client, &request))
+                    }),
                     skip_metadata: false,
                     statement: None,
                     consistency: Consistency::One,
@@ -76,19 +85,21 @@ impl Connection {
                 };
                 self.statement(reply, request);
             }
-            (phase, request) => {
-                let message = format!(
-                    "Unexpected message {}, expecting {}",
-                    format!("{:?}", request.opcode()).to_uppercase(),
-                    match phase {
-                        Phase::New => "STARTUP or OPTIONS",
-                        Phase::Authenticating => "AUTH_RESPONSE",
-                        Phase::Ready => "a statement: the connection is started already",
-                    }
-                );
-                self.send_error(header.stream, &ErrorBody::new(ErrorDetail::Protocol, message));
-            }
+            (_, request) => self.refuse(header.stream, &request),
         }
+    }
+
+    fn refuse(&mut self, stream: i16, request: &Request) {
+        let message = format!(
+            "Unexpected message {}, expecting {}",
+            format!("{:?}", request.opcode()).to_uppercase(),
+            match self.phase {
+                Phase::New => "STARTUP or OPTIONS",
+                Phase::Authenticating => "AUTH_RESPONSE",
+                Phase::Ready => "a statement: the connection is started already",
+            }
+        );
+        self.send_error(stream, &ErrorBody::new(ErrorDetail::Protocol, message));
     }
 
     fn decompress(&self, flags: FrameFlags, body: Bytes) -> Result<Bytes, ProtocolError> {
@@ -102,12 +113,17 @@ impl Connection {
     fn startup(&mut self, stream: i16, startup: &Startup) {
         let wrong = |message: String| ErrorBody::new(ErrorDetail::Protocol, message);
         let version = startup.option("CQL_VERSION").unwrap_or_default();
-        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse::<u32>().ok());
         if major.is_none_or(|major| major < 3) {
             let message = format!("CQL version {version} is not supported; 3.0.0 or later is");
             return self.send_error(stream, &wrong(message));
         }
-        let compression = startup.option("COMPRESSION").filter(|name| !name.is_empty());
+        let compression = startup
+            .option("COMPRESSION")
+            .filter(|name| !name.is_empty());
         let compression = match compression.map(|name| (name, Compression::from_name(name))) {
             None => None,
             Some((_, Some(compression))) => Some(compression),
@@ -118,7 +134,12 @@ impl Connection {
         };
         if self.server.authenticator.is_required() {
             self.phase = Phase::Authenticating;
-            self.send(stream, &Response::Authenticate { class: PASSWORD_AUTHENTICATOR });
+            self.send(
+                stream,
+                &Response::Authenticate {
+                    class: PASSWORD_AUTHENTICATOR,
+                },
+            );
         } else {
             self.become_ready();
             self.send(stream, &Response::Ready);
@@ -142,7 +163,9 @@ impl Connection {
         }
         let server = Arc::clone(&self.server);
         let verification = Handle::current().spawn_blocking(move || {
-            server.authenticator.authenticate(response.token.as_deref().unwrap_or_default())
+            server
+                .authenticator
+                .authenticate(response.token.as_deref().unwrap_or_default())
         });
         self.slow.push(Box::pin(async move {
             let result = verification.await;
@@ -160,7 +183,10 @@ impl Connection {
             }
             Err(message) => {
                 tracing::warn!(client = ?self.session.client, "authentication failed");
-                self.send_error(stream, &ErrorBody::new(ErrorDetail::BadCredentials, message));
+                self.send_error(
+                    stream,
+                    &ErrorBody::new(ErrorDetail::BadCredentials, message),
+                );
             }
         }
     }
@@ -193,8 +219,15 @@ impl Connection {
 
     /// Runs QUERY, EXECUTE or BATCH.
     fn statement(&mut self, mut reply: ReplyTo, request: Request) {
-        if !self.in_flight.has_room(reply.request_bytes, &self.server.limits) {
-            return reply.error(&mut self.output, self.compression, &error_response::overloaded());
+        if !self
+            .in_flight
+            .has_room(reply.request_bytes, &self.server.limits)
+        {
+            return reply.error(
+                &mut self.output,
+                self.compression,
+                &error_response::overloaded(),
+            );
         }
         match self.work_of(&mut reply, request) {
             Ok(work) => self.run(reply, work),
@@ -233,7 +266,11 @@ impl Connection {
             Ok(Step::Done(outcome)) => self.answer_outcome(&reply, &outcome),
             Ok(Step::Commit { lsn, outcome }) => {
                 self.in_flight.add(reply.request_bytes);
-                self.commits.push_back(PendingCommit { lsn, reply, outcome });
+                self.commits.push_back(PendingCommit {
+                    lsn,
+                    reply,
+                    outcome,
+                });
             }
             Ok(step) => self.run_slowly(reply, work, step),
             Err(error) => self.answer_error(&reply, error),
@@ -257,6 +294,8 @@ impl Connection {
             work,
             step,
         );
-        self.slow.push(Box::pin(async move { SlowAnswer::Statement(reply, end.await) }));
+        self.slow.push(Box::pin(
+            async move { SlowAnswer::Statement(reply, end.await) },
+        ));
     }
 }
