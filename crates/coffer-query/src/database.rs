@@ -19,7 +19,7 @@ use crate::execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
 use crate::metadata::ResultMetadata;
 use crate::prepare::Prepared;
 use crate::key_health::KeyHealths;
-use crate::schema::Schema;
+use crate::schema::{Schema, Table};
 use crate::system::traces::Traces;
 use crate::table_keys::forget_on_revocation;
 
@@ -189,6 +189,16 @@ pub struct Database {
     key_healths: Arc<KeyHealths>,
     traces: Traces,
     last_timestamp: AtomicI64,
+    /// Clock sequence and node of timeuuids: random at each start.
+    timeuuid_node: [u8; 8],
+}
+
+fn timeuuid_node() -> Result<[u8; 8]> {
+    let random: [u8; 8] = coffer_crypto::random_array()
+        .map_err(|error| Error::Server(format!("start: {error}")))?;
+    // The variant bits, and the multicast bit that real network cards do not have.
+    let bits = u64::from_be_bytes(random) & 0x3fff_ffff_ffff_ffff | 0x8000_0100_0000_0000;
+    Ok(bits.to_be_bytes())
 }
 
 impl std::fmt::Debug for Database {
@@ -219,6 +229,7 @@ impl Database {
             key_healths: Arc::default(),
             traces: Traces::default(),
             last_timestamp: AtomicI64::new(0),
+            timeuuid_node: timeuuid_node()?,
         };
         forget_on_revocation(&database);
         Ok(database)
@@ -302,7 +313,7 @@ impl Database {
 
     /// A write timestamp in microseconds, later than all given out before by this process.
     pub(crate) fn next_timestamp(&self) -> i64 {
-        let now = i64::try_from(self.clock.now_millis()).unwrap_or(i64::MAX).saturating_mul(1000);
+        let now = self.clock.now_micros();
         let mut last = self.last_timestamp.load(Ordering::Relaxed);
         loop {
             let next = now.max(last.saturating_add(1));
@@ -316,6 +327,20 @@ impl Database {
                 Err(seen) => last = seen,
             }
         }
+    }
+
+    /// A UUID of version 1 for now, different from all made before.
+    pub(crate) fn next_timeuuid(&self) -> [u8; 16] {
+        // Micros are handed out once each, in 100 ns units there is no other of the same.
+        crate::functions::timeuuid(self.next_timestamp().saturating_mul(10), self.timeuuid_node)
+    }
+
+    /// Whether the table is in the schema just as the plan saw it.
+    pub(crate) fn is_current(&self, table: &Arc<Table>) -> bool {
+        self.schema
+            .load()
+            .table_by_id(table.schema.id)
+            .is_some_and(|current| Arc::ptr_eq(current, table))
     }
 
     /// Seconds of the wall clock, for TTLs.

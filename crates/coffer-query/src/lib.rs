@@ -5,19 +5,26 @@
 //! a [`Step`] that says what to wait for.
 #![forbid(unsafe_code)]
 
+mod aggregate;
+mod bind;
 mod custom_properties;
 mod database;
 mod describe;
 mod digest;
 mod error;
 mod execute;
+mod filter;
+mod functions;
 mod history;
 mod java_double;
 mod key_health;
 mod metadata;
+mod number;
+mod paging;
 mod plan;
 mod prepare;
 mod schema;
+mod selection;
 mod system;
 mod table_keys;
 mod table_options;

@@ -1,31 +1,80 @@
 //! Prepared statements with their values, against the engine.
 
 pub(crate) mod batch;
+pub(crate) mod interrupt;
+pub(crate) mod keys;
+pub(crate) mod read;
+pub(crate) mod row_view;
 pub(crate) mod schema_change;
+pub(crate) mod stream;
+pub(crate) mod write;
 
-use crate::database::{Database, Outcome, QueryParameters, Session, Step};
-use crate::error::Result;
-use crate::prepare::Prepared;
+pub use read::SelectExecution;
 
-/// A read that is too big to be answered at once.
-#[derive(Debug)]
-pub struct SelectExecution {}
+use crate::bind::{self, Evaluation};
+use crate::database::{Database, QueryParameters, Session, Step};
+use crate::error::{Error, Result};
+use crate::prepare::{Plan, Prepared};
+use interrupt::Interrupt;
+use schema_change::SchemaChangePlan;
 
-impl SelectExecution {
-    /// Reads on for about `rows` rows. `None` while there is more to read.
-    ///
-    /// # Errors
-    /// As [`Database::execute`].
-    pub fn step(&mut self, _database: &Database, _rows: usize) -> Result<Option<Outcome>> {
-        todo!()
-    }
+const ANY: u16 = 0x0000;
+const SERIAL: u16 = 0x0008;
+const LOCAL_SERIAL: u16 = 0x0009;
+
+/// Executes a statement: at most a bounded piece of work.
+pub(crate) fn execute(
+    database: &Database,
+    prepared: &Prepared,
+    parameters: &QueryParameters<'_>,
+    session: &mut Session,
+) -> Result<Step> {
+    check_current(database, prepared)?;
+    let values = bind::arrange(&prepared.bind, parameters)?;
+    let evaluation = Evaluation { database, values: &values };
+    let step = match &prepared.plan {
+        Plan::Select(plan) => {
+            if parameters.consistency == ANY {
+                return Err(Error::invalid("ANY ConsistencyLevel is only supported for writes"));
+            }
+            read::execute_select(database, plan, &values, parameters, session)
+        }
+        Plan::Modification(plan) => {
+            check_write_consistency(parameters.consistency)?;
+            write::execute_modification(plan, &evaluation, parameters)
+        }
+        Plan::Batch(plan) => {
+            check_write_consistency(parameters.consistency)?;
+            batch::execute_batch_statement(plan, &evaluation, parameters)
+        }
+        Plan::Use(keyspace) => {
+            return schema_change::use_keyspace(database, keyspace, session).map(Step::Done);
+        }
+        Plan::Describe(describe) => {
+            return crate::describe::describe(database, describe, parameters, session)
+                .map(Step::Done);
+        }
+        Plan::SchemaChange(statement) => {
+            let plan = SchemaChangePlan::new(statement, session)?;
+            return Ok(Step::SchemaChange(Box::new(plan)));
+        }
+    };
+    step.or_else(Interrupt::into_step)
 }
 
-pub(crate) fn execute(
-    _database: &Database,
-    _prepared: &Prepared,
-    _parameters: &QueryParameters<'_>,
-    _session: &mut Session,
-) -> Result<Step> {
-    todo!()
+/// Writes at a serial level would be conditional ones.
+fn check_write_consistency(consistency: u16) -> Result<()> {
+    if matches!(consistency, SERIAL | LOCAL_SERIAL) {
+        return Err(Error::invalid("You must use conditional updates for serializable writes"));
+    }
+    Ok(())
+}
+
+/// Whether all tables of the plan are still as they were when it was made.
+fn check_current(database: &Database, prepared: &Prepared) -> Result<()> {
+    if prepared.tables().all(|table| database.is_current(table)) {
+        Ok(())
+    } else {
+        Err(Error::Unprepared(prepared.id))
+    }
 }

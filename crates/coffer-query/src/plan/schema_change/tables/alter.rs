@@ -136,7 +136,7 @@ fn check_dropped(table: &TableSchema, name: &str, ty: &CqlType, kind: ColumnKind
     else {
         return Ok(());
     };
-    if without_user_types(ty) != dropped.ty {
+    if *ty != dropped.ty {
         return Err(Error::Invalid(format!(
             "Cannot re-add previously dropped column '{name}' of type {ty}, incompatible with \
              previous type {}",

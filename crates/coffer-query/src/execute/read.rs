@@ -1,0 +1,550 @@
+//! SELECT: reads, filters, projects and pages.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coffer_model::{CellRef, RowRef, Token};
+use coffer_storage::RowEntry;
+use cql_types::BoundValue;
+
+use super::interrupt::Interrupt;
+use super::keys::{self, Slice};
+use super::row_view::{PartitionView, RowView, decode_clustering, malformed, recycle};
+use super::stream::{self, Item, KeyStream, MemorySelect, Stream};
+use crate::aggregate::Accumulator;
+use crate::bind::{Evaluation, Value};
+use crate::database::{Database, Outcome, OutcomeKind, QueryParameters, Rows, Session, Step};
+use crate::error::{Error, Result};
+use crate::filter::BoundFilter;
+use crate::paging::PagingState;
+use crate::plan::restrictions::PartitionRestriction;
+use crate::plan::select::SelectPlan;
+use crate::plan::term::Term;
+use crate::table_source::TableSource;
+
+/// Rows that are read before a SELECT gives way to others.
+const INLINE_ROWS: usize = 256;
+/// A page ends when it has this many bytes, whatever its rows.
+const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Largest result of a client that does not page.
+const UNPAGED_BYTES_MAX: usize = 256 * 1024 * 1024;
+const UNLIMITED: u32 = u32::MAX;
+
+/// A SELECT while it runs.
+pub struct SelectExecution {
+    plan: Arc<SelectPlan>,
+    values: Vec<BoundValue>,
+    filters: Vec<BoundFilter>,
+    stream: Stream,
+    page_rows: Option<u32>,
+    remaining: u32,
+    per_partition: u32,
+    partition_remaining: u32,
+    partition: Option<PartitionView>,
+    /// Whether the partition has shown a row, so that its statics do not stand alone.
+    shown: bool,
+    last_clustering: Option<Bytes>,
+    accumulators: Vec<Accumulator>,
+    content: Vec<u8>,
+    count: u32,
+    /// Clustering and content of rows that are still to be sorted.
+    unsorted: Vec<(Bytes, Vec<u8>)>,
+    unsorted_bytes: usize,
+}
+
+impl std::fmt::Debug for SelectExecution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SelectExecution").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+/// Executes a SELECT as far as it goes at once.
+pub(crate) fn execute_select(
+    database: &Database,
+    plan: &Arc<SelectPlan>,
+    values: &[BoundValue],
+    parameters: &QueryParameters<'_>,
+    session: &Session,
+) -> Result<Step, Interrupt> {
+    let evaluation = Evaluation { database, values };
+    if plan.is_point && matches!(plan.table.source, TableSource::Stored) && plan.limit.is_none() {
+        return execute_point(database, plan, &evaluation);
+    }
+    let mut execution = SelectExecution::start(&evaluation, plan, parameters, session)?;
+    match execution.run(database, INLINE_ROWS)? {
+        Some(outcome) => Ok(Step::Done(outcome)),
+        None => Ok(Step::Continue(Box::new(execution))),
+    }
+}
+
+/// At most one row, by its whole primary key.
+fn execute_point(
+    database: &Database,
+    plan: &SelectPlan,
+    evaluation: &Evaluation<'_>,
+) -> Result<Step, Interrupt> {
+    let PartitionRestriction::Keys(choices) = &plan.restrictions.partition else {
+        return Err(Error::Server("a point read has no key".to_owned()).into());
+    };
+    let key = keys::partition_key(choices, &plan.partition_columns, evaluation)?;
+    let mut clustering = Vec::with_capacity(32);
+    for (restriction, column) in
+        plan.restrictions.clustering.iter().zip(&plan.clustering_columns)
+    {
+        if let crate::plan::restrictions::ClusteringRestriction::Column(
+            crate::plan::restrictions::Choice::One(term),
+        ) = restriction
+        {
+            let value = keys::key_value(term, column, evaluation)?;
+            keys::push_clustering(column, &value, &mut clustering)?;
+        }
+    }
+    let filters = bind_filters(plan, evaluation)?;
+    let (table, token, now) =
+        (plan.table.schema.id, Token::of(&key), database.now_seconds());
+    let row = database.engine().read_row(table, &key, token, &clustering, now)?;
+    let mut content = Vec::new();
+    let mut count = 0;
+    if let Some(row) = row {
+        let static_row = if plan.statics {
+            database.engine().read_static_row(table, &key, token, now)?
+        } else {
+            None
+        };
+        let partition = PartitionView::new(key, plan.partition_columns.len(), static_row)?;
+        let mut decoded = Vec::with_capacity(plan.clustering_columns.len());
+        decode_clustering(&plan.clustering_columns, &clustering, &mut decoded)?;
+        let cells: Vec<CellRef<'_>> =
+            RowRef::parse(&row).map_err(|error| malformed(&error))?.cells().collect();
+        let static_cells = partition.static_cells()?;
+        let view = RowView {
+            partition: &partition,
+            static_cells: &static_cells,
+            clustering: &decoded,
+            cells: &cells,
+        };
+        if accepts(&filters, &view)? {
+            content.reserve(row.len() + 64);
+            plan.selection.write(&view, evaluation, &mut content)?;
+            count = 1;
+        }
+    }
+    let metadata = Arc::clone(&plan.metadata);
+    let rows = Rows { metadata, count, content: content.into(), paging_state: None };
+    Ok(Step::Done(OutcomeKind::Rows(rows).into()))
+}
+
+fn bind_filters(plan: &SelectPlan, evaluation: &Evaluation<'_>) -> Result<Vec<BoundFilter>> {
+    plan.restrictions
+        .filters
+        .iter()
+        .map(|filter| BoundFilter::bind(filter, evaluation))
+        .collect()
+}
+
+fn accepts(filters: &[BoundFilter], row: &RowView<'_>) -> Result<bool> {
+    for filter in filters {
+        if !filter.accepts(row)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn limit(term: Option<&Term>, evaluation: &Evaluation<'_>, what: &str) -> Result<u32> {
+    let Some(term) = term else { return Ok(UNLIMITED) };
+    match term.evaluate(evaluation)? {
+        Value::Unset => Ok(UNLIMITED),
+        Value::Null => Err(Error::invalid(format!("Invalid null value of {what}"))),
+        Value::Bytes(bytes) => {
+            let value = bytes.as_ref().try_into().map_or(0, i32::from_be_bytes);
+            u32::try_from(value)
+                .ok()
+                .filter(|value| *value > 0)
+                .ok_or_else(|| Error::invalid("LIMIT must be strictly positive"))
+        }
+    }
+}
+
+fn token_bound(
+    bound: Option<&(Term, bool)>,
+    evaluation: &Evaluation<'_>,
+) -> Result<Option<(i64, bool)>> {
+    let Some((term, inclusive)) = bound else { return Ok(None) };
+    match term.evaluate(evaluation)? {
+        Value::Bytes(bytes) => {
+            let token = bytes.as_ref().try_into().map(i64::from_be_bytes);
+            let token = token.map_err(|_| Error::invalid("Invalid null token value"))?;
+            Ok(Some((token, *inclusive)))
+        }
+        _ => Err(Error::invalid("Invalid null token value")),
+    }
+}
+
+/// First and last token of a restriction, both inclusive; `None` when nothing is between them.
+fn token_range(
+    lower: Option<&(Term, bool)>,
+    upper: Option<&(Term, bool)>,
+    evaluation: &Evaluation<'_>,
+) -> Result<Option<(Token, Token)>> {
+    let first = match token_bound(lower, evaluation)? {
+        None => Some(i64::MIN),
+        Some((token, true)) => Some(token),
+        Some((token, false)) => token.checked_add(1),
+    };
+    let last = match token_bound(upper, evaluation)? {
+        // The smallest token as an upper bound stands for the end of the ring.
+        None | Some((i64::MIN, _)) => Some(i64::MAX),
+        Some((token, true)) => Some(token),
+        Some((token, false)) => token.checked_sub(1),
+    };
+    Ok(first.zip(last).filter(|(first, last)| first <= last).map(|(first, last)| {
+        (Token(first), Token(last))
+    }))
+}
+
+impl SelectExecution {
+    fn start(
+        evaluation: &Evaluation<'_>,
+        plan: &Arc<SelectPlan>,
+        parameters: &QueryParameters<'_>,
+        session: &Session,
+    ) -> Result<SelectExecution, Interrupt> {
+        let table = plan.table.schema.id;
+        let limit_rows = limit(plan.limit.as_ref(), evaluation, "limit")?;
+        let per_partition = if plan.distinct {
+            1
+        } else {
+            limit(plan.per_partition_limit.as_ref(), evaluation, "per partition limit")?
+        };
+        let page_rows = page_rows(plan, parameters, evaluation.database)?;
+        let state = match parameters.paging_state {
+            Some(bytes) => Some(PagingState::decode(bytes, table)?),
+            None => None,
+        };
+        let stream = open_stream(evaluation, plan, state.as_ref(), session)?;
+        let inside = state.as_ref().is_some_and(|state| state.clustering.is_some());
+        let execution = SelectExecution {
+            plan: Arc::clone(plan),
+            values: evaluation.values.to_vec(),
+            filters: bind_filters(plan, evaluation)?,
+            stream,
+            page_rows,
+            remaining: state.as_ref().map_or(limit_rows, |state| state.remaining.min(limit_rows)),
+            per_partition,
+            partition_remaining: state
+                .as_ref()
+                .filter(|_| inside)
+                .map_or(per_partition, |state| state.partition_remaining.min(per_partition)),
+            partition: match state {
+                // The partition that the last page ended in is known already.
+                Some(state) if inside => Some(PartitionView::new(
+                    state.partition_key,
+                    plan.partition_columns.len(),
+                    None,
+                )?),
+                _ => None,
+            },
+            shown: inside,
+            last_clustering: None,
+            accumulators: plan.selection.accumulators(),
+            content: Vec::new(),
+            count: 0,
+            unsorted: Vec::new(),
+            unsorted_bytes: 0,
+        };
+        Ok(execution)
+    }
+
+    /// Reads on for about `rows` rows. `None` while there is more to read.
+    ///
+    /// # Errors
+    /// As [`Database::execute`].
+    pub fn step(&mut self, database: &Database, rows: usize) -> Result<Option<Outcome>> {
+        match self.run(database, rows) {
+            Ok(outcome) => Ok(outcome),
+            Err(Interrupt::Error(error)) => Err(error),
+            Err(Interrupt::NoRoom) => Err(Error::Overloaded("no room to read".to_owned())),
+            Err(Interrupt::NeedsTable(table)) => Err(Error::KeyUnreachable(format!(
+                "the key of the table went away while it was read, table={table}"
+            ))),
+        }
+    }
+
+    fn run(&mut self, database: &Database, rows: usize) -> Result<Option<Outcome>, Interrupt> {
+        let plan = Arc::clone(&self.plan);
+        let values = std::mem::take(&mut self.values);
+        let evaluation = Evaluation { database, values: &values };
+        let mut scratch = Scratch::default();
+        let mut outcome = None;
+        for _ in 0..rows.max(1) {
+            if self.remaining == 0 {
+                outcome = Some(self.finish(&evaluation, false)?);
+                break;
+            }
+            if self.is_page_full()? {
+                outcome = Some(self.finish(&evaluation, true)?);
+                break;
+            }
+            let Some(item) = self.stream.next(database)? else {
+                self.end_partition(&plan, &evaluation)?;
+                outcome = Some(self.finish(&evaluation, false)?);
+                break;
+            };
+            match item {
+                Item::Partition { key, static_row } => {
+                    self.begin_partition(&plan, &evaluation, key, static_row)?;
+                }
+                Item::Row(row) => {
+                    self.row(&plan, &evaluation, &row, &mut scratch)?;
+                    if self.partition_remaining == 0 {
+                        self.stream.skip_partition();
+                    }
+                }
+            }
+        }
+        self.values = values;
+        Ok(outcome)
+    }
+
+    fn is_page_full(&self) -> Result<bool> {
+        let is_aggregate = !self.accumulators.is_empty();
+        match self.page_rows {
+            _ if is_aggregate => Ok(false),
+            Some(rows) => Ok(self.count >= rows || self.content.len() >= PAGE_BYTES_MAX),
+            None if self.content.len().max(self.unsorted_bytes) > UNPAGED_BYTES_MAX => {
+                Err(Error::invalid(format!(
+                    "result is larger than {UNPAGED_BYTES_MAX} bytes; use paging"
+                )))
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn begin_partition(
+        &mut self,
+        plan: &SelectPlan,
+        evaluation: &Evaluation<'_>,
+        key: Bytes,
+        static_row: Option<Bytes>,
+    ) -> Result<()> {
+        // A scan that goes on inside a partition names it again.
+        let continued = self.last_clustering.is_none()
+            && self.shown
+            && self.partition.as_ref().is_some_and(|partition| partition.key == key);
+        if !continued {
+            self.end_partition(plan, evaluation)?;
+            self.shown = false;
+            self.partition_remaining = self.per_partition;
+        }
+        self.last_clustering = None;
+        self.partition =
+            Some(PartitionView::new(key, plan.partition_columns.len(), static_row)?);
+        Ok(())
+    }
+
+    /// A partition without rows shows as one row when it has statics.
+    fn end_partition(&mut self, plan: &SelectPlan, evaluation: &Evaluation<'_>) -> Result<()> {
+        if self.shown || !plan.lone_statics || self.remaining == 0 {
+            return Ok(());
+        }
+        let Some(partition) = self.partition.take() else { return Ok(()) };
+        if partition.static_row.is_some() {
+            let static_cells = partition.static_cells()?;
+            let view = RowView {
+                partition: &partition,
+                static_cells: &static_cells,
+                clustering: &[],
+                cells: &[],
+            };
+            self.emit(plan, evaluation, &view, &Bytes::new())?;
+        }
+        self.partition = Some(partition);
+        self.shown = true;
+        Ok(())
+    }
+
+    fn row(
+        &mut self,
+        plan: &SelectPlan,
+        evaluation: &Evaluation<'_>,
+        entry: &RowEntry,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let Some(partition) = self.partition.take() else {
+            return Err(Error::Server("a row came before its partition".to_owned()));
+        };
+        self.shown = true;
+        decode_clustering(&plan.clustering_columns, &entry.clustering, &mut scratch.clustering)?;
+        let row = RowRef::parse(&entry.row).map_err(|error| malformed(&error))?;
+        let mut cells = recycle(std::mem::take(&mut scratch.cells));
+        cells.extend(row.cells());
+        let static_cells = partition.static_cells()?;
+        let view = RowView {
+            partition: &partition,
+            static_cells: &static_cells,
+            clustering: &scratch.clustering,
+            cells: &cells,
+        };
+        self.emit(plan, evaluation, &view, &entry.clustering)?;
+        scratch.cells = recycle(cells);
+        self.last_clustering = Some(entry.clustering.clone());
+        drop(static_cells);
+        self.partition = Some(partition);
+        Ok(())
+    }
+
+    /// A row that was read: filtered, then aggregated or written.
+    fn emit(
+        &mut self,
+        plan: &SelectPlan,
+        evaluation: &Evaluation<'_>,
+        view: &RowView<'_>,
+        clustering: &Bytes,
+    ) -> Result<()> {
+        if !accepts(&self.filters, view)? {
+            return Ok(());
+        }
+        if !self.accumulators.is_empty() {
+            return plan.selection.accumulate(view, evaluation, &mut self.accumulators);
+        }
+        if !plan.sort.is_empty() {
+            let mut content = Vec::new();
+            plan.selection.write(view, evaluation, &mut content)?;
+            self.unsorted_bytes += content.len() + clustering.len();
+            self.unsorted.push((clustering.clone(), content));
+            return Ok(());
+        }
+        plan.selection.write(view, evaluation, &mut self.content)?;
+        self.count += 1;
+        if self.remaining != UNLIMITED {
+            self.remaining -= 1;
+        }
+        if self.partition_remaining != UNLIMITED {
+            self.partition_remaining = self.partition_remaining.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, evaluation: &Evaluation<'_>, more: bool) -> Result<Outcome> {
+        let plan = Arc::clone(&self.plan);
+        if !self.accumulators.is_empty() {
+            plan.selection.write_aggregates(&self.accumulators, evaluation, &mut self.content)?;
+            self.count = 1;
+        }
+        if !plan.sort.is_empty() {
+            self.sort(&plan);
+        }
+        let paging_state = match &self.partition {
+            Some(partition) if more => {
+                let inside = self.partition_remaining > 0;
+                let state = PagingState {
+                    remaining: self.remaining,
+                    partition_remaining: self.partition_remaining,
+                    partition_key: partition.key.clone(),
+                    clustering: self.last_clustering.clone().filter(|_| inside),
+                };
+                Some(state.encode(plan.table.schema.id))
+            }
+            _ => None,
+        };
+        let rows = Rows {
+            metadata: Arc::clone(&plan.metadata),
+            count: self.count,
+            content: std::mem::take(&mut self.content).into(),
+            paging_state,
+        };
+        Ok(Outcome { kind: OutcomeKind::Rows(rows), warnings: plan.warnings.clone() })
+    }
+
+    /// Clustering bytes sort as the columns are stored, so one comparison orders by all of them.
+    fn sort(&mut self, plan: &SelectPlan) {
+        self.unsorted.sort_by(|left, right| {
+            let order = left.0.cmp(&right.0);
+            if plan.reversed { order.reverse() } else { order }
+        });
+        let limit = usize::try_from(self.remaining).unwrap_or(usize::MAX);
+        for (_, content) in self.unsorted.drain(..).take(limit) {
+            self.content.extend_from_slice(&content);
+            self.count += 1;
+        }
+    }
+}
+
+/// Buffers that one step uses for row after row.
+#[derive(Default)]
+struct Scratch {
+    cells: Vec<CellRef<'static>>,
+    clustering: Vec<Bytes>,
+}
+
+/// Rows of a page; `None` when the client does not page.
+fn page_rows(
+    plan: &SelectPlan,
+    parameters: &QueryParameters<'_>,
+    database: &Database,
+) -> Result<Option<u32>> {
+    let asked = parameters.page_size.and_then(|rows| u32::try_from(rows).ok());
+    let Some(asked) = asked.filter(|rows| *rows > 0) else { return Ok(None) };
+    if !plan.sort.is_empty() {
+        return Err(Error::invalid(
+            "Cannot page queries with both ORDER BY and a IN restriction on the partition key; you must either remove the ORDER BY or the IN and sort client side, or disable paging for this query",
+        ));
+    }
+    let most = u32::try_from(database.options().page_rows_max).unwrap_or(u32::MAX).max(1);
+    Ok(Some(asked.min(most)))
+}
+
+fn open_stream(
+    evaluation: &Evaluation<'_>,
+    plan: &SelectPlan,
+    state: Option<&PagingState>,
+    session: &Session,
+) -> Result<Stream, Interrupt> {
+    let (database, table) = (evaluation.database, plan.table.schema.id);
+    let slices: Vec<Slice> =
+        keys::slices(&plan.restrictions.clustering, &plan.clustering_columns, evaluation)?;
+    let resume = state.map(|state| (&state.partition_key, state.clustering.as_ref()));
+    let (keys, tokens) = match &plan.restrictions.partition {
+        PartitionRestriction::Keys(choices) => {
+            let keys = keys::partition_keys(choices, &plan.partition_columns, evaluation)?;
+            (Some(keys), (Token::MIN, Token::MAX))
+        }
+        PartitionRestriction::Tokens { lower, upper } => {
+            match token_range(lower.as_ref(), upper.as_ref(), evaluation)? {
+                Some(tokens) => (None, tokens),
+                None => return Ok(Stream::Memory(VecDeque::new())),
+            }
+        }
+    };
+    if let TableSource::Virtual(rows) = &plan.table.source {
+        let select = MemorySelect { keys: keys.as_deref(), tokens, slices: &slices, resume };
+        return Ok(stream::memory(database, session, rows.as_ref(), plan, &select)?);
+    }
+    let now = database.now_seconds();
+    let Some(keys) = keys else {
+        return stream::scan(database, table, tokens, resume, now);
+    };
+    let mut keys: VecDeque<Bytes> = keys.into();
+    let mut inside = None;
+    if let Some((key, clustering)) = resume {
+        while keys.front().is_some_and(|front| front != key) {
+            keys.pop_front();
+        }
+        match clustering {
+            Some(clustering) => inside = Some(clustering.clone()),
+            None => drop(keys.pop_front()),
+        }
+    }
+    Ok(Stream::Keys(KeyStream {
+        table,
+        keys,
+        slices,
+        reversed: plan.reversed,
+        statics: plan.statics,
+        now,
+        resume: inside,
+        cursor: None,
+    }))
+}

@@ -1,0 +1,242 @@
+//! Rows in the order they are read: of listed partitions, of a scan, or of a computed table.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use coffer_model::{RowBuilder, TableId, Token, WriteTimestamp, partition_key};
+use coffer_storage::{
+    PartitionCursor, PartitionRead, RowEntry, ScanCursor, ScanItem, ScanPosition, ScanRange,
+};
+
+use super::interrupt::Interrupt;
+use super::keys::{Slice, push_clustering};
+use super::write::cells::push_value;
+use crate::database::{Database, Session};
+use crate::error::Result;
+use crate::plan::select::SelectPlan;
+use crate::table_source::VirtualTable;
+
+/// What comes next.
+pub(crate) enum Item {
+    Partition { key: Bytes, static_row: Option<Bytes> },
+    Row(RowEntry),
+}
+
+/// A source of rows.
+pub(crate) enum Stream {
+    /// Listed partitions, one after the other.
+    Keys(KeyStream),
+    /// A range of tokens.
+    Scan(Box<ScanCursor>),
+    /// A computed table.
+    Memory(VecDeque<Item>),
+}
+
+/// Rows of listed partitions.
+pub(crate) struct KeyStream {
+    pub(crate) table: TableId,
+    pub(crate) keys: VecDeque<Bytes>,
+    pub(crate) slices: Vec<Slice>,
+    pub(crate) reversed: bool,
+    pub(crate) statics: bool,
+    pub(crate) now: u32,
+    /// Where the first partition goes on.
+    pub(crate) resume: Option<Bytes>,
+    pub(crate) cursor: Option<PartitionCursor>,
+}
+
+impl Stream {
+    /// The next partition or row.
+    pub(crate) fn next(&mut self, database: &Database) -> Result<Option<Item>, Interrupt> {
+        match self {
+            Stream::Keys(keys) => keys.next(database),
+            Stream::Scan(cursor) => Ok(cursor.next_item()?.map(|item| match item {
+                ScanItem::Partition { partition_key, static_row, .. } => {
+                    Item::Partition { key: partition_key, static_row }
+                }
+                ScanItem::Row(row) => Item::Row(row),
+            })),
+            Stream::Memory(items) => Ok(items.pop_front()),
+        }
+    }
+
+    /// Leaves out the rest of the partition that began last.
+    pub(crate) fn skip_partition(&mut self) {
+        match self {
+            Stream::Keys(keys) => keys.cursor = None,
+            Stream::Scan(cursor) => cursor.skip_partition(),
+            Stream::Memory(items) => {
+                while matches!(items.front(), Some(Item::Row(_))) {
+                    items.pop_front();
+                }
+            }
+        }
+    }
+}
+
+impl KeyStream {
+    fn next(&mut self, database: &Database) -> Result<Option<Item>, Interrupt> {
+        if let Some(cursor) = &mut self.cursor {
+            if let Some(row) = cursor.next_row()? {
+                return Ok(Some(Item::Row(row)));
+            }
+            self.cursor = None;
+        }
+        let Some(key) = self.keys.front() else { return Ok(None) };
+        let trimmed;
+        let slices = match self.resume.take() {
+            Some(last) => {
+                trimmed = trim(&self.slices, &last, self.reversed);
+                &trimmed
+            }
+            None => &self.slices,
+        };
+        let read = PartitionRead {
+            partition_key: key,
+            token: Token::of(key),
+            slices,
+            reversed: self.reversed,
+            statics: self.statics,
+        };
+        let cursor = database.engine().read_partition(self.table, &read, self.now)?;
+        let static_row = cursor.static_row().cloned();
+        self.cursor = Some(cursor);
+        Ok(self.keys.pop_front().map(|key| Item::Partition { key, static_row }))
+    }
+}
+
+/// The slices after a row.
+fn trim(slices: &[Slice], last: &[u8], reversed: bool) -> Vec<Slice> {
+    let mut out = Vec::with_capacity(slices.len());
+    for (start, end) in slices {
+        if reversed {
+            let end = if end.is_empty() || end.as_slice() > last { last } else { end };
+            if start.as_slice() < end {
+                out.push((start.clone(), end.to_vec()));
+            }
+        } else {
+            // Clustering bytes are prefix-free, so this lies before every later row.
+            let after = [last, &[0x00]].concat();
+            let start = if *start > after { start.clone() } else { after };
+            if end.is_empty() || start < *end {
+                out.push((start, end.clone()));
+            }
+        }
+    }
+    out
+}
+
+/// A scan of a range of tokens.
+pub(crate) fn scan(
+    database: &Database,
+    table: TableId,
+    (first, last): (Token, Token),
+    resume: Option<(&Bytes, Option<&Bytes>)>,
+    now: u32,
+) -> Result<Stream, Interrupt> {
+    let after = resume.map(|(key, clustering)| ScanPosition {
+        partition_key: key,
+        token: Token::of(key),
+        clustering: clustering.map(|bytes| &bytes[..]),
+    });
+    let range = ScanRange { first, last, after };
+    Ok(Stream::Scan(Box::new(database.engine().scan(table, &range, now)?)))
+}
+
+struct MemoryRow {
+    token: Token,
+    key: Bytes,
+    clustering: Bytes,
+    row: Bytes,
+}
+
+/// The rows of a computed table as if they were stored.
+pub(crate) fn memory(
+    database: &Database,
+    session: &Session,
+    table: &dyn VirtualTable,
+    plan: &SelectPlan,
+    select: &MemorySelect<'_>,
+) -> Result<Stream> {
+    let mut rows = Vec::new();
+    for values in table.rows(database, session)? {
+        let row = memory_row(plan, &values)?;
+        if select.accepts(&row, plan.reversed) {
+            rows.push(row);
+        }
+    }
+    rows.sort_by(|left, right| {
+        let clustering = left.clustering.cmp(&right.clustering);
+        let clustering = if plan.reversed { clustering.reverse() } else { clustering };
+        (left.token, &left.key).cmp(&(right.token, &right.key)).then(clustering)
+    });
+    let mut items = VecDeque::with_capacity(rows.len() * 2);
+    let mut last: Option<Bytes> = None;
+    for row in rows {
+        if last.as_ref() != Some(&row.key) {
+            items.push_back(Item::Partition { key: row.key.clone(), static_row: None });
+            last = Some(row.key);
+        }
+        items.push_back(Item::Row(RowEntry { clustering: row.clustering, row: row.row }));
+    }
+    Ok(Stream::Memory(items))
+}
+
+/// Which rows of a computed table are wanted.
+pub(crate) struct MemorySelect<'a> {
+    pub(crate) keys: Option<&'a [Bytes]>,
+    pub(crate) tokens: (Token, Token),
+    pub(crate) slices: &'a [Slice],
+    pub(crate) resume: Option<(&'a Bytes, Option<&'a Bytes>)>,
+}
+
+impl MemorySelect<'_> {
+    fn accepts(&self, row: &MemoryRow, reversed: bool) -> bool {
+        let in_slice = |(start, end): &Slice| {
+            row.clustering[..] >= start[..] && (end.is_empty() || row.clustering[..] < end[..])
+        };
+        let after = self.resume.is_none_or(|(key, clustering)| {
+            let place = (row.token, &row.key).cmp(&(Token::of(key), key));
+            let within = clustering.is_some_and(|last| {
+                if reversed { row.clustering < *last } else { row.clustering > *last }
+            });
+            place.is_gt() || (place.is_eq() && within)
+        });
+        after
+            && (self.tokens.0..=self.tokens.1).contains(&row.token)
+            && self.keys.is_none_or(|keys| keys.contains(&row.key))
+            && self.slices.iter().any(in_slice)
+    }
+}
+
+fn memory_row(plan: &SelectPlan, values: &[Option<Bytes>]) -> Result<MemoryRow> {
+    let schema = &plan.table.schema;
+    let value = |name: &str| {
+        let place = schema.columns.iter().position(|column| column.name == name);
+        place.and_then(|place| values.get(place)).and_then(Option::as_ref)
+    };
+    let components: Vec<&[u8]> = plan
+        .partition_columns
+        .iter()
+        .map(|column| value(&column.name).map_or(&[][..], |bytes| &bytes[..]))
+        .collect();
+    let key = partition_key::encode(&components)
+        .map_err(|error| crate::error::Error::Server(error.to_string()))?;
+    let mut clustering = Vec::new();
+    for column in &plan.clustering_columns {
+        let bytes = value(&column.name).map_or(&[][..], |bytes| &bytes[..]);
+        push_clustering(column, bytes, &mut clustering)?;
+    }
+    let timestamp = WriteTimestamp(0);
+    let mut row = RowBuilder::new(None, None);
+    let mut columns: Vec<_> =
+        schema.columns.iter().filter(|column| !column.kind.is_primary_key()).collect();
+    columns.sort_by_key(|column| column.id);
+    for column in columns {
+        if let Some(bytes) = value(&column.name) {
+            push_value(&mut row, column, bytes, timestamp, None)?;
+        }
+    }
+    let clustering = Bytes::from(clustering);
+    Ok(MemoryRow { token: Token::of(&key), key, clustering, row: row.finish() })
+}

@@ -1,0 +1,677 @@
+//! Terms with their types: what a literal, marker or function call gives for one column.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use coffer_model::TableSchema;
+use cql_parser::ast::{BindMarker, Constant, Term as Parsed, TypeName};
+use cql_types::{CqlType, UserType, collection, compare};
+
+use super::display;
+use super::type_name::TypeResolver;
+use crate::bind::{Evaluation, Markers, Value};
+use crate::error::{Error, Result};
+use crate::functions::{self, Argument, Function};
+use crate::schema::Schema;
+
+/// What a term is for: the name in messages and bind metadata, and the type.
+#[derive(Debug, Clone)]
+pub(crate) struct Receiver {
+    pub(crate) name: String,
+    pub(crate) ty: CqlType,
+}
+
+impl Receiver {
+    pub(crate) fn new(name: impl Into<String>, ty: &CqlType) -> Receiver {
+        Receiver { name: name.into(), ty: ty.clone() }
+    }
+}
+
+/// What preparing terms needs to know.
+pub(crate) struct TermContext<'a> {
+    pub(crate) schema: &'a Schema,
+    pub(crate) table: &'a TableSchema,
+    pub(crate) markers: &'a mut Markers,
+}
+
+/// A term that is ready to be evaluated.
+#[derive(Debug, Clone)]
+pub(crate) enum Term {
+    /// Null.
+    Null,
+    /// A serialized constant.
+    Constant(Bytes),
+    /// A bound value, checked against the type when it comes.
+    Marker { index: usize, ty: CqlType },
+    /// A collection with parts that are not constant; a map has keys and values in turn.
+    Collection { ty: CqlType, items: Vec<Term> },
+    /// A tuple or user type with parts that are not constant.
+    Fields { ty: CqlType, fields: Vec<Term> },
+    /// A function call.
+    Call { function: Function, arguments: Vec<Term> },
+}
+
+impl Term {
+    /// The value for this execution.
+    pub(crate) fn evaluate<'a>(&'a self, evaluation: &Evaluation<'a>) -> Result<Value<'a>> {
+        match self {
+            Term::Null => Ok(Value::Null),
+            Term::Constant(bytes) => Ok(Value::Bytes(Cow::Borrowed(bytes))),
+            Term::Marker { index, ty } => {
+                let bound = evaluation
+                    .values
+                    .get(*index)
+                    .ok_or_else(|| Error::invalid("Invalid amount of bind variables"))?;
+                let value = Value::from(bound);
+                if let Value::Bytes(bytes) = &value {
+                    cql_types::validate(ty, bytes)
+                        .map_err(|error| Error::invalid(error.to_string()))?;
+                }
+                Ok(value)
+            }
+            Term::Collection { ty, items } => evaluate_collection(ty, items, evaluation),
+            Term::Fields { ty, fields } => evaluate_fields(ty, fields, evaluation),
+            Term::Call { function, arguments } => {
+                let mut values = Vec::with_capacity(arguments.len());
+                for argument in arguments {
+                    values.push(match argument.evaluate(evaluation)? {
+                        Value::Bytes(bytes) => Some(bytes),
+                        Value::Null => None,
+                        Value::Unset => {
+                            return Err(Error::invalid(format!(
+                                "Invalid unset value for argument in call to function {}",
+                                function.name
+                            )));
+                        }
+                    });
+                }
+                Ok(match function.call(&values, evaluation.database)? {
+                    Some(bytes) => Value::owned(bytes),
+                    None => Value::Null,
+                })
+            }
+        }
+    }
+
+    /// The value if it is known without an execution.
+    fn constant(&self) -> Option<&Bytes> {
+        match self {
+            Term::Constant(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
+fn evaluate_collection<'a>(
+    ty: &CqlType,
+    items: &'a [Term],
+    evaluation: &Evaluation<'a>,
+) -> Result<Value<'a>> {
+    let mut values = Vec::with_capacity(items.len());
+    for item in items {
+        match item.evaluate(evaluation)? {
+            Value::Bytes(bytes) => values.push(bytes),
+            Value::Null => {
+                return Err(Error::invalid("null is not supported inside collections"));
+            }
+            Value::Unset => {
+                return Err(Error::invalid("unset value is not supported inside collections"));
+            }
+        }
+    }
+    Ok(Value::owned(build_collection(ty, values)))
+}
+
+/// A serialized collection of elements (or keys and values in turn), sorted and without doubles
+/// where the type asks for that.
+pub(crate) fn build_collection(ty: &CqlType, values: Vec<Cow<'_, [u8]>>) -> Bytes {
+    match ty.unfrozen() {
+        CqlType::Map(key, _) => {
+            let mut entries: Vec<(Cow<'_, [u8]>, Cow<'_, [u8]>)> = Vec::new();
+            let mut values = values.into_iter();
+            while let (Some(key), Some(value)) = (values.next(), values.next()) {
+                entries.push((key, value));
+            }
+            entries.sort_by(|left, right| compare(key, &left.0, &right.0));
+            let mut writer = collection::CollectionWriter::map();
+            let mut entries = entries.into_iter().peekable();
+            while let Some((name, value)) = entries.next() {
+                // Of equal keys the last one given stays.
+                if entries.peek().is_some_and(|next| compare(key, &next.0, &name).is_eq()) {
+                    continue;
+                }
+                writer.push(&name);
+                writer.push(&value);
+            }
+            writer.finish()
+        }
+        CqlType::Set(element) => {
+            let mut values = values;
+            values.sort_by(|left, right| compare(element, left, right));
+            values.dedup_by(|left, right| compare(element, left, right).is_eq());
+            sequence(&values)
+        }
+        CqlType::Vector(element, _) => cql_types::vector::write_vector(element, &values),
+        _ => sequence(&values),
+    }
+}
+
+fn sequence(values: &[Cow<'_, [u8]>]) -> Bytes {
+    let mut writer = collection::CollectionWriter::sequence();
+    for value in values {
+        writer.push(value);
+    }
+    writer.finish()
+}
+
+fn evaluate_fields<'a>(
+    ty: &CqlType,
+    fields: &'a [Term],
+    evaluation: &Evaluation<'a>,
+) -> Result<Value<'a>> {
+    let mut out = Vec::new();
+    for (place, field) in fields.iter().enumerate() {
+        match field.evaluate(evaluation)? {
+            Value::Bytes(bytes) => collection::write_element(&mut out, Some(&bytes)),
+            Value::Null => collection::write_element(&mut out, None),
+            Value::Unset => {
+                return Err(Error::invalid(match ty.unfrozen() {
+                    CqlType::Udt(user) => format!(
+                        "Invalid unset value for field '{}' of user defined type {}",
+                        user.fields.get(place).map_or("", |(name, _)| name),
+                        user.name
+                    ),
+                    _ => format!("Invalid unset value for tuple field number {place}"),
+                }));
+            }
+        }
+    }
+    Ok(Value::owned(out))
+}
+
+/// Prepares a term for a receiver.
+pub(crate) fn prepare(
+    context: &mut TermContext<'_>,
+    term: &Parsed,
+    receiver: &Receiver,
+) -> Result<Term> {
+    match term {
+        Parsed::Null => Ok(Term::Null),
+        Parsed::BindMarker(marker) => Ok(prepare_marker(context, *marker, receiver)),
+        Parsed::Constant(constant) => encode_constant(constant, receiver).map(Term::Constant),
+        Parsed::List(items) => prepare_list(context, items, term, receiver),
+        Parsed::Set(items) => prepare_set(context, items, term, receiver),
+        Parsed::Map(entries) => prepare_map(context, entries, receiver),
+        Parsed::Tuple(items) => prepare_tuple(context, items, receiver),
+        Parsed::UserType(fields) => prepare_user_type(context, fields, receiver),
+        Parsed::Function { .. }
+        | Parsed::Cast { .. }
+        | Parsed::Arithmetic { .. }
+        | Parsed::Negation(_) => prepare_call(context, term, receiver),
+        Parsed::TypeHint { ty, term: inner } => {
+            let hinted = resolve_type(context, ty)?;
+            let inner_receiver = Receiver::new(receiver.name.clone(), &hinted);
+            if !assignable(context, inner, &hinted) {
+                return Err(Error::invalid(format!(
+                    "Cannot cast value {} to type {hinted}",
+                    display::term(inner)
+                )));
+            }
+            if !same_type(&hinted, &receiver.ty) {
+                return Err(Error::invalid(format!(
+                    "Cannot assign value {} to {} of type {}",
+                    display::term(term),
+                    receiver.name,
+                    receiver.ty
+                )));
+            }
+            prepare(context, inner, &inner_receiver)
+        }
+    }
+}
+
+fn prepare_marker(context: &mut TermContext<'_>, marker: BindMarker, receiver: &Receiver) -> Term {
+    let index = context.markers.bind(marker, &receiver.name, &receiver.ty);
+    Term::Marker { index, ty: receiver.ty.clone() }
+}
+
+fn element_receiver(receiver: &Receiver, ty: &CqlType) -> Receiver {
+    Receiver::new(format!("value({})", receiver.name), ty)
+}
+
+/// Serializes at once when all parts are known.
+fn fold_collection(receiver: &Receiver, items: Vec<Term>) -> Result<Term> {
+    if items.iter().any(|item| matches!(item, Term::Null)) {
+        return Err(Error::invalid("null is not supported inside collections"));
+    }
+    let known: Option<Vec<Cow<'_, [u8]>>> =
+        items.iter().map(|item| item.constant().map(|bytes| Cow::Borrowed(&bytes[..]))).collect();
+    Ok(match known {
+        Some(values) => Term::Constant(build_collection(&receiver.ty, values)),
+        None => Term::Collection { ty: receiver.ty.clone(), items },
+    })
+}
+
+fn prepare_list(
+    context: &mut TermContext<'_>,
+    items: &[Parsed],
+    term: &Parsed,
+    receiver: &Receiver,
+) -> Result<Term> {
+    let element = match receiver.ty.unfrozen() {
+        CqlType::List(element) => element.as_ref().clone(),
+        CqlType::Vector(element, dimension) => {
+            if items.len() != usize::from(*dimension) {
+                return Err(Error::invalid(format!(
+                    "Invalid vector literal for {} of type {}; expected {dimension} elements, but given {}",
+                    receiver.name,
+                    receiver.ty,
+                    items.len()
+                )));
+            }
+            element.as_ref().clone()
+        }
+        other => {
+            return Err(Error::invalid(format!(
+                "Unexpected receiver type '{other}'; only list and vector are expected"
+            )));
+        }
+    };
+    prepare_elements(context, items, term, receiver, &element, "list")
+}
+
+fn prepare_elements(
+    context: &mut TermContext<'_>,
+    items: &[Parsed],
+    _term: &Parsed,
+    receiver: &Receiver,
+    element: &CqlType,
+    kind: &str,
+) -> Result<Term> {
+    let inner = element_receiver(receiver, element);
+    let mut prepared = Vec::with_capacity(items.len());
+    for item in items {
+        if !assignable(context, item, element) {
+            return Err(Error::invalid(format!(
+                "Invalid {kind} literal for {}: value {} is not of type {element}",
+                receiver.name,
+                display::term(item)
+            )));
+        }
+        prepared.push(prepare(context, item, &inner)?);
+    }
+    fold_collection(receiver, prepared)
+}
+
+fn prepare_set(
+    context: &mut TermContext<'_>,
+    items: &[Parsed],
+    term: &Parsed,
+    receiver: &Receiver,
+) -> Result<Term> {
+    match receiver.ty.unfrozen().clone() {
+        CqlType::Set(element) => prepare_elements(context, items, term, receiver, &element, "set"),
+        CqlType::Map(..) if items.is_empty() => fold_collection(receiver, Vec::new()),
+        CqlType::Udt(_) if items.is_empty() => prepare_user_type(context, &[], receiver),
+        _ => Err(Error::invalid(format!(
+            "Invalid set literal for {} of type {}",
+            receiver.name, receiver.ty
+        ))),
+    }
+}
+
+fn prepare_map(
+    context: &mut TermContext<'_>,
+    entries: &[(Parsed, Parsed)],
+    receiver: &Receiver,
+) -> Result<Term> {
+    let CqlType::Map(key_type, value_type) = receiver.ty.unfrozen().clone() else {
+        return Err(Error::invalid(format!(
+            "Invalid map literal for {} of type {}",
+            receiver.name, receiver.ty
+        )));
+    };
+    let key_receiver = Receiver::new(format!("key({})", receiver.name), &key_type);
+    let value_receiver = element_receiver(receiver, &value_type);
+    let mut prepared = Vec::with_capacity(entries.len() * 2);
+    for (key, value) in entries {
+        for (what, part, part_receiver) in
+            [("key", key, &key_receiver), ("value", value, &value_receiver)]
+        {
+            if !assignable(context, part, &part_receiver.ty) {
+                return Err(Error::invalid(format!(
+                    "Invalid map literal for {}: {what} {} is not of type {}",
+                    receiver.name,
+                    display::term(part),
+                    part_receiver.ty
+                )));
+            }
+            prepared.push(prepare(context, part, part_receiver)?);
+        }
+    }
+    fold_collection(receiver, prepared)
+}
+
+fn prepare_tuple(
+    context: &mut TermContext<'_>,
+    items: &[Parsed],
+    receiver: &Receiver,
+) -> Result<Term> {
+    let types: Vec<CqlType> = match receiver.ty.unfrozen() {
+        CqlType::Tuple(types) => types.to_vec(),
+        CqlType::Udt(user) => user.fields.iter().map(|(_, ty)| ty.clone()).collect(),
+        _ => {
+            // A single value in parentheses.
+            if let [item] = items {
+                return prepare(context, item, receiver);
+            }
+            return Err(Error::invalid(format!(
+                "Invalid tuple type literal for {} of type {}",
+                receiver.name, receiver.ty
+            )));
+        }
+    };
+    if items.len() > types.len() {
+        return Err(Error::invalid(format!(
+            "Invalid tuple literal for {}: too many elements. Type {} expects {} but got {}",
+            receiver.name,
+            receiver.ty,
+            types.len(),
+            items.len()
+        )));
+    }
+    let mut fields = Vec::with_capacity(items.len());
+    for (place, (item, ty)) in items.iter().zip(&types).enumerate() {
+        if !assignable(context, item, ty) {
+            return Err(Error::invalid(format!(
+                "Invalid tuple literal for {}: component {place} is not of type {ty}",
+                receiver.name
+            )));
+        }
+        let inner = Receiver::new(format!("{}[{place}]", receiver.name), ty);
+        fields.push(prepare(context, item, &inner)?);
+    }
+    Ok(fold_fields(receiver, fields))
+}
+
+fn fold_fields(receiver: &Receiver, fields: Vec<Term>) -> Term {
+    let known = fields.iter().all(|field| matches!(field, Term::Null | Term::Constant(_)));
+    if !known {
+        return Term::Fields { ty: receiver.ty.clone(), fields };
+    }
+    let mut out = Vec::new();
+    for field in &fields {
+        collection::write_element(&mut out, field.constant().map(|bytes| &bytes[..]));
+    }
+    Term::Constant(out.into())
+}
+
+fn prepare_user_type(
+    context: &mut TermContext<'_>,
+    given: &[(String, Parsed)],
+    receiver: &Receiver,
+) -> Result<Term> {
+    let CqlType::Udt(user) = receiver.ty.unfrozen().clone() else {
+        return Err(Error::invalid(format!(
+            "Invalid user type literal for {} of type {}",
+            receiver.name, receiver.ty
+        )));
+    };
+    check_user_type_fields(context, given, &user, receiver)?;
+    let mut fields = Vec::with_capacity(user.fields.len());
+    for (name, ty) in &user.fields {
+        let term = given.iter().find(|(field, _)| field == name).map(|(_, term)| term);
+        let inner = Receiver::new(format!("{}.{name}", receiver.name), ty);
+        fields.push(match term {
+            Some(term) => prepare(context, term, &inner)?,
+            None => Term::Null,
+        });
+    }
+    Ok(fold_fields(receiver, fields))
+}
+
+fn check_user_type_fields(
+    context: &TermContext<'_>,
+    given: &[(String, Parsed)],
+    user: &UserType,
+    receiver: &Receiver,
+) -> Result<()> {
+    for (name, term) in given {
+        let Some((_, ty)) = user.fields.iter().find(|(field, _)| field == name) else {
+            return Err(Error::invalid(format!(
+                "Unknown field '{name}' in value of user defined type {}",
+                user.name
+            )));
+        };
+        if !assignable(context, term, ty) {
+            return Err(Error::invalid(format!(
+                "Invalid user type literal for {}: field {name} is not of type {ty}",
+                receiver.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Function calls, casts and arithmetic.
+fn prepare_call(
+    context: &mut TermContext<'_>,
+    term: &Parsed,
+    receiver: &Receiver,
+) -> Result<Term> {
+    let (function, arguments) = resolve_call(context, term, Some(&receiver.ty))?;
+    if function.is_aggregate() {
+        return Err(Error::invalid(
+            "Aggregate function are not supported in the where clause".to_owned(),
+        ));
+    }
+    if !function.returns(&receiver.ty) {
+        return Err(Error::invalid(match term {
+            Parsed::Function { .. } => format!(
+                "Type error: cannot assign result of function {} (type {}) to {} (type {})",
+                function.name, function.result, receiver.name, receiver.ty
+            ),
+            _ => format!(
+                "Cannot assign value {} to {} of type {}",
+                display::term(term),
+                receiver.name,
+                receiver.ty
+            ),
+        }));
+    }
+    let mut prepared = Vec::with_capacity(arguments.len());
+    for (place, argument) in arguments.iter().enumerate() {
+        let ty = function.arguments.get(place).cloned().unwrap_or(CqlType::Blob);
+        let name = format!("arg{place}({})", function.name);
+        prepared.push(prepare(context, argument, &Receiver::new(name, &ty))?);
+    }
+    Ok(Term::Call { function, arguments: prepared })
+}
+
+/// The function behind a call, a cast or an operator, and the terms it is applied to.
+fn resolve_call<'t>(
+    context: &TermContext<'_>,
+    term: &'t Parsed,
+    receiver: Option<&CqlType>,
+) -> Result<(Function, Vec<&'t Parsed>)> {
+    let (resolved, arguments): (Result<Function>, Vec<&'t Parsed>) = match term {
+        Parsed::Function { name, arguments } => {
+            let described: Vec<TermArgument<'_, '_>> =
+                arguments.iter().map(|term| TermArgument { context, term }).collect();
+            let dynamic: Vec<&dyn Argument> =
+                described.iter().map(|argument| argument as &dyn Argument).collect();
+            let function = functions::resolve(name, &dynamic, context.table, receiver)?;
+            let function = function.ok_or_else(|| {
+                Error::invalid(format!("Unknown function {} called", display::qualified(name)))
+            });
+            (function, arguments.iter().collect())
+        }
+        Parsed::Cast { term: inner, ty } => {
+            let argument = TermArgument { context, term: inner };
+            (functions::cast(&argument, *ty), vec![inner])
+        }
+        Parsed::Arithmetic { operator, left, right } => {
+            let arguments =
+                [TermArgument { context, term: left }, TermArgument { context, term: right }];
+            let [left_argument, right_argument] = &arguments;
+            let function =
+                functions::arithmetic((*operator).into(), left_argument, right_argument, receiver);
+            (function, vec![left, right])
+        }
+        Parsed::Negation(inner) => {
+            let argument = TermArgument { context, term: inner };
+            (functions::negation(&argument, receiver), vec![inner])
+        }
+        _ => return Err(Error::Server("not a function call".to_owned())),
+    };
+    Ok((resolved?, arguments))
+}
+
+/// A term as an argument of a function that is looked for.
+struct TermArgument<'a, 'c> {
+    context: &'a TermContext<'c>,
+    term: &'a Parsed,
+}
+
+impl Argument for TermArgument<'_, '_> {
+    fn ty(&self) -> Option<CqlType> {
+        infer(self.context, self.term)
+    }
+
+    fn is_assignable(&self, ty: &CqlType) -> bool {
+        assignable(self.context, self.term, ty)
+    }
+
+    fn text(&self) -> String {
+        display::term(self.term)
+    }
+}
+
+/// The type a term has by itself.
+fn infer(context: &TermContext<'_>, term: &Parsed) -> Option<CqlType> {
+    match term {
+        Parsed::TypeHint { ty, .. } => resolve_type(context, ty).ok(),
+        Parsed::Function { .. }
+        | Parsed::Cast { .. }
+        | Parsed::Arithmetic { .. }
+        | Parsed::Negation(_) => {
+            resolve_call(context, term, None).ok().map(|(function, _)| function.result)
+        }
+        _ => None,
+    }
+}
+
+/// The type behind a written name, user types looked up in the keyspace of the table.
+pub(crate) fn resolve_type(context: &TermContext<'_>, ty: &TypeName) -> Result<CqlType> {
+    let keyspace = &context.table.keyspace;
+    let found = context.schema.keyspace(keyspace).ok_or_else(|| {
+        Error::invalid(format!("keyspace {keyspace} does not exist"))
+    })?;
+    TypeResolver { keyspace, types: &found.schema.types }.resolve(ty)
+}
+
+/// Whether two types are the same, frozen or not.
+pub(crate) fn same_type(left: &CqlType, right: &CqlType) -> bool {
+    left == right || left.frozen() == right.frozen()
+}
+
+/// Whether a term can be a value of the type.
+pub(crate) fn assignable(context: &TermContext<'_>, term: &Parsed, ty: &CqlType) -> bool {
+    let all = |items: &[Parsed], ty: &CqlType| items.iter().all(|item| assignable(context, item, ty));
+    match (term, ty.unfrozen()) {
+        (Parsed::Null | Parsed::BindMarker(_), _) => true,
+        (Parsed::Constant(constant), ty) => constant_fits(constant, ty),
+        (Parsed::List(items), CqlType::List(element) | CqlType::Vector(element, _))
+        | (Parsed::Set(items), CqlType::Set(element)) => all(items, element),
+        (Parsed::Set(items), CqlType::Map(..) | CqlType::Udt(_)) => items.is_empty(),
+        (Parsed::Map(entries), CqlType::Map(key, value)) => entries
+            .iter()
+            .all(|(k, v)| assignable(context, k, key) && assignable(context, v, value)),
+        (Parsed::Tuple(items), CqlType::Tuple(types)) => {
+            items.len() <= types.len()
+                && items.iter().zip(types.iter()).all(|(item, ty)| assignable(context, item, ty))
+        }
+        (Parsed::Tuple(items), CqlType::Udt(user)) => {
+            items.len() <= user.fields.len()
+                && items
+                    .iter()
+                    .zip(&user.fields)
+                    .all(|(item, (_, ty))| assignable(context, item, ty))
+        }
+        (Parsed::Tuple(items), ty) => items.len() == 1 && all(items, ty),
+        (Parsed::UserType(fields), CqlType::Udt(user)) => fields.iter().all(|(name, term)| {
+            let field = user.fields.iter().find(|(field, _)| field == name);
+            field.is_some_and(|(_, ty)| assignable(context, term, ty))
+        }),
+        (Parsed::TypeHint { ty: hint, .. }, ty) => {
+            resolve_type(context, hint).is_ok_and(|hint| same_type(&hint, ty))
+        }
+        (
+            Parsed::Function { .. }
+            | Parsed::Cast { .. }
+            | Parsed::Arithmetic { .. }
+            | Parsed::Negation(_),
+            ty,
+        ) => resolve_call(context, term, Some(ty)).is_ok_and(|(function, _)| function.returns(ty)),
+        _ => false,
+    }
+}
+
+fn kind_of(constant: &Constant) -> &'static str {
+    match constant {
+        Constant::String(_) => "STRING",
+        Constant::Integer(_) => "INTEGER",
+        Constant::Float(_) => "FLOAT",
+        Constant::Boolean(_) => "BOOLEAN",
+        Constant::Duration(_) => "DURATION",
+        Constant::Uuid(_) => "UUID",
+        Constant::Hex(_) => "HEX",
+    }
+}
+
+/// Whether Cassandra accepts this kind of literal for the type.
+pub(crate) fn constant_fits(constant: &Constant, ty: &CqlType) -> bool {
+    use CqlType as T;
+    match constant {
+        Constant::String(_) => matches!(
+            ty,
+            T::Ascii | T::Text | T::Inet | T::Date | T::Time | T::Timestamp | T::Custom(_)
+        ),
+        Constant::Integer(_) => matches!(
+            ty,
+            T::BigInt
+                | T::Counter
+                | T::Date
+                | T::Decimal
+                | T::Double
+                | T::Duration
+                | T::Float
+                | T::Int
+                | T::SmallInt
+                | T::Time
+                | T::Timestamp
+                | T::TinyInt
+                | T::VarInt
+        ),
+        Constant::Float(_) => matches!(ty, T::Decimal | T::Double | T::Float),
+        Constant::Boolean(_) => matches!(ty, T::Boolean),
+        Constant::Duration(_) => matches!(ty, T::Duration),
+        Constant::Uuid(_) => matches!(ty, T::Uuid | T::TimeUuid),
+        Constant::Hex(_) => matches!(ty, T::Blob),
+    }
+}
+
+/// Serializes a literal for a receiver.
+fn encode_constant(constant: &Constant, receiver: &Receiver) -> Result<Bytes> {
+    if !constant_fits(constant, receiver.ty.unfrozen()) {
+        return Err(Error::invalid(format!(
+            "Invalid {} constant ({}) for \"{}\" of type {}",
+            kind_of(constant),
+            constant.text(),
+            receiver.name,
+            receiver.ty
+        )));
+    }
+    cql_types::from_text(receiver.ty.unfrozen(), constant.text())
+        .map_err(|error| Error::invalid(error.to_string()))
+}
