@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use cql_protocol::{
-    Cut, Execute, FrameCodec, FrameFlags, Prepare, Query, QueryParameters, Received, ReceivedBody,
+    Compression, Cut, Execute, FrameCodec, FrameFlags, Prepare, Query, QueryParameters, Received, ReceivedBody,
     ReceivedPrepared, ReceivedRows, Request, Startup, Text, encode_request,
 };
 
@@ -23,6 +23,7 @@ pub struct Client {
     stream: TcpStream,
     input: BytesMut,
     codec: FrameCodec,
+    compression: Option<Compression>,
 }
 
 impl Client {
@@ -31,8 +32,23 @@ impl Client {
     /// # Errors
     /// When the server does not answer READY.
     pub fn connect(address: SocketAddr) -> Result<Self> {
+        Self::with_compression(address, None)
+    }
+
+    /// Connects and does the handshake without authentication, with compression of all that follows.
+    ///
+    /// # Errors
+    /// When the server does not answer READY.
+    pub fn with_compression(
+        address: SocketAddr,
+        compression: Option<Compression>,
+    ) -> Result<Self> {
         let mut client = Self::raw(address)?;
-        let options = vec![(Text::from("CQL_VERSION"), Text::from("3.0.0"))];
+        let mut options = vec![(Text::from("CQL_VERSION"), Text::from("3.0.0"))];
+        if let Some(compression) = compression {
+            options.push((Text::from("COMPRESSION"), Text::from(compression.name())));
+        }
+        client.compression = compression;
         match client.request(&Request::Startup(Startup { options }))?.body {
             ReceivedBody::Ready => Ok(client),
             other => Err(format!("STARTUP was answered with {other:?}").into()),
@@ -51,6 +67,7 @@ impl Client {
             stream,
             input: BytesMut::new(),
             codec: FrameCodec::new(FRAME_BYTES_MAX),
+            compression: None,
         })
     }
 
@@ -76,9 +93,22 @@ impl Client {
     /// See [`Client::request`].
     pub fn traced(&mut self, request: &Request, flags: FrameFlags) -> Result<Received> {
         let mut out = BytesMut::new();
-        encode_request(&mut out, 0, flags, None, request);
+        encode_request(&mut out, 0, flags, self.compression, request);
         self.send(&out)?;
         self.receive()
+    }
+
+    /// Sends requests on streams 0, 1, ... in one write and waits for nothing.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn send_requests(&mut self, requests: &[Request]) -> Result<()> {
+        let mut out = BytesMut::new();
+        for (stream, request) in (0..).zip(requests) {
+            let flags = FrameFlags::default();
+            encode_request(&mut out, stream, flags, self.compression, request);
+        }
+        self.send(&out)
     }
 
     /// Waits for the next frame of any stream.
@@ -89,7 +119,7 @@ impl Client {
         let mut chunk = [0; 64 << 10];
         loop {
             match self.codec.cut(&mut self.input) {
-                Cut::Frame(frame) => return Ok(Received::decode(&frame, None, FRAME_BYTES_MAX)?),
+                Cut::Frame(frame) => return Ok(Received::decode(&frame, self.compression, FRAME_BYTES_MAX)?),
                 Cut::Incomplete(_) => {}
                 other => return Err(format!("not a response: {other:?}").into()),
             }

@@ -90,21 +90,26 @@ pub struct Server {
     child: Child,
     address: SocketAddr,
     directory: Directory,
+    how: How,
+}
+
+struct How {
+    program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    program: PathBuf,
+    shell: Option<String>,
 }
 
 enum Directory {
-    Temporary(TempDir),
+    /// The data directory is below the temporary one, so that its log is removed with it.
+    Temporary(#[expect(dead_code, reason = "removed when dropped")] TempDir, PathBuf),
     Given(PathBuf),
 }
 
 impl Directory {
     fn path(&self) -> &Path {
         match self {
-            Directory::Temporary(directory) => directory.path(),
-            Directory::Given(path) => path,
+            Directory::Temporary(_, path) | Directory::Given(path) => path,
         }
     }
 }
@@ -116,6 +121,7 @@ pub struct ServerBuilder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     program: Option<PathBuf>,
+    shell: Option<String>,
 }
 
 impl ServerBuilder {
@@ -151,6 +157,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Runs this shell text before the server takes the shell's place: limits, ignored signals.
+    #[must_use]
+    pub fn shell(mut self, text: &str) -> Self {
+        self.shell = Some(text.to_owned());
+        self
+    }
+
     /// Starts the server on a free port and waits for its ready line.
     ///
     /// # Errors
@@ -162,22 +175,24 @@ impl ServerBuilder {
         };
         let directory = match self.directory {
             Some(path) => Directory::Given(path),
-            None => Directory::Temporary(TempDir::new()?),
+            None => {
+                let temporary = TempDir::new()?;
+                let path = temporary.path().join("data");
+                Directory::Temporary(temporary, path)
+            }
         };
-        let (child, address) = launch(
-            &program,
-            directory.path(),
-            &self.arguments,
-            &self.environment,
-        )?;
-        let (arguments, environment) = (self.arguments, self.environment);
+        let how = How {
+            program,
+            arguments: self.arguments,
+            environment: self.environment,
+            shell: self.shell,
+        };
+        let (child, address) = launch(&how, directory.path())?;
         Ok(Server {
             child,
             address,
             directory,
-            arguments,
-            environment,
-            program,
+            how,
         })
     }
 }
@@ -252,15 +267,34 @@ impl Server {
     /// # Errors
     /// See [`ServerBuilder::start`].
     pub fn restart(&mut self) -> Result<()> {
-        let (child, address) = launch(
-            &self.program,
-            self.directory.path(),
-            &self.arguments,
-            &self.environment,
-        )?;
+        let (child, address) = launch(&self.how, self.directory.path())?;
         self.child = child;
         self.address = address;
         Ok(())
+    }
+
+    /// From now on starts without shell text and with these arguments.
+    pub fn restart_with<S: AsRef<str>>(&mut self, arguments: &[S]) -> Result<()> {
+        self.how.shell = None;
+        self.how.arguments = arguments
+            .iter()
+            .map(|argument| argument.as_ref().to_owned())
+            .collect();
+        self.restart()
+    }
+
+    /// Largest resident size so far and the present one, in KiB.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn resident_kib(&self) -> Result<(u64, u64)> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let field = |name: &str| -> Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let line = line.ok_or("no such field of the process")?;
+            Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+        };
+        Ok((field("VmHWM:")?, field("VmRSS:")?))
     }
 
     /// Runs `coffer ARGUMENTS --data-dir DIR` beside the server.
@@ -268,7 +302,7 @@ impl Server {
     /// # Errors
     /// When the program cannot be started.
     pub fn coffer<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Output> {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(&self.how.program);
         Ok(command
             .args(arguments)
             .arg("--data-dir")
@@ -310,24 +344,27 @@ fn log_path(directory: &Path) -> PathBuf {
     directory.with_extension("log")
 }
 
-fn launch(
-    program: &Path,
-    directory: &Path,
-    arguments: &[String],
-    environment: &[(String, String)],
-) -> Result<(Child, SocketAddr)> {
+fn launch(how: &How, directory: &Path) -> Result<(Child, SocketAddr)> {
     let log = File::options()
         .create(true)
         .append(true)
         .open(log_path(directory))?;
-    let mut command = Command::new(program);
+    let mut command = match &how.shell {
+        None => Command::new(&how.program),
+        Some(text) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("{text}; exec \"$0\" \"$@\"")]);
+            shell.arg(&how.program);
+            shell
+        }
+    };
     command
         .arg("serve")
         .arg("--data-dir")
         .arg(directory)
         .args(["--listen", "127.0.0.1:0"])
-        .args(arguments);
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
+        .args(&how.arguments);
+    command.envs(how.environment.iter().map(|(name, value)| (name, value)));
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
