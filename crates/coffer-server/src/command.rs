@@ -4,8 +4,8 @@ use std::io::{Read, Write, stderr, stdin, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
+use coffer_crypto::PasswordHash;
 
-use crate::authentication::PasswordHash;
 use crate::cli::{Cli, CommandKind};
 use crate::error::{CommandError, Result};
 use crate::{inspect, kms_command, serve};

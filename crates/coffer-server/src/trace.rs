@@ -85,7 +85,7 @@ impl Drop for Trace {
             duration_micros: elapsed_micros,
             events: vec![
                 event("Request received", self.started_at_micros, 0),
-                event("Request complete", now_micros, elapsed_micros),
+                event("Answer encoded", now_micros, elapsed_micros),
             ],
         });
     }

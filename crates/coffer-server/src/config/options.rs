@@ -381,7 +381,7 @@ fn account(text: &str) -> Parsed<String> {
 
 fn hash(text: &str) -> Parsed<String> {
     // the text itself stays out of the message: it may be a password in the clear
-    match crate::authentication::PasswordHash::parse(text) {
+    match coffer_crypto::PasswordHash::parse(text) {
         Some(_) => Ok(text.to_owned()),
         None => Err("the value is not such a line".to_owned()),
     }
