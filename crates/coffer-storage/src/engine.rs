@@ -100,6 +100,7 @@ impl Engine {
                 let error = commit_log::error_chain(&error);
                 tracing::warn!(%table, error, "files of a dropped table stay until the next start");
             }
+            self.core.lifecycles.lock().remove(&table);
         }
         self.core.housekeeping.notify();
         Ok(published)
@@ -318,6 +319,10 @@ impl Engine {
     pub fn shutdown(&self) {
         if self.core.log.check_poison().is_ok() && !self.core.stopping.load(Ordering::Acquire) {
             self.core.flush_all();
+            if let Err(error) = self.core.free_log() {
+                let error = commit_log::error_chain(&error);
+                tracing::warn!(error, "commit log files stay until the next start");
+            }
         }
         self.stop_threads();
     }

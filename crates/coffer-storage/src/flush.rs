@@ -49,11 +49,11 @@ impl Core {
             let flushed = self.flush_store(&store);
             return self.finish_pass("flush", &store, flushed);
         }
-        match self.relieve_log() {
+        match self.relieve_memory().and_then(|relieved| Ok(relieved | self.relieve_log()?)) {
             Ok(true) => Pass::Worked,
             Ok(false) => Pass::Idle,
             Err(error) => {
-                tracing::warn!(error = %error_chain(&error), "the commit log cannot be freed, trying again");
+                tracing::warn!(error = %error_chain(&error), "memory or commit log cannot be freed, trying again");
                 Pass::Failed
             }
         }
@@ -87,6 +87,17 @@ impl Core {
         }
         let largest = usable().max_by_key(|store| store.memtable_bytes())?;
         (largest.memtable_bytes() > 0).then(|| Arc::clone(largest))
+    }
+
+    /// Closes tables whose key is away when memory is half used: the log has their rows.
+    fn relieve_memory(&self) -> Result<bool> {
+        if self.memory.bytes() <= self.options.memtable_total_bytes / 2 {
+            return Ok(false);
+        }
+        let now = self.clock.key_now_millis();
+        let away = |store: &&Arc<TableStore>| store.check_lease(now).is_err() && store.memtable_bytes() > 0;
+        let table = self.tables.load().values().find(away).map(|store| store.id);
+        table.map_or(Ok(false), |table| self.set_aside(table).map(|()| true))
     }
 
     /// Flushes or sets aside what holds back the oldest log file, when the log is half full.
