@@ -5,7 +5,7 @@
 //! tells which files nobody needs any more; [`tail`] sets records aside for a table whose key is
 //! away; [`record`] is the format.
 
-pub mod inspect;
+pub(crate) mod inspect;
 mod reader;
 mod record;
 mod replay;
