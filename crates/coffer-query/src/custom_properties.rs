@@ -67,7 +67,7 @@ impl CustomProperties {
     /// What a client should know about properties that are kept but do nothing yet.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.others.get(PITR).is_some_and(|fields| is_enabled(fields)) {
+        if self.others.get(PITR).is_some_and(is_enabled) {
             warnings.push(
                 "point_in_time_recovery is stored and shown, but this version keeps no history: \
                  RESTORE TABLE is not supported yet"

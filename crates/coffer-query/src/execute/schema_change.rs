@@ -135,7 +135,11 @@ impl Database {
         let event = self.publish(statement, &context, None)?;
         if event.is_some() {
             self.keyring().install(keys);
-            self.engine().open_table(table_id)?;
+            self.key_healths().succeeded(table_id.0, &**self.clock());
+            // the table exists now whatever happens here; its first use opens it else
+            if let Err(error) = self.engine().open_table(table_id) {
+                tracing::warn!(%table, %error, "new table is not open yet");
+            }
         }
         Ok(event)
     }

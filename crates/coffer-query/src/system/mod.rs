@@ -28,6 +28,7 @@ pub(crate) const LOCATOR: &str = "org.apache.cassandra.locator.";
 /// All system keyspaces by name.
 pub(crate) fn keyspaces() -> Result<BTreeMap<String, Arc<Keyspace>>> {
     let mut system = local::tables();
+    system.extend(local::empty_tables());
     system.extend(peers::tables());
     [
         ("system", system),

@@ -46,6 +46,18 @@ const TABLES: &[SystemColumn] = &[
     ("status", R, Type::Text),
 ];
 
+const TYPES: &[SystemColumn] = &[
+    ("keyspace_name", P, Type::Text),
+    ("type_name", C, Type::Text),
+    ("direct_parent_types", R, Type::FrozenListText),
+    ("direct_referring_tables", R, Type::FrozenListText),
+    ("field_names", R, Type::FrozenListText),
+    ("field_types", R, Type::FrozenListText),
+    ("last_modified_timestamp", R, Type::Timestamp),
+    ("max_nesting_depth", R, Type::Int),
+    ("status", R, Type::Text),
+];
+
 pub(crate) fn tables() -> Vec<SystemTable> {
     vec![
         SystemTable {
@@ -93,17 +105,7 @@ pub(crate) fn tables() -> Vec<SystemTable> {
         SystemTable {
             name: "types",
             comment: "user defined type definitions",
-            columns: &[
-                ("keyspace_name", P, Type::Text),
-                ("type_name", C, Type::Text),
-                ("direct_parent_types", R, Type::FrozenListText),
-                ("direct_referring_tables", R, Type::FrozenListText),
-                ("field_names", R, Type::FrozenListText),
-                ("field_types", R, Type::FrozenListText),
-                ("last_modified_timestamp", R, Type::Timestamp),
-                ("max_nesting_depth", R, Type::Int),
-                ("status", R, Type::Text),
-            ],
+            columns: TYPES,
             rows: type_rows,
         },
         SystemTable {

@@ -66,7 +66,7 @@ impl Fixture {
     }
 
     fn key(&self) -> String {
-        self.kms.create_key(NewKey::default()).unwrap().arn.to_string()
+        self.kms.create_key(NewKey::default()).unwrap().arn
     }
 
     fn run(&mut self, cql: &str) -> Result<Outcome> {
