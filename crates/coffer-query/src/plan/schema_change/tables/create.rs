@@ -38,6 +38,9 @@ pub(in super::super) fn create(
         });
     }
     check_name(keyspace, name)?;
+    if create.properties.iter().any(|property| property.name == table_options::ID) {
+        return Err(Error::Configuration("The id of a table cannot be chosen.".into()));
+    }
     if create.compact_storage {
         return Err(Error::invalid("COMPACT STORAGE is not supported by this version"));
     }
