@@ -61,13 +61,20 @@ fn kinds() -> Result<Vec<Kind>> {
         .skip_while(|line| !line.starts_with('|'))
         .take_while(|line| line.starts_with('|'))
         .skip(2)
-        .filter_map(|line| {
-            let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned());
-            Some(Kind {
-                name: cells.next()?,
-                pattern: cells.next()?.trim_matches('`').to_owned(),
-                sealed_under: cells.next()?,
-            })
+        .flat_map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let [name, patterns, sealed_under, ..] = cells[..] else {
+                return Vec::new();
+            };
+            // What is in backquotes; a kind may have several.
+            let quoted = patterns.split('`').skip(1).step_by(2);
+            quoted
+                .map(|pattern| Kind {
+                    name: name.to_owned(),
+                    pattern: pattern.to_owned(),
+                    sealed_under: sealed_under.to_owned(),
+                })
+                .collect()
         })
         .collect();
     Ok(kinds)
