@@ -59,7 +59,11 @@ const KNOWN: [&str; 23] = [
 /// Syntax.
 pub(crate) fn no_duplicates(properties: &[Property]) -> Result<()> {
     for (index, property) in properties.iter().enumerate() {
-        if properties.iter().skip(index + 1).any(|other| other.name == property.name) {
+        if properties
+            .iter()
+            .skip(index + 1)
+            .any(|other| other.name == property.name)
+        {
             return Err(Error::Syntax(format!(
                 "Multiple definitions for property '{}'",
                 property.name
@@ -76,10 +80,15 @@ pub(crate) fn no_duplicates(properties: &[Property]) -> Result<()> {
 /// sense. Bounds are checked by [`validate`].
 pub(crate) fn apply(base: &TableOptions, properties: &[Property]) -> Result<TableOptions> {
     no_duplicates(properties)?;
-    if let Some(unknown) =
-        properties.iter().rev().find(|property| !KNOWN.contains(&property.name.as_str()))
+    if let Some(unknown) = properties
+        .iter()
+        .rev()
+        .find(|property| !KNOWN.contains(&property.name.as_str()))
     {
-        return Err(Error::Syntax(format!("Unknown property '{}'", unknown.name)));
+        return Err(Error::Syntax(format!(
+            "Unknown property '{}'",
+            unknown.name
+        )));
     }
     let mut options = base.clone();
     for property in properties {
@@ -150,7 +159,9 @@ pub(crate) fn validate(options: &TableOptions) -> Result<()> {
 
 fn text<'a>(name: &str, value: &'a PropertyValue) -> Result<&'a str> {
     value.text().ok_or_else(|| {
-        Error::Syntax(format!("Invalid value for property '{name}'. It should be a string"))
+        Error::Syntax(format!(
+            "Invalid value for property '{name}'. It should be a string"
+        ))
     })
 }
 
@@ -209,7 +220,9 @@ fn seconds(name: &str, value: &PropertyValue) -> Result<u32> {
 
 fn text_map(name: &str, value: &PropertyValue) -> Result<BTreeMap<String, String>> {
     let no_map = || {
-        Error::Syntax(format!("Invalid value for property '{name}'. It should be a map."))
+        Error::Syntax(format!(
+            "Invalid value for property '{name}'. It should be a map."
+        ))
     };
     let mut map = BTreeMap::new();
     for (key, value) in value.map().ok_or_else(no_map)? {
@@ -220,9 +233,8 @@ fn text_map(name: &str, value: &PropertyValue) -> Result<BTreeMap<String, String
 }
 
 fn extensions(value: &PropertyValue) -> Result<BTreeMap<String, Vec<u8>>> {
-    let no_map = || {
-        Error::Syntax("Invalid value for property 'extensions'. It should be a map.".into())
-    };
+    let no_map =
+        || Error::Syntax("Invalid value for property 'extensions'. It should be a map.".into());
     let mut map = BTreeMap::new();
     for (key, value) in value.map().ok_or_else(no_map)? {
         let bytes = match value {
@@ -236,7 +248,9 @@ fn extensions(value: &PropertyValue) -> Result<BTreeMap<String, Vec<u8>>> {
 
 fn from_hex(digits: &str) -> Result<Vec<u8>> {
     let digits = digits.trim_start_matches("0x").trim_start_matches("0X");
-    let wrong = || Error::Syntax("Invalid value for property 'extensions': odd number of hex digits".into());
+    let wrong = || {
+        Error::Syntax("Invalid value for property 'extensions': odd number of hex digits".into())
+    };
     if !digits.len().is_multiple_of(2) {
         return Err(wrong());
     }
@@ -251,7 +265,11 @@ fn from_hex(digits: &str) -> Result<Vec<u8>> {
 
 /// The full name of a class: what is short is in `package`.
 fn class_name(class: &str, package: &str) -> String {
-    if class.contains('.') { class.to_owned() } else { format!("{package}.{class}") }
+    if class.contains('.') {
+        class.to_owned()
+    } else {
+        format!("{package}.{class}")
+    }
 }
 
 #[cfg(test)]

@@ -45,7 +45,9 @@ impl SchemaChangePlan {
     /// # Errors
     /// Without a keyspace, on system keyspaces, and for statements that are not executed yet.
     pub(crate) fn new(statement: &StatementKind, session: &Session) -> Result<SchemaChangePlan> {
-        Ok(SchemaChangePlan { statement: plan::with_keyspace(statement, session)? })
+        Ok(SchemaChangePlan {
+            statement: plan::with_keyspace(statement, session)?,
+        })
     }
 }
 
@@ -81,14 +83,22 @@ impl Database {
             (StatementKind::CreateTable(create), encryption) => {
                 let owned = EncryptionSpecification::AwsOwned;
                 let encryption = encryption.as_ref().unwrap_or(&owned);
-                (self.create_table(&statement, &create.name, encryption).await?, properties.warnings())
+                (
+                    self.create_table(&statement, &create.name, encryption)
+                        .await?,
+                    properties.warnings(),
+                )
             }
-            (StatementKind::AlterTable(alter), Some(encryption)) => {
-                (self.change_key(&statement, &alter.name, encryption).await?, properties.warnings())
-            }
+            (StatementKind::AlterTable(alter), Some(encryption)) => (
+                self.change_key(&statement, &alter.name, encryption).await?,
+                properties.warnings(),
+            ),
             _ => {
                 let context = self.context(new_table_id()?, None);
-                (self.publish(&statement, &context, None)?, properties.warnings())
+                (
+                    self.publish(&statement, &context, None)?,
+                    properties.warnings(),
+                )
             }
         };
         let kind = change.map_or(OutcomeKind::Void, OutcomeKind::SchemaChange);
@@ -96,7 +106,11 @@ impl Database {
     }
 
     fn context(&self, table_id: TableId, key: Option<KeyRecord>) -> ChangeContext {
-        ChangeContext { now_millis: self.clock().now_millis(), table_id, key }
+        ChangeContext {
+            now_millis: self.clock().now_millis(),
+            table_id,
+            key,
+        }
     }
 
     fn truncate(&self, name: &QualifiedName) -> Result<Outcome> {
@@ -130,7 +144,10 @@ impl Database {
         }
         let table = TableName::new(table_id.0, keyspace, &name.name);
         let context = encryption_context(&table, account(&catalog));
-        let keys = self.keyring().new_record(&table, encryption, &context).await?;
+        let keys = self
+            .keyring()
+            .new_record(&table, encryption, &context)
+            .await?;
         let context = self.context(table_id, Some(keys.record().clone()));
         let event = self.publish(statement, &context, None)?;
         if event.is_some() {
@@ -186,10 +203,18 @@ impl Database {
         entry: &TableEntry,
         encryption: &EncryptionSpecification,
     ) -> Result<Option<PreparedKeys>> {
-        let table = TableName::new(entry.schema.id.0, &entry.schema.keyspace, &entry.schema.name);
+        let table = TableName::new(
+            entry.schema.id.0,
+            &entry.schema.keyspace,
+            &entry.schema.name,
+        );
         let context = encryption_context(&table, account(catalog));
-        let still_needed: HashSet<_> =
-            entry.key.older.iter().map(|older| older.table_key_id).collect();
+        let still_needed: HashSet<_> = entry
+            .key
+            .older
+            .iter()
+            .map(|older| older.table_key_id)
+            .collect();
         let keys = self
             .keyring()
             .swap(&table, &entry.key, encryption, &context, &still_needed)
@@ -217,7 +242,9 @@ impl Database {
             let change = if holds {
                 plan::apply(catalog, statement, context)
             } else {
-                Err(Error::Overloaded("the table's key was changed meanwhile".into()))
+                Err(Error::Overloaded(
+                    "the table's key was changed meanwhile".into(),
+                ))
             };
             match change {
                 Ok(Change::Next(next, event)) => {
@@ -252,7 +279,10 @@ impl Database {
 }
 
 fn account(catalog: &Catalog) -> &str {
-    catalog.properties.get(ACCOUNT).map_or(DEFAULT_ACCOUNT, String::as_str)
+    catalog
+        .properties
+        .get(ACCOUNT)
+        .map_or(DEFAULT_ACCOUNT, String::as_str)
 }
 
 /// Whether a table's key is kept by a KMS.
@@ -263,7 +293,9 @@ pub(crate) fn is_customer_managed(entry: &TableEntry) -> bool {
 fn new_table_id() -> Result<TableId> {
     let bytes = coffer_crypto::random_array()
         .map_err(|error| Error::Server(format!("make table id: {error}")))?;
-    Ok(TableId::from(uuid::Builder::from_random_bytes(bytes).into_uuid()))
+    Ok(TableId::from(
+        uuid::Builder::from_random_bytes(bytes).into_uuid(),
+    ))
 }
 
 #[cfg(test)]

@@ -55,13 +55,17 @@ impl TypeResolver<'_> {
             }
             TypeName::Set(element) => {
                 no_counter(element, name)?;
-                no_duration(element, || format!("Durations are not allowed inside sets: {}", text(name)))?;
+                no_duration(element, || {
+                    format!("Durations are not allowed inside sets: {}", text(name))
+                })?;
                 CqlType::Set(Arc::new(self.within_frozen(element)?))
             }
             TypeName::Map(key, value) => {
                 no_counter(key, name)?;
                 no_counter(value, name)?;
-                no_duration(key, || format!("Durations are not allowed as map keys: {}", text(name)))?;
+                no_duration(key, || {
+                    format!("Durations are not allowed as map keys: {}", text(name))
+                })?;
                 CqlType::Map(
                     Arc::new(self.within_frozen(key)?),
                     Arc::new(self.within_frozen(value)?),
@@ -93,14 +97,21 @@ impl TypeResolver<'_> {
             }
             TypeName::Set(element) => {
                 element_rules(element, name)?;
-                no_duration(element, || format!("Durations are not allowed inside sets: {}", text(name)))?;
+                no_duration(element, || {
+                    format!("Durations are not allowed inside sets: {}", text(name))
+                })?;
                 Ok(CqlType::Set(Arc::new(self.resolve(element)?)))
             }
             TypeName::Map(key, value) => {
                 element_rules(key, name)?;
                 element_rules(value, name)?;
-                no_duration(key, || format!("Durations are not allowed as map keys: {}", text(name)))?;
-                Ok(CqlType::Map(Arc::new(self.resolve(key)?), Arc::new(self.resolve(value)?)))
+                no_duration(key, || {
+                    format!("Durations are not allowed as map keys: {}", text(name))
+                })?;
+                Ok(CqlType::Map(
+                    Arc::new(self.resolve(key)?),
+                    Arc::new(self.resolve(value)?),
+                ))
             }
             TypeName::Tuple(fields) => self.tuple(fields),
             TypeName::Frozen(inner) => self.frozen(inner),
@@ -122,7 +133,10 @@ impl TypeResolver<'_> {
         }
         match self.types.get(&name.name) {
             Some(user_type) => Ok(CqlType::Udt(Arc::clone(user_type))),
-            None => Err(Error::Invalid(format!("Unknown type {}.{}", self.keyspace, name.name))),
+            None => Err(Error::Invalid(format!(
+                "Unknown type {}.{}",
+                self.keyspace, name.name
+            ))),
         }
     }
 }
@@ -172,7 +186,10 @@ fn no_counter(element: &TypeName, collection: &TypeName) -> Result<()> {
 }
 
 fn no_duration(element: &TypeName, message: impl FnOnce() -> String) -> Result<()> {
-    if matches!(element, TypeName::Native(cql_parser::ast::NativeType::Duration)) {
+    if matches!(
+        element,
+        TypeName::Native(cql_parser::ast::NativeType::Duration)
+    ) {
         return Err(Error::Invalid(message()));
     }
     Ok(())
@@ -204,7 +221,11 @@ fn custom(class: &str) -> Result<CqlType> {
         "UTF8Type" => CqlType::Text,
         "UUIDType" => CqlType::Uuid,
         _ => {
-            let full = if class.contains('.') { class.to_owned() } else { format!("{prefix}{class}") };
+            let full = if class.contains('.') {
+                class.to_owned()
+            } else {
+                format!("{prefix}{class}")
+            };
             return Err(Error::Syntax(format!(
                 "Error setting type {class}: Unable to find abstract-type class '{full}'"
             )));
@@ -220,7 +241,10 @@ pub(crate) fn text(name: &TypeName) -> String {
         TypeName::Set(element) => format!("set<{}>", text(element)),
         TypeName::Map(key, value) => format!("map<{}, {}>", text(key), text(value)),
         TypeName::Tuple(fields) => {
-            format!("tuple<{}>", fields.iter().map(text).collect::<Vec<_>>().join(", "))
+            format!(
+                "tuple<{}>",
+                fields.iter().map(text).collect::<Vec<_>>().join(", ")
+            )
         }
         TypeName::Vector(element, dimension) => format!("vector<{}, {dimension}>", text(element)),
         TypeName::Frozen(inner) => format!("frozen<{}>", text(inner)),
@@ -241,9 +265,10 @@ pub(crate) fn mentions_duration(ty: &CqlType) -> bool {
         }
         CqlType::Map(key, value) => mentions_duration(key) || mentions_duration(value),
         CqlType::Tuple(fields) => fields.iter().any(mentions_duration),
-        CqlType::Udt(user_type) => {
-            user_type.fields.iter().any(|(_, field)| mentions_duration(field))
-        }
+        CqlType::Udt(user_type) => user_type
+            .fields
+            .iter()
+            .any(|(_, field)| mentions_duration(field)),
         _ => false,
     }
 }
@@ -257,9 +282,12 @@ pub(crate) fn with_user_type(ty: &CqlType, changed: &Arc<UserType>) -> CqlType {
         CqlType::Frozen(inner) => CqlType::Frozen(again(inner)),
         CqlType::Vector(inner, dimension) => CqlType::Vector(again(inner), *dimension),
         CqlType::Map(key, value) => CqlType::Map(again(key), again(value)),
-        CqlType::Tuple(fields) => {
-            CqlType::Tuple(fields.iter().map(|field| with_user_type(field, changed)).collect())
-        }
+        CqlType::Tuple(fields) => CqlType::Tuple(
+            fields
+                .iter()
+                .map(|field| with_user_type(field, changed))
+                .collect(),
+        ),
         CqlType::Udt(user_type)
             if user_type.keyspace == changed.keyspace && user_type.name == changed.name =>
         {
@@ -276,6 +304,8 @@ pub(crate) fn user_type_with(user_type: &UserType, changed: &Arc<UserType>) -> U
     UserType {
         keyspace: user_type.keyspace.clone(),
         name: user_type.name.clone(),
-        fields: fields.map(|(name, ty)| (name.clone(), with_user_type(ty, changed))).collect(),
+        fields: fields
+            .map(|(name, ty)| (name.clone(), with_user_type(ty, changed)))
+            .collect(),
     }
 }

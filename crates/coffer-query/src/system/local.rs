@@ -20,35 +20,33 @@ pub(crate) const PARTITIONER: &str = "org.apache.cassandra.dht.Murmur3Partitione
 const TOKENS: u64 = 16;
 
 pub(crate) fn tables() -> Vec<SystemTable> {
-    vec![
-        SystemTable {
-            name: "local",
-            comment: "information about the local node",
-            columns: &[
-                ("key", P, Type::Text),
-                ("bootstrapped", R, Type::Text),
-                ("broadcast_address", R, Type::Inet),
-                ("broadcast_port", R, Type::Int),
-                ("cluster_name", R, Type::Text),
-                ("cql_version", R, Type::Text),
-                ("data_center", R, Type::Text),
-                ("gossip_generation", R, Type::Int),
-                ("host_id", R, Type::Uuid),
-                ("listen_address", R, Type::Inet),
-                ("listen_port", R, Type::Int),
-                ("native_protocol_version", R, Type::Text),
-                ("partitioner", R, Type::Text),
-                ("rack", R, Type::Text),
-                ("release_version", R, Type::Text),
-                ("rpc_address", R, Type::Inet),
-                ("rpc_port", R, Type::Int),
-                ("schema_version", R, Type::Uuid),
-                ("tokens", R, Type::SetText),
-                ("truncated_at", R, Type::MapUuidBlob),
-            ],
-            rows: local,
-        },
-    ]
+    vec![SystemTable {
+        name: "local",
+        comment: "information about the local node",
+        columns: &[
+            ("key", P, Type::Text),
+            ("bootstrapped", R, Type::Text),
+            ("broadcast_address", R, Type::Inet),
+            ("broadcast_port", R, Type::Int),
+            ("cluster_name", R, Type::Text),
+            ("cql_version", R, Type::Text),
+            ("data_center", R, Type::Text),
+            ("gossip_generation", R, Type::Int),
+            ("host_id", R, Type::Uuid),
+            ("listen_address", R, Type::Inet),
+            ("listen_port", R, Type::Int),
+            ("native_protocol_version", R, Type::Text),
+            ("partitioner", R, Type::Text),
+            ("rack", R, Type::Text),
+            ("release_version", R, Type::Text),
+            ("rpc_address", R, Type::Inet),
+            ("rpc_port", R, Type::Int),
+            ("schema_version", R, Type::Uuid),
+            ("tokens", R, Type::SetText),
+            ("truncated_at", R, Type::MapUuidBlob),
+        ],
+        rows: local,
+    }]
 }
 
 /// Tables that tools ask for and find empty.
@@ -148,7 +146,11 @@ fn host_id(database: &Database) -> uuid::Uuid {
 pub(crate) fn tokens() -> Vec<String> {
     let step = u64::MAX / TOKENS;
     let mut tokens: Vec<String> = (0..TOKENS)
-        .map(|index| i64::MIN.wrapping_add_unsigned(step.wrapping_mul(index) + 1).to_string())
+        .map(|index| {
+            i64::MIN
+                .wrapping_add_unsigned(step.wrapping_mul(index) + 1)
+                .to_string()
+        })
         .collect();
     tokens.sort();
     tokens

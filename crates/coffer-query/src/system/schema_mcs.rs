@@ -70,7 +70,12 @@ pub(crate) fn tables() -> Vec<SystemTable> {
             ],
             rows: keyspace_rows,
         },
-        SystemTable { name: "tables", comment: "table definitions", columns: TABLES, rows: table_rows },
+        SystemTable {
+            name: "tables",
+            comment: "table definitions",
+            columns: TABLES,
+            rows: table_rows,
+        },
         SystemTable {
             name: "columns",
             comment: "column definitions",
@@ -114,8 +119,16 @@ pub(crate) fn tables() -> Vec<SystemTable> {
             columns: &[
                 ("keyspace_name", P, Type::Text),
                 ("table_name", C, Type::Text),
-                ("provisioned_read_capacity_autoscaling_update", R, Type::FrozenMapTextText),
-                ("provisioned_write_capacity_autoscaling_update", R, Type::FrozenMapTextText),
+                (
+                    "provisioned_read_capacity_autoscaling_update",
+                    R,
+                    Type::FrozenMapTextText,
+                ),
+                (
+                    "provisioned_write_capacity_autoscaling_update",
+                    R,
+                    Type::FrozenMapTextText,
+                ),
             ],
             rows: no_rows,
         },
@@ -124,14 +137,23 @@ pub(crate) fn tables() -> Vec<SystemTable> {
 
 fn keyspace_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
     let schema = database.schema();
-    Ok(schema.keyspaces.values().map(|keyspace| schema::keyspace_cells(keyspace)).collect())
+    Ok(schema
+        .keyspaces
+        .values()
+        .map(|keyspace| schema::keyspace_cells(keyspace))
+        .collect())
 }
 
 /// Tables of users by keyspace and name.
 fn user_tables(catalog: &Catalog) -> BTreeMap<(&str, &str), &Arc<TableEntry>> {
     let entries = catalog.tables.values();
     entries
-        .map(|entry| ((entry.schema.keyspace.as_str(), entry.schema.name.as_str()), entry))
+        .map(|entry| {
+            (
+                (entry.schema.keyspace.as_str(), entry.schema.name.as_str()),
+                entry,
+            )
+        })
         .collect()
 }
 
@@ -224,7 +246,13 @@ fn tag_cells(
     id: &str,
     tags: &BTreeMap<String, String>,
 ) -> VirtualRow {
-    vec![text(keyspace), text(name), text(kind), text(id), text_map(tags)]
+    vec![
+        text(keyspace),
+        text(name),
+        text(kind),
+        text(id),
+        text_map(tags),
+    ]
 }
 
 fn type_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
@@ -239,10 +267,18 @@ fn type_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>>
                 other.name != *name && other.fields.iter().any(|(_, field)| mentions(field))
             });
             let tables = keyspace.tables.iter().filter(|(_, table)| {
-                table.schema.columns.iter().any(|column| mentions(&column.ty))
+                table
+                    .schema
+                    .columns
+                    .iter()
+                    .any(|column| mentions(&column.ty))
             });
-            let depth =
-                user_type.fields.iter().map(|(_, ty)| nesting_depth(ty)).max().unwrap_or(0);
+            let depth = user_type
+                .fields
+                .iter()
+                .map(|(_, ty)| nesting_depth(ty))
+                .max()
+                .unwrap_or(0);
             rows.push(vec![
                 text(&user_type.keyspace),
                 text(name),
@@ -267,7 +303,12 @@ fn nesting_depth(ty: &cql_types::CqlType) -> usize {
         Map(key, value) => nesting_depth(key).max(nesting_depth(value)),
         Tuple(fields) => fields.iter().map(nesting_depth).max().unwrap_or(0),
         Udt(inner) => {
-            1 + inner.fields.iter().map(|(_, field)| nesting_depth(field)).max().unwrap_or(0)
+            1 + inner
+                .fields
+                .iter()
+                .map(|(_, field)| nesting_depth(field))
+                .max()
+                .unwrap_or(0)
         }
         _ => 0,
     }

@@ -25,15 +25,22 @@ pub(super) fn speculative(text: &str) -> Result<String> {
 }
 
 fn invalid(text: &str) -> Error {
-    Error::Configuration(format!("Invalid value {text} for option 'speculative_retry'"))
+    Error::Configuration(format!(
+        "Invalid value {text} for option 'speculative_retry'"
+    ))
 }
 
 /// `99p`, `99.9PERCENTILE`
 fn percentile(upper: &str) -> Result<Option<String>> {
-    let Some(number) = upper.strip_suffix("PERCENTILE").or_else(|| upper.strip_suffix('P')) else {
+    let Some(number) = upper
+        .strip_suffix("PERCENTILE")
+        .or_else(|| upper.strip_suffix('P'))
+    else {
         return Ok(None);
     };
-    let Ok(value) = number.parse::<f64>() else { return Ok(None) };
+    let Ok(value) = number.parse::<f64>() else {
+        return Ok(None);
+    };
     if value <= 0.0 || value >= 100.0 {
         return Err(Error::Configuration(format!(
             "Invalid value {} for PERCENTILE option 'speculative_retry': must be between (0.0 and \
@@ -53,8 +60,13 @@ fn fixed(upper: &str) -> Option<String> {
 
 /// `MIN(99p, 10ms)`, `MAX(...)`
 fn hybrid(upper: &str) -> Result<Option<String>> {
-    let Some((function, rest)) = upper.split_once('(') else { return Ok(None) };
-    let Some((left, right)) = rest.strip_suffix(')').and_then(|inner| inner.split_once(',')) else {
+    let Some((function, rest)) = upper.split_once('(') else {
+        return Ok(None);
+    };
+    let Some((left, right)) = rest
+        .strip_suffix(')')
+        .and_then(|inner| inner.split_once(','))
+    else {
         return Ok(None);
     };
     if !matches!(function, "MIN" | "MAX") {
@@ -76,8 +88,11 @@ pub(super) fn caching(given: &BTreeMap<String, String>) -> Result<BTreeMap<Strin
         ("keys".to_owned(), "ALL".to_owned()),
         ("rows_per_partition".to_owned(), "NONE".to_owned()),
     ]);
-    let unknown: Vec<&str> =
-        given.keys().map(String::as_str).filter(|key| !caching.contains_key(*key)).collect();
+    let unknown: Vec<&str> = given
+        .keys()
+        .map(String::as_str)
+        .filter(|key| !caching.contains_key(*key))
+        .collect();
     if !unknown.is_empty() {
         return Err(Error::Configuration(format!(
             "Invalid caching sub-options [{}]: only 'keys' and 'rows_per_partition' are allowed",
@@ -111,7 +126,9 @@ pub(super) fn memtable(name: &str) -> Result<String> {
     if name == "default" {
         return Ok(name.to_owned());
     }
-    Err(Error::Configuration(format!("Memtable configuration \"{name}\" not found.")))
+    Err(Error::Configuration(format!(
+        "Memtable configuration \"{name}\" not found."
+    )))
 }
 
 pub(super) fn read_repair(text: &str) -> Result<String> {
