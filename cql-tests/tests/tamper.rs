@@ -422,7 +422,7 @@ fn blocks(prepared: &Prepared, kind: &Kind, complaints: &mut Vec<String>) -> Res
     }
     for cut in [1, 16, size, length / 2, length] {
         let whole = content.len();
-        let change = |directory: &Path| edit(directory, &file, |bytes| bytes.truncate(whole - cut));
+        let change = |directory: &Path| edit(directory, &file, |bytes| bytes.truncate(whole.saturating_sub(cut)));
         complaints.extend(judge(prepared, &format!("cut of {cut} bytes"), &file, unseen, &change)?);
     }
     // Not up to the end of what is used: in a log that would be the exception.
@@ -471,6 +471,10 @@ fn whatever_is_changed_is_named_and_no_row_is_wrong() -> Result<()> {
     let prepared = Prepared::new()?;
     let mut complaints = Vec::new();
     for kind in kinds()? {
+        // An empty file, to be locked, has nothing to be changed.
+        if !kind.is_sealed() && victim(&prepared, &kind)?.1.is_empty() {
+            continue;
+        }
         flips(&prepared, &kind, &mut complaints)?;
         blocks(&prepared, &kind, &mut complaints)?;
         files(&prepared, &kind, &mut complaints)?;
