@@ -234,6 +234,19 @@ pub(crate) fn read_catalog(vfs: &dyn Vfs, path: &Path, root_key: &RootKey) -> Re
     document::decode(&opened.plaintext, opened.version).map_err(|error| Error::corrupt(path, error.to_string()))
 }
 
+/// Opens the newest catalog in a directory that a server may be writing to: a version that goes away
+/// meanwhile has a newer one beside it.
+pub(crate) fn read_newest(vfs: &dyn Vfs, directory: &Path, root_key: &RootKey) -> Result<Option<Catalog>> {
+    let mut tried = None;
+    loop {
+        let Some(newest) = versions(vfs, directory)?.pop() else { return Ok(None) };
+        match read_catalog(vfs, &version_path(directory, newest), root_key) {
+            Err(Error::Io { .. }) if tried != Some(newest) => tried = Some(newest),
+            result => return result.map(Some),
+        }
+    }
+}
+
 fn version_path(directory: &Path, version: u64) -> PathBuf {
     directory.join(format!("{version:016x}.catalog"))
 }

@@ -9,6 +9,7 @@ use coffer_model::TableId;
 use sha2::{Digest as _, Sha256};
 
 use crate::block_cache::BlockCache;
+use crate::catalog::TailRecord;
 use crate::error::{Error, Result};
 use crate::ids::{ClusterId, SegmentId};
 use crate::segment::format::{HEADER_LEN, Header, MAGIC};
@@ -137,6 +138,31 @@ pub struct TableStructure {
     pub segments: usize,
     /// Number of tail files.
     pub tails: usize,
+}
+
+/// Compares a tail file with the catalog's line by length and SHA-256, which needs no table key.
+///
+/// # Errors
+/// `Tampered` when they differ; `Io`.
+pub fn compare_tail_with_catalog(vfs: &dyn Vfs, path: &Path, tail: &TailRecord) -> Result<()> {
+    if digest(vfs, path)? == (tail.length, tail.sha256) {
+        Ok(())
+    } else {
+        Err(Error::tampered(path, "length or digest is not the catalog's"))
+    }
+}
+
+/// The newest catalog of a data directory, without its lock: a server that runs may have replaced it by
+/// the time this returns. `None` when there is none.
+///
+/// # Errors
+/// `Io`, `WrongKey`, `Tampered`, `CorruptFile`.
+pub fn newest_catalog(
+    vfs: &dyn Vfs,
+    data_directory: &Path,
+    root: &RootKey,
+) -> Result<Option<crate::Catalog>> {
+    crate::catalog::read_newest(vfs, &data_directory.join("catalog"), root)
 }
 
 /// Verifies and opens a version of the catalog.
