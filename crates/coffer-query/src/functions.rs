@@ -296,11 +296,10 @@ fn choose(
     {
         found = vec![found.swap_remove(place)];
     }
-    if found.len() > 1
-        && let Some(receiver) = receiver
-        && let Some(place) = found.iter().position(|one| same_type(&one.result, receiver))
+    if let Some(receiver) = receiver
+        && found.iter().filter(|one| same_type(&one.result, receiver)).count() == 1
     {
-        found = vec![found.swap_remove(place)];
+        found.retain(|one| same_type(&one.result, receiver));
     }
     let short = full.strip_prefix("system.").unwrap_or(full);
     if found.len() > 1 {
@@ -346,16 +345,6 @@ fn check_arguments(full: &str, only: &Signature, arguments: &[&dyn Argument]) ->
 fn describe(full: &str, signature: &Signature) -> String {
     let arguments: Vec<String> = signature.arguments.iter().map(ToString::to_string).collect();
     format!("{full} : ({}) -> {}", arguments.join(", "), signature.result)
-}
-
-/// `count(*)`
-pub(crate) fn count_rows() -> Function {
-    Function {
-        name: "system.count_rows".to_owned(),
-        arguments: Vec::new(),
-        result: CqlType::BigInt,
-        kind: Kind::Aggregate(AggregateKind::CountRows),
-    }
 }
 
 /// `CAST(argument AS target)`
@@ -440,7 +429,6 @@ pub(crate) fn arithmetic(
             let defaults = [CqlType::Int, CqlType::BigInt, CqlType::VarInt, CqlType::Double];
             let fits = |ty: &CqlType| left.is_assignable(ty) && right.is_assignable(ty);
             numeric_receiver
-                .clone()
                 .filter(|ty| fits(ty))
                 .or_else(|| defaults.into_iter().find(|ty| fits(ty)))
                 .map(|ty| (ty.clone(), ty))

@@ -78,3 +78,6 @@ fn check_current(database: &Database, prepared: &Prepared) -> Result<()> {
         Err(Error::Unprepared(prepared.id))
     }
 }
+
+#[cfg(test)]
+mod tests;

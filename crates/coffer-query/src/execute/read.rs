@@ -45,6 +45,8 @@ pub struct SelectExecution {
     /// Whether the partition has shown a row, so that its statics do not stand alone.
     shown: bool,
     last_clustering: Option<Bytes>,
+    /// Where the next page goes on: after this row, or after this partition.
+    position: Option<(Bytes, Option<Bytes>)>,
     accumulators: Vec<Accumulator>,
     content: Vec<u8>,
     count: u32,
@@ -248,6 +250,7 @@ impl SelectExecution {
             },
             shown: inside,
             last_clustering: None,
+            position: None,
             accumulators: plan.selection.accumulators(),
             content: Vec::new(),
             count: 0,
@@ -296,6 +299,7 @@ impl SelectExecution {
                 Item::Partition { key, static_row } => {
                     self.begin_partition(&plan, &evaluation, key, static_row)?;
                 }
+                Item::Row(_) if self.partition_remaining == 0 => self.stream.skip_partition(),
                 Item::Row(row) => {
                     self.row(&plan, &evaluation, &row, &mut scratch)?;
                     if self.partition_remaining == 0 {
@@ -346,6 +350,9 @@ impl SelectExecution {
 
     /// A partition without rows shows as one row when it has statics.
     fn end_partition(&mut self, plan: &SelectPlan, evaluation: &Evaluation<'_>) -> Result<()> {
+        if let Some(partition) = &self.partition {
+            self.position = Some((partition.key.clone(), None));
+        }
         if self.shown || !plan.lone_statics || self.remaining == 0 {
             return Ok(());
         }
@@ -390,6 +397,8 @@ impl SelectExecution {
         self.emit(plan, evaluation, &view, &entry.clustering)?;
         scratch.cells = recycle(cells);
         self.last_clustering = Some(entry.clustering.clone());
+        let inside = self.partition_remaining > 0;
+        self.position = Some((partition.key.clone(), inside.then(|| entry.clustering.clone())));
         drop(static_cells);
         self.partition = Some(partition);
         Ok(())
@@ -409,7 +418,7 @@ impl SelectExecution {
         if !self.accumulators.is_empty() {
             return plan.selection.accumulate(view, evaluation, &mut self.accumulators);
         }
-        if !plan.sort.is_empty() {
+        if plan.sorts {
             let mut content = Vec::new();
             plan.selection.write(view, evaluation, &mut content)?;
             self.unsorted_bytes += content.len() + clustering.len();
@@ -433,22 +442,18 @@ impl SelectExecution {
             plan.selection.write_aggregates(&self.accumulators, evaluation, &mut self.content)?;
             self.count = 1;
         }
-        if !plan.sort.is_empty() {
-            self.sort(&plan);
+        if plan.sorts {
+            self.sort_rows(&plan);
         }
-        let paging_state = match &self.partition {
-            Some(partition) if more => {
-                let inside = self.partition_remaining > 0;
-                let state = PagingState {
-                    remaining: self.remaining,
-                    partition_remaining: self.partition_remaining,
-                    partition_key: partition.key.clone(),
-                    clustering: self.last_clustering.clone().filter(|_| inside),
-                };
-                Some(state.encode(plan.table.schema.id))
-            }
-            _ => None,
-        };
+        let paging_state = self.position.take().filter(|_| more).map(|(key, clustering)| {
+            let state = PagingState {
+                remaining: self.remaining,
+                partition_remaining: self.partition_remaining,
+                partition_key: key,
+                clustering,
+            };
+            state.encode(plan.table.schema.id)
+        });
         let rows = Rows {
             metadata: Arc::clone(&plan.metadata),
             count: self.count,
@@ -459,7 +464,7 @@ impl SelectExecution {
     }
 
     /// Clustering bytes sort as the columns are stored, so one comparison orders by all of them.
-    fn sort(&mut self, plan: &SelectPlan) {
+    fn sort_rows(&mut self, plan: &SelectPlan) {
         self.unsorted.sort_by(|left, right| {
             let order = left.0.cmp(&right.0);
             if plan.reversed { order.reverse() } else { order }
@@ -487,7 +492,7 @@ fn page_rows(
 ) -> Result<Option<u32>> {
     let asked = parameters.page_size.and_then(|rows| u32::try_from(rows).ok());
     let Some(asked) = asked.filter(|rows| *rows > 0) else { return Ok(None) };
-    if !plan.sort.is_empty() {
+    if plan.sorts {
         return Err(Error::invalid(
             "Cannot page queries with both ORDER BY and a IN restriction on the partition key; you must either remove the ORDER BY or the IN and sort client side, or disable paging for this query",
         ));
@@ -537,7 +542,7 @@ fn open_stream(
             None => drop(keys.pop_front()),
         }
     }
-    Ok(Stream::Keys(KeyStream {
+    Ok(Stream::Keys(Box::new(KeyStream {
         table,
         keys,
         slices,
@@ -546,5 +551,5 @@ fn open_stream(
         now,
         resume: inside,
         cursor: None,
-    }))
+    })))
 }

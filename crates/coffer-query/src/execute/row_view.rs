@@ -80,8 +80,8 @@ pub(crate) fn decode_clustering(
 /// An emptied vector of cells with the allocation of the last one.
 pub(crate) fn recycle<'b>(mut cells: Vec<CellRef<'_>>) -> Vec<CellRef<'b>> {
     cells.clear();
-    // Collected in place: the iterator is empty, only the allocation moves on.
-    cells.into_iter().filter_map(|_| None).collect()
+    // Collected in place: nothing is mapped, only the allocation moves on.
+    cells.into_iter().map(|cell| CellRef::live(cell.column, cell.timestamp, &[])).collect()
 }
 
 impl<'a> RowView<'a> {

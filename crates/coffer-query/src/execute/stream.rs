@@ -25,7 +25,7 @@ pub(crate) enum Item {
 /// A source of rows.
 pub(crate) enum Stream {
     /// Listed partitions, one after the other.
-    Keys(KeyStream),
+    Keys(Box<KeyStream>),
     /// A range of tokens.
     Scan(Box<ScanCursor>),
     /// A computed table.

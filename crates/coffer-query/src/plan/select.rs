@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coffer_model::{Column, ColumnKind, TableSchema};
-use cql_parser::ast::{Ordering, Select, Selection as Parsed, Term as ParsedTerm};
+use cql_parser::ast::{Ordering, Relation, Select, Selection as Parsed, Term as ParsedTerm};
 use cql_types::CqlType;
 
 use super::restrictions::{
@@ -17,13 +17,6 @@ use crate::metadata::{ColumnSpec, ResultMetadata};
 use crate::schema::Table;
 use crate::selection::{Expression, SelectedAggregate, Selection, is_static};
 
-/// Order of the rows over all partitions of an IN, by clustering columns.
-#[derive(Debug, Clone)]
-pub(crate) struct OrderColumn {
-    pub(crate) column: Column,
-    pub(crate) descending: bool,
-}
-
 /// A planned SELECT.
 #[derive(Debug)]
 pub(crate) struct SelectPlan {
@@ -35,8 +28,8 @@ pub(crate) struct SelectPlan {
     pub(crate) restrictions: Restrictions,
     /// Rows of a partition come in descending order of their bytes.
     pub(crate) reversed: bool,
-    /// Rows of all partitions of an IN are sorted together by these.
-    pub(crate) sort: Vec<OrderColumn>,
+    /// Rows of all partitions of an IN are sorted together, by clustering bytes.
+    pub(crate) sorts: bool,
     pub(crate) limit: Option<Term>,
     pub(crate) per_partition_limit: Option<Term>,
     pub(crate) distinct: bool,
@@ -61,15 +54,18 @@ pub(crate) fn plan(
         return Err(Error::invalid("counters are not yet supported"));
     }
     let (selection, metadata) = plan_selection(context, &schema, &select.selection)?;
+    if select.distinct {
+        check_distinct_relations(&schema, &select.where_clause)?;
+    }
     let statement = StatementType::Select { allow_filtering: select.allow_filtering };
     let restrictions = restrictions::plan(context, &select.where_clause, statement)?;
     if select.distinct {
-        check_distinct(&schema, &selection, &restrictions)?;
+        check_distinct(&schema, &selection)?;
     }
     let is_aggregate = !selection.aggregates.is_empty();
     check_per_partition_limit(select, is_aggregate)?;
-    let (reversed, order) = plan_order(&schema, &select.order_by, &restrictions)?;
-    let sort = if restrictions.partition_in { order } else { Vec::new() };
+    let reversed = plan_order(&schema, &select.order_by, &restrictions)?;
+    let sorts = restrictions.partition_in && !select.order_by.is_empty();
     let per_partition_limit = plan_limit(
         context,
         select.per_partition_limit.as_ref(),
@@ -83,14 +79,11 @@ pub(crate) fn plan(
         || restrictions.filters.iter().any(|filter| is_static(&filter.column));
     let is_point = is_point(&restrictions, clustering_columns.len())
         && !is_aggregate
-        && sort.is_empty()
+        && !sorts
         && !lone_statics
         && !select.distinct;
     let mut warnings = Vec::new();
-    if is_aggregate
-        && matches!(restrictions.partition, PartitionRestriction::Tokens { .. })
-        && matches!(table.source, crate::table_source::TableSource::Stored)
-    {
+    if is_aggregate && matches!(restrictions.partition, PartitionRestriction::Tokens { .. }) {
         warnings.push("Aggregation query used without partition key".to_owned());
     }
     if is_aggregate && restrictions.partition_in {
@@ -104,7 +97,7 @@ pub(crate) fn plan(
         metadata: Arc::new(metadata),
         restrictions,
         reversed,
-        sort,
+        sorts,
         limit,
         per_partition_limit,
         distinct: select.distinct,
@@ -220,16 +213,26 @@ fn keep_first_values(expressions: &mut [Expression], aggregates: &mut Vec<Select
     }
 }
 
-fn check_distinct(
-    schema: &TableSchema,
-    selection: &Selection,
-    restrictions: &Restrictions,
-) -> Result<()> {
-    if restrictions.restricts_rows {
+/// DISTINCT looks at no rows.
+fn check_distinct_relations(schema: &TableSchema, relations: &[Relation]) -> Result<()> {
+    let on_rows = |relation: &Relation| match relation {
+        Relation::Column { column, .. }
+        | Relation::ColumnIn { column, .. }
+        | Relation::Element { column, .. } => schema.column(column).is_some_and(|column| {
+            matches!(column.kind, ColumnKind::Clustering { .. } | ColumnKind::Regular)
+        }),
+        Relation::Tuple { .. } | Relation::TupleIn { .. } => true,
+        _ => false,
+    };
+    if relations.iter().any(on_rows) {
         return Err(Error::invalid(
             "SELECT DISTINCT with WHERE clause only supports restriction by partition key and/or static columns.",
         ));
     }
+    Ok(())
+}
+
+fn check_distinct(schema: &TableSchema, selection: &Selection) -> Result<()> {
     let mut wrong = None;
     let mut selected = Vec::new();
     for expression in &selection.expressions {
@@ -257,21 +260,20 @@ fn check_distinct(
     Ok(())
 }
 
-/// Whether partitions are read backwards, and the columns ordered by.
+/// Whether partitions are read backwards.
 fn plan_order(
     schema: &TableSchema,
     order_by: &[Ordering],
     restrictions: &Restrictions,
-) -> Result<(bool, Vec<OrderColumn>)> {
+) -> Result<bool> {
     if order_by.is_empty() {
-        return Ok((false, Vec::new()));
+        return Ok(false);
     }
     if matches!(restrictions.partition, PartitionRestriction::Tokens { .. }) {
         return Err(Error::invalid(
             "ORDER BY is only supported when the partition key is restricted by an EQ or an IN.",
         ));
     }
-    let mut order = Vec::new();
     let mut backwards: Option<bool> = None;
     let mut expected = 0usize;
     for item in order_by {
@@ -297,9 +299,8 @@ fn plan_order(
             return Err(Error::invalid("Unsupported order by relation"));
         }
         backwards = Some(turned);
-        order.push(OrderColumn { column: column.clone(), descending: item.descending });
     }
-    Ok((backwards.unwrap_or(false), order))
+    Ok(backwards.unwrap_or(false))
 }
 
 /// Whether a clustering column has one value by `=`.

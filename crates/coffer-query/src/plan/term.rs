@@ -127,7 +127,7 @@ fn evaluate_collection<'a>(
 pub(crate) fn build_collection(ty: &CqlType, values: Vec<Cow<'_, [u8]>>) -> Bytes {
     match ty.unfrozen() {
         CqlType::Map(key, _) => {
-            let mut entries: Vec<(Cow<'_, [u8]>, Cow<'_, [u8]>)> = Vec::new();
+            let mut entries = Vec::with_capacity(values.len() / 2);
             let mut values = values.into_iter();
             while let (Some(key), Some(value)) = (values.next(), values.next()) {
                 entries.push((key, value));
@@ -673,5 +673,16 @@ fn encode_constant(constant: &Constant, receiver: &Receiver) -> Result<Bytes> {
         )));
     }
     cql_types::from_text(receiver.ty.unfrozen(), constant.text())
-        .map_err(|error| Error::invalid(error.to_string()))
+        .map_err(|error| text_error(&error, constant, &receiver.ty))
+}
+
+/// Cassandra's parsers of literals word some errors apart from those of bytes.
+fn text_error(error: &cql_types::TypeError, constant: &Constant, ty: &CqlType) -> Error {
+    let text = constant.text();
+    Error::invalid(match ty {
+        CqlType::TimeUuid => "TimeUUID supports only version 1 UUIDs".to_owned(),
+        CqlType::Timestamp => format!("Unable to parse a date/time from '{text}'"),
+        CqlType::Time => format!("(TimeType) Unable to coerce '{text}' to a formatted time (long)"),
+        _ => error.to_string(),
+    })
 }

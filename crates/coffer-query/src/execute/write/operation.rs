@@ -1,7 +1,5 @@
 //! One change of one column, as cells.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use coffer_model::{CellRef, Column, RowBuilder, RowRef};
 use cql_types::CqlType;
@@ -198,8 +196,8 @@ impl Row<'_> {
         Ok(())
     }
 
-    fn set_index(&mut self, column: &Column, key: &Cow<'_, [u8]>, value: &Value<'_>) -> Result<()> {
-        let index = key.as_ref().try_into().map_or(-1, i32::from_be_bytes);
+    fn set_index(&mut self, column: &Column, key: &[u8], value: &Value<'_>) -> Result<()> {
+        let index = key.try_into().map_or(-1, i32::from_be_bytes);
         let deletes = matches!(value, Value::Null);
         self.with_stored(column, |row, cells| {
             if cells.is_empty() {
