@@ -44,7 +44,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("cql-tests", &["cql-protocol", "cql-types"]),
-    ("coffer-bench", &[]),
+    // `bench/src/bin/engine` measures the engine without a server
+    (
+        "coffer-bench",
+        &["coffer-crypto", "coffer-model", "coffer-storage"],
+    ),
 ];
 
 /// Third-party crates with one home (the packages outside `crates/` start the server and are exempt

@@ -1,0 +1,105 @@
+//! `engine`: the storage engine without a server: CPU time and rate of appends, reads, flushes and
+//! compactions, and what a start with many tables takes.
+//!
+//! Rounds of all variants of a case take turns, and the report shows medians. With the cargo feature
+//! `null-cipher` each case also runs on an engine whose cipher copies bytes through, in the same process,
+//! and the report has what sealing costs.
+
+mod cases;
+mod fixture;
+mod measure;
+
+use std::{path::PathBuf, time::Instant};
+
+use clap::Parser;
+use coffer_model::TableId;
+use coffer_storage::Durability;
+
+use cases::{CASES, Sizes};
+use fixture::{Cipher, House, Result};
+use measure::Samples;
+
+#[derive(Parser)]
+#[command(name = "engine", about = "Measures the storage engine without a server.")]
+struct Cli {
+    /// Only cases whose name holds this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Rounds of each variant of a case.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Rows of a table.
+    #[arg(long, default_value_t = 200_000)]
+    rows: u64,
+    /// Where data directories are made.
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    dir: PathBuf,
+}
+
+#[cfg(feature = "null-cipher")]
+const CIPHERS: &[Cipher] = &[Cipher::Sealed, Cipher::Null];
+#[cfg(not(feature = "null-cipher"))]
+const CIPHERS: &[Cipher] = &[Cipher::Sealed];
+
+#[expect(clippy::print_stdout, reason = "a report for the terminal")]
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let sizes = Sizes { rows: cli.rows, reads: cli.rows, slices: cli.rows / 40 };
+    println!("{:<38} {:>9} {:>9} {:>11} {:>6} {:>8}", "case", "cpu us", "wall us", "per second", "goal", "tax");
+    for (name, goal, make) in CASES.iter().filter(|(name, ..)| name.contains(&cli.only)) {
+        let mut made = Vec::new();
+        for cipher in CIPHERS {
+            made.push((make(&cli.dir, *cipher, sizes)?, Samples::default()));
+        }
+        for _ in 0..cli.rounds {
+            for (case, samples) in &mut made {
+                samples.push(case.round()?);
+            }
+        }
+        report(name, *goal, made.iter().map(|(_, samples)| samples));
+    }
+    if "start".contains(&cli.only) || cli.only.contains("start") {
+        start(&cli)?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "a report for the terminal")]
+fn report<'a>(name: &str, goal: f64, mut variants: impl Iterator<Item = &'a Samples>) {
+    let Some(sealed) = variants.next() else { return };
+    let (cpu, wall) = (sealed.cpu_micros(), sealed.wall_micros());
+    let goal = if goal > 0.0 { format!("{goal:.1}") } else { String::new() };
+    let tax = variants.next().map(|null| format!("{:+.1} %", (cpu / null.cpu_micros() - 1.0) * 100.0));
+    let rate = 1e6 / wall;
+    println!("{name:<38} {cpu:>9.3} {wall:>9.3} {rate:>11.0} {goal:>6} {:>8}", tax.unwrap_or_default());
+}
+
+/// A start with a hundred tables, and opening all of them.
+#[expect(clippy::print_stdout, reason = "a report for the terminal")]
+fn start(cli: &Cli) -> Result<()> {
+    let options = || fixture::options(Durability::Synced, 4096, 256 << 20);
+    let tables: Vec<TableId> = (1..=100).map(|number| TableId([number; 16])).collect();
+    let house = House::new(&cli.dir)?;
+    let engine = house.open(options())?;
+    house.create(&engine, &tables)?;
+    for table in &tables {
+        engine.open_table(*table)?;
+        for part in 0..4 {
+            fixture::load(&engine, *table, part * 1000..(part + 1) * 1000, 1, 100)?;
+            if part < 3 {
+                engine.flush(*table)?;
+            }
+        }
+    }
+    // as after a crash: what was not flushed is in the log
+    drop(engine);
+    let began = Instant::now();
+    let engine = house.open(options())?;
+    let opened = began.elapsed();
+    for table in &tables {
+        engine.open_table(*table)?;
+    }
+    println!("start with 100 tables: {:.1} ms; opening all, 1000 rows of each from the log: {:.1} ms",
+        opened.as_secs_f64() * 1e3, (began.elapsed() - opened).as_secs_f64() * 1e3);
+    Ok(())
+}
