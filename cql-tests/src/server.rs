@@ -22,13 +22,16 @@ use crate::Result;
 /// How long a server may take to print its ready line. A machine under load is slow; a hang is longer.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// The `coffer` executable, built once in the profile of the running test.
+/// The `coffer` executable, built once in the profile of the running test; `COFFER_TEST_PROGRAM` names
+/// another one, a release for example.
 ///
 /// # Errors
 /// When cargo cannot build it.
 pub fn executable() -> Result<&'static Path> {
     static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    match BUILT.get_or_init(|| build(&[]).map_err(|error| error.to_string())) {
+    let given = || std::env::var_os("COFFER_TEST_PROGRAM").map(PathBuf::from);
+    let find = || given().map_or_else(|| build(&[]).map_err(|error| error.to_string()), Ok);
+    match BUILT.get_or_init(find) {
         Ok(path) => Ok(path),
         Err(text) => Err(text.clone().into()),
     }
