@@ -129,21 +129,15 @@ pub(crate) fn partition_key(
     columns: &[Column],
     evaluation: &Evaluation<'_>,
 ) -> Result<Bytes> {
-    let component = |choice: &'_ Choice| match choice {
-        Choice::One(term) => Some(term.clone()),
-        _ => None,
-    };
     if let ([Choice::One(term)], [column]) = (choices, columns) {
         return encode_key(&[key_value(term, column, evaluation)?]);
     }
     let mut components = Vec::with_capacity(choices.len());
     for (choice, column) in choices.iter().zip(columns) {
-        let term = component(choice)
-            .ok_or_else(|| Error::Server("a partition key has several values".to_owned()))?;
-        components.push(Cow::Owned(match term.evaluate(evaluation)? {
-            Value::Bytes(bytes) => bytes.into_owned(),
-            other => return Err(not_a_value(&other, &column.name)),
-        }));
+        let Choice::One(term) = choice else {
+            return Err(Error::Server("a partition key has several values".to_owned()));
+        };
+        components.push(key_value(term, column, evaluation)?);
     }
     encode_key(&components)
 }
