@@ -8,8 +8,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use cql_protocol::{
-    Compression, Cut, Execute, FrameCodec, FrameFlags, Prepare, Query, QueryParameters, Received, ReceivedBody,
-    ReceivedPrepared, ReceivedRows, Request, Startup, Text, encode_request,
+    Compression, Cut, Execute, FrameCodec, FrameFlags, Prepare, Query, QueryParameters, Received,
+    ReceivedBody, ReceivedPrepared, ReceivedRows, Request, Startup, Text, encode_request,
 };
 
 use crate::Result;
@@ -39,10 +39,7 @@ impl Client {
     ///
     /// # Errors
     /// When the server does not answer READY.
-    pub fn with_compression(
-        address: SocketAddr,
-        compression: Option<Compression>,
-    ) -> Result<Self> {
+    pub fn with_compression(address: SocketAddr, compression: Option<Compression>) -> Result<Self> {
         let mut client = Self::raw(address)?;
         let mut options = vec![(Text::from("CQL_VERSION"), Text::from("3.0.0"))];
         if let Some(compression) = compression {
@@ -119,7 +116,9 @@ impl Client {
         let mut chunk = [0; 64 << 10];
         loop {
             match self.codec.cut(&mut self.input) {
-                Cut::Frame(frame) => return Ok(Received::decode(&frame, self.compression, FRAME_BYTES_MAX)?),
+                Cut::Frame(frame) => {
+                    return Ok(Received::decode(&frame, self.compression, FRAME_BYTES_MAX)?);
+                }
                 Cut::Incomplete(_) => {}
                 other => return Err(format!("not a response: {other:?}").into()),
             }

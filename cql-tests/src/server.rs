@@ -105,7 +105,10 @@ struct How {
 
 enum Directory {
     /// The data directory is below the temporary one, so that its log is removed with it.
-    Temporary(#[expect(dead_code, reason = "removed when dropped")] TempDir, PathBuf),
+    Temporary(
+        #[expect(dead_code, reason = "removed when dropped")] TempDir,
+        PathBuf,
+    ),
     Given(PathBuf),
 }
 

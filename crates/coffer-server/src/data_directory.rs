@@ -117,6 +117,7 @@ impl DataDirectory {
             account: config.account.clone(),
             region: config.region.clone(),
             root_key_file: config.kms_root_key_file.clone(),
+            must_exist: !is_new,
         };
         let kms = open_kms(&path, &options, clock)?;
         Ok(Self {

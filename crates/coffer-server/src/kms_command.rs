@@ -45,6 +45,7 @@ fn request(command: &Kms) -> Result<AdminAnswer> {
             Ok(_lock) => {
                 let options = EmbeddedKmsOptions {
                     root_key_file: command.kms_root_key_file.clone(),
+                    must_exist: command.data_dir.join("catalog").exists(),
                     ..EmbeddedKmsOptions::default()
                 };
                 let kms = open_kms(&command.data_dir, &options, Arc::new(SystemClock))?;

@@ -41,6 +41,8 @@ pub struct EmbeddedKmsOptions {
     pub region: Option<String>,
     /// Where its root key is; `root.key` in its directory otherwise.
     pub root_key_file: Option<PathBuf>,
+    /// Its keys were there before: without them it is damaged, not new.
+    pub must_exist: bool,
 }
 
 /// What a new key is to be.
@@ -67,7 +69,7 @@ impl EmbeddedKms {
     ///
     /// # Errors
     /// [`KeyError::KeyFile`] when a file is damaged, open to others, or does not fit the root key;
-    /// when the root key is gone; when account or region are not those of the first start.
+    /// when the root key or the store is gone; when account or region are not those of the first start.
     pub fn open(
         dir: &Path,
         options: &EmbeddedKmsOptions,
@@ -82,6 +84,9 @@ impl EmbeddedKms {
         let default_path = dir.join("root.key");
         let root_path = options.root_key_file.as_deref().unwrap_or(&default_path);
         let has_store = StoreFile::exists(dir).map_err(|error| failed(error.to_string()))?;
+        if options.must_exist && !has_store {
+            return Err(failed("the file of its keys is missing".to_owned()));
+        }
         let root = match load_root_key(root_path)? {
             Some(root) => root,
             None if has_store => {

@@ -53,9 +53,11 @@ pub(crate) fn storage_error(error: &coffer_storage::Error) -> Error {
         Storage::NoSuchTable(_) | Storage::TooLarge { .. } => Error::Invalid(text),
         Storage::Overloaded(_) => Error::Overloaded(text),
         Storage::Poisoned(_) | Storage::ShutDown => Error::WriteFailure(text),
-        Storage::Tampered { .. } | Storage::WrongKey { .. } | Storage::Io { .. } => {
-            Error::ReadFailure(text)
-        }
+        Storage::Tampered { .. }
+        | Storage::WrongKey { .. }
+        | Storage::Corrupt(_)
+        | Storage::CorruptFile { .. }
+        | Storage::Io { .. } => Error::ReadFailure(text),
         _ => Error::Server(text),
     }
 }

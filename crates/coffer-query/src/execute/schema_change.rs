@@ -223,7 +223,7 @@ impl Database {
     }
 
     /// One catalog change: validates against the catalog that is changed, persists, makes it
-    /// visible. `expected` is a table and the key record it must still have.
+    /// visible. `expected` is a table and a key record whose current table key it must still have.
     ///
     /// # Errors
     /// As the statement's; Overloaded when `expected` does not hold any more.
@@ -237,7 +237,9 @@ impl Database {
         let mut dropped = Vec::new();
         let updated = self.engine().update_catalog(&mut |catalog| {
             let holds = expected.as_ref().is_none_or(|(id, key)| {
-                catalog.tables.get(id).is_none_or(|entry| entry.key == *key)
+                // flushes count wraps and drop older keys meanwhile: only another swap matters
+                let is_same = |entry: &TableEntry| entry.key.table_key_id == key.table_key_id;
+                catalog.tables.get(id).is_none_or(|entry| is_same(entry))
             });
             let change = if holds {
                 plan::apply(catalog, statement, context)

@@ -65,7 +65,10 @@ impl Segment {
         keys: &dyn DataKeySource,
         cache: &Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
-        let map = vfs.map(path).map_err(|error| Error::io("map segment", path, error))?;
+        let map = vfs.map(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::tampered(path, "file is missing"),
+            _ => Error::io("map segment", path, error),
+        })?;
         let opener = unlock(path, &map, table, entry, keys)?;
         let map = Arc::new(map);
         cache.maps().register(&map);

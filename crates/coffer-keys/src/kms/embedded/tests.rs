@@ -447,7 +447,7 @@ fn account_and_region_are_those_of_the_first_start() {
         let options = EmbeddedKmsOptions {
             account: account.map(Into::into),
             region: region.map(Into::into),
-            root_key_file: None,
+            ..EmbeddedKmsOptions::default()
         };
         EmbeddedKms::open(&dir.path().join("kms"), &options, ManualClock::at(0))
     };
@@ -472,4 +472,17 @@ async fn encrypt_takes_one_to_4096_bytes() {
         let encrypted = kms.encrypt(&arn, &vec![0; len], &context()).await;
         assert_eq!(encrypted.is_ok(), allowed, "{len} bytes");
     }
+}
+
+#[test]
+fn keys_that_were_there_and_are_gone_are_damage_and_not_a_first_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kms");
+    let open = |must_exist| {
+        let options = EmbeddedKmsOptions { must_exist, ..EmbeddedKmsOptions::default() };
+        EmbeddedKms::open(&path, &options, ManualClock::at(0))
+    };
+    let Err(error) = open(true) else { panic!("opened without its keys") };
+    assert!(error.to_string().contains("the file of its keys is missing"), "{error}");
+    assert!(open(false).is_ok() && open(true).is_ok());
 }
