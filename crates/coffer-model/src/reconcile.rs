@@ -267,10 +267,10 @@ pub fn shadow(row: &RowRef<'_>, deletion: DeletionTime) -> Option<Bytes> {
 ///
 /// # Errors
 /// [`Error::Malformed`].
-pub fn live(row: &Bytes, now_secs: u32) -> Result<Option<Bytes>, Error> {
-    let parsed = RowRef::parse(row)?;
+pub fn live(row: Bytes, now_secs: u32) -> Result<Option<Bytes>, Error> {
+    let parsed = RowRef::parse(&row)?;
     if parsed.is_plain() {
-        return Ok((!parsed.is_empty()).then(|| row.clone()));
+        return Ok((!parsed.is_empty()).then_some(row));
     }
     Ok(live_part(&parsed, now_secs))
 }

@@ -5,8 +5,9 @@
 //! so walking the shards in turn walks all entries in order. Readers take entries a chunk at a time
 //! and hold no lock in between; a row that changes meanwhile is seen old or new, never half.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Range;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,13 +22,44 @@ use crate::error::Result;
 use crate::merge::{Direction, EntrySource};
 
 /// Memory of a new entry besides its row: node share, key box, `Bytes` handle.
-const ENTRY_OVERHEAD_BYTES: u64 = 112;
+const ENTRY_OVERHEAD_BYTES: u64 = 128;
 /// Entries a cursor takes under one lock at most; the first chunk is smaller.
 const CHUNK_MAX: usize = 128;
 const CHUNK_FIRST: usize = 16;
 const SHARDS: usize = 16;
 
-type Shard = BTreeMap<Box<[u8]>, Bytes>;
+type Shard = BTreeMap<Key<'static>, Bytes>;
+
+/// An entry key: the token as a number, so that looking for a key hardly leaves the nodes of the
+/// map, and the rest. A bound that is shorter than a token is filled up with zeros.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key<'a> {
+    token: u64,
+    rest: Cow<'a, [u8]>,
+}
+
+impl<'a> Key<'a> {
+    fn new(key: &'a [u8]) -> Self {
+        let (token, rest) = key.split_first_chunk::<8>().map_or_else(
+            || {
+                let mut token = [0; 8];
+                token.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+                (token, &[][..])
+            },
+            |(token, rest)| (*token, rest),
+        );
+        Self { token: u64::from_be_bytes(token), rest: Cow::Borrowed(rest) }
+    }
+
+    fn into_owned(self) -> Key<'static> {
+        Key { token: self.token, rest: Cow::Owned(self.rest.into_owned()) }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.token.to_be_bytes());
+        out.extend_from_slice(&self.rest);
+    }
+}
 
 /// Bytes held by all memtables and by what waits for the log.
 #[derive(Debug, Default)]
@@ -83,16 +115,18 @@ impl Memtable {
             EntryKind::StaticRow => self.has_statics.store(true, Ordering::Release),
             EntryKind::Row => {}
         }
-        let mut map = shard.lock();
-        if let Some(present) = map.get_mut(key) {
-            let merged = merge_entry(kind, present, &row)?;
-            self.charge(merged.len() as u64);
-            *present = merged;
-        } else {
-            map.insert(key.into(), row);
-            drop(map);
-            self.entries.fetch_add(1, Ordering::Relaxed);
-            self.charge(key.len() as u64 + ENTRY_OVERHEAD_BYTES);
+        let owned = Key::new(key).into_owned();
+        match shard.lock().entry(owned) {
+            Entry::Occupied(mut present) => {
+                let merged = merge_entry(kind, present.get(), &row)?;
+                self.charge(merged.len() as u64);
+                present.insert(merged);
+            }
+            Entry::Vacant(place) => {
+                place.insert(row);
+                self.entries.fetch_add(1, Ordering::Relaxed);
+                self.charge(key.len() as u64 + ENTRY_OVERHEAD_BYTES);
+            }
         }
         Ok(())
     }
@@ -147,7 +181,9 @@ impl Memtable {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<Bytes> {
-        self.shard(key)?.lock().get(key).cloned()
+        let map = self.shard(key)?.lock();
+        let map: &BTreeMap<Key<'_>, Bytes> = &map;
+        map.get(&Key::new(key)).cloned()
     }
 
     /// Smallest write timestamp of all entries; `i64::MIN` where an entry does not decode.
@@ -196,8 +232,10 @@ fn merge_entry(kind: EntryKind, present: &[u8], row: &[u8]) -> Result<Bytes> {
     Ok(reconcile::merge_rows(&[RowRef::parse(present)?, RowRef::parse(row)?]))
 }
 
-fn entry_min_timestamp(key: &[u8], row: &[u8]) -> i64 {
-    let Ok(entry) = coffer_model::EntryKey::decode(key) else { return i64::MIN };
+fn entry_min_timestamp(key: &Key<'_>, row: &[u8]) -> i64 {
+    let mut bytes = Vec::with_capacity(64);
+    key.write(&mut bytes);
+    let Ok(entry) = coffer_model::EntryKey::decode(&bytes) else { return i64::MIN };
     if entry.kind == EntryKind::Tombstones {
         let Ok(tombstones) = PartitionTombstones::decode(row) else { return i64::MIN };
         let ranges = tombstones.ranges().iter().map(|range| range.deletion.marked_at.0);
@@ -280,20 +318,21 @@ impl MemtableCursor {
 
     fn fill_from(&mut self, number: usize) {
         let Some(shard) = self.memtable.shards.get(number) else { return };
-        let start = match (self.start.as_slice(), self.after_start) {
+        let start = match (Key::new(&self.start), self.after_start) {
             (start, true) => Bound::Excluded(start),
             (start, false) => Bound::Included(start),
         };
         let end = match self.end.as_slice() {
             [] => Bound::Unbounded,
             end if end <= self.start.as_slice() => return,
-            end => Bound::Excluded(end),
+            end => Bound::Excluded(Key::new(end)),
         };
         let map = shard.lock();
-        let range: Range<'_, Box<[u8]>, Bytes> = map.range::<[u8], _>((start, end));
+        let map: &BTreeMap<Key<'_>, Bytes> = &map;
+        let range = map.range((start, end));
         let (keys, chunk, limit) = (&mut self.keys, &mut self.chunk, self.chunk_size);
-        let mut take = |key: &[u8], row: &Bytes| {
-            keys.extend_from_slice(key);
+        let mut take = |key: &Key<'_>, row: &Bytes| {
+            key.write(keys);
             chunk.push((keys.len(), row.clone()));
         };
         match self.direction {

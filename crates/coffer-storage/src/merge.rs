@@ -33,21 +33,14 @@ pub(crate) trait EntrySource: Send {
     fn advance(&mut self) -> Result<()>;
 }
 
-/// One entry, reconciled over all sources.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MergedEntry {
-    /// The entry key.
-    pub(crate) key: Bytes,
-    /// The row, or the partition tombstones.
-    pub(crate) row: Bytes,
-}
-
 /// The union of sources; entries of equal key are reconciled into one. Deletions are kept, not applied.
 pub(crate) struct Merge<'a> {
     sources: Vec<Box<dyn EntrySource + 'a>>,
     /// Places of the sources that are not at their end, as a binary heap: the one that comes next is first.
     heap: Vec<usize>,
     direction: Direction,
+    /// The key of the entry that was taken last.
+    key: Vec<u8>,
     versions: Vec<Bytes>,
 }
 
@@ -57,28 +50,38 @@ impl<'a> Merge<'a> {
     pub(crate) fn new(sources: Vec<Box<dyn EntrySource + 'a>>, direction: Direction) -> Self {
         let heap: Vec<usize> =
             (0..sources.len()).filter(|place| sources.get(*place).is_some_and(|s| s.key().is_some())).collect();
-        let mut merge = Self { sources, heap, direction, versions: Vec::new() };
+        let mut merge = Self { sources, heap, direction, key: Vec::new(), versions: Vec::new() };
         for place in (0..merge.heap.len() / 2).rev() {
             merge.sift_down(place);
         }
         merge
     }
 
-    /// The next entry; `None` at the end.
+    /// The key of the entry that [`Merge::next_row`] gave last.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The next entry's row, or partition tombstones; `None` at the end.
     ///
     /// # Errors
     /// Those of the sources; `Corrupt` for a row that does not decode.
-    pub(crate) fn next_entry(&mut self) -> Result<Option<MergedEntry>> {
-        let Some(key) = self.front().map(Bytes::copy_from_slice) else { return Ok(None) };
-        self.versions.clear();
-        while self.front().is_some_and(|front| front == key.as_ref()) {
-            self.take_front()?;
+    pub(crate) fn next_row(&mut self) -> Result<Option<Bytes>> {
+        let Some(front) = self.heap.first() else { return Ok(None) };
+        self.key.clear();
+        self.key.extend_from_slice(self.sources.get(*front).and_then(|source| source.key()).unwrap_or_default());
+        let row = self.take_front()?;
+        // keys of one source rise strictly, so only another one can have the same
+        if self.sources.len() == 1 || self.front() != Some(&self.key) {
+            return Ok(Some(row));
         }
-        let row = match self.versions.as_slice() {
-            [one] => one.clone(),
-            versions => merge_versions(&key, versions)?,
-        };
-        Ok(Some(MergedEntry { key, row }))
+        self.versions.clear();
+        self.versions.push(row);
+        while self.front() == Some(&self.key) {
+            let row = self.take_front()?;
+            self.versions.push(row);
+        }
+        merge_versions(&self.key, &self.versions).map(Some)
     }
 
     /// The key that comes next.
@@ -90,18 +93,18 @@ impl<'a> Merge<'a> {
         self.sources.get(place).and_then(|source| source.key())
     }
 
-    /// Keeps the row at the front and steps past it.
-    fn take_front(&mut self) -> Result<()> {
+    /// The row at the front; steps past it.
+    fn take_front(&mut self) -> Result<Bytes> {
         let Some(source) = self.heap.first().and_then(|place| self.sources.get_mut(*place)) else {
-            return Ok(());
+            return Ok(Bytes::new());
         };
-        self.versions.push(source.row());
+        let row = source.row();
         source.advance()?;
         if source.key().is_none() {
             self.heap.swap_remove(0);
         }
         self.sift_down(0);
-        Ok(())
+        Ok(row)
     }
 
     /// Whether the source at one place of the heap comes before the one at another.
@@ -231,24 +234,30 @@ impl<'a> LiveRows<'a> {
         self
     }
 
-    /// The next row that is alive (kind static or row), with its whole entry key; `None` at the end.
+    /// The whole entry key of the row that [`LiveRows::next_row`] gave last.
+    pub(crate) fn key(&self) -> &[u8] {
+        self.merge.key()
+    }
+
+    /// The next row that is alive (kind static or row); `None` at the end.
     ///
     /// # Errors
-    /// As [`Merge::next_entry`].
-    pub(crate) fn next_row(&mut self) -> Result<Option<MergedEntry>> {
-        while let Some(MergedEntry { key, row }) = self.merge.next_entry()? {
-            let (prefix, suffix) = entry_key::split(&key)?;
+    /// As [`Merge::next_row`].
+    pub(crate) fn next_row(&mut self) -> Result<Option<Bytes>> {
+        while let Some(row) = self.merge.next_row()? {
+            let key = self.merge.key();
+            let (prefix, suffix) = entry_key::split(key)?;
             if suffix.first() == Some(&EntryKind::Tombstones.to_byte()) {
                 // walking backward they come too late and the caller gave them
                 if self.merge.direction == Direction::Forward {
-                    let prefix = key.slice_ref(prefix);
+                    let prefix = Bytes::copy_from_slice(prefix);
                     self.partition.enter(prefix, PartitionTombstones::decode(&row)?);
                 }
                 continue;
             }
-            let Some(row) = self.partition.shadow(&key, row)? else { continue };
-            if let Some(row) = reconcile::live(&row, self.now_secs)? {
-                return Ok(Some(MergedEntry { key, row }));
+            let Some(row) = self.partition.shadow(key, row)? else { continue };
+            if let Some(row) = reconcile::live(row, self.now_secs)? {
+                return Ok(Some(row));
             }
         }
         Ok(None)
@@ -289,7 +298,7 @@ pub(crate) fn merge_point(
             },
         }
     };
-    Ok(reconcile::live(&row, now_secs)?)
+    Ok(reconcile::live(row, now_secs)?)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use coffer_crypto::clock::Clock;
 use coffer_model::{EntryKey, EntryKind, Token, entry_key};
 
 use crate::error::Result;
-use crate::merge::{Direction, LiveRows, Merge, MergedEntry};
+use crate::merge::{Direction, LiveRows, Merge};
 use crate::segment::Caching;
 use crate::table_store::TableStore;
 use crate::view::{Point, View};
@@ -138,8 +138,8 @@ impl PartitionCursor {
         self.reading.tick()?;
         loop {
             if let Some(rows) = &mut self.rows {
-                if let Some(MergedEntry { key, row }) = rows.next_row()? {
-                    let clustering = key.slice(self.prefix.len() + 1..);
+                if let Some(row) = rows.next_row()? {
+                    let clustering = clustering_of(rows.key(), self.prefix.len());
                     return Ok(Some(RowEntry { clustering, row }));
                 }
                 self.rows = None;
@@ -283,16 +283,17 @@ impl ScanCursor {
             return Ok(Some(ScanItem::Row(row)));
         }
         let mut skipped = 0;
-        while let Some(MergedEntry { key, row }) = self.rows.next_row()? {
-            let (prefix, suffix) = entry_key::split(&key)?;
+        while let Some(row) = self.rows.next_row()? {
+            let key = self.rows.key();
+            let (prefix, suffix) = entry_key::split(key)?;
             let is_static = suffix.first() == Some(&EntryKind::StaticRow.to_byte());
             if prefix != self.prefix.as_ref() {
-                let prefix = key.slice_ref(prefix);
-                let clustering = key.slice(prefix.len() + 1..);
+                let clustering = clustering_of(key, prefix.len());
+                let prefix = Bytes::copy_from_slice(prefix);
                 return self.begin_partition(prefix, is_static, RowEntry { clustering, row }).map(Some);
             }
             if !self.skipping {
-                let clustering = key.slice(prefix.len() + 1..);
+                let clustering = clustering_of(key, prefix.len());
                 return Ok(Some(ScanItem::Row(RowEntry { clustering, row })));
             }
             skipped += 1;
@@ -338,6 +339,11 @@ impl ScanCursor {
         self.held = None;
         self.skipping = true;
     }
+}
+
+/// What follows partition and kind in an entry key.
+fn clustering_of(key: &[u8], prefix_length: usize) -> Bytes {
+    Bytes::copy_from_slice(key.get(prefix_length + 1..).unwrap_or_default())
 }
 
 /// The first entry key after a position, and the partition's prefix.

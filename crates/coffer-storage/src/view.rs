@@ -109,7 +109,7 @@ impl View {
     ) -> Result<Vec<Box<dyn EntrySource>>> {
         let (start, end) = bounds;
         let mut sources: Vec<Box<dyn EntrySource>> = Vec::new();
-        for memtable in self.memtables() {
+        for memtable in self.memtables().filter(|memtable| memtable.entries() > 0) {
             let cursor = memtable.range(start, end, direction);
             if cursor.key().is_some() {
                 sources.push(Box::new(cursor));

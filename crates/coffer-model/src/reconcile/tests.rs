@@ -89,7 +89,7 @@ fn a_purged_row_reads_as_before() {
             max_purgeable_timestamp: WriteTimestamp(*random.pick(&[0, 3, i64::MAX])),
         };
         let purged = purge(&RowRef::parse(&row).unwrap(), &limits);
-        let read = |row: &Bytes| live(row, NOW).unwrap();
+        let read = |row: &Bytes| live(row.clone(), NOW).unwrap();
         assert_eq!(purged.as_ref().and_then(read), read(&row), "seed {seed}");
         if let Some(read) = read(&row) {
             let read = RowRef::parse(&read).unwrap();
@@ -154,7 +154,7 @@ fn a_deletion_hides_what_is_as_old_as_it_and_nothing_newer() {
     assert_eq!(columns, [2]);
     assert_eq!(shadow(&parsed, deletion(6, 1)), None);
     let own = RowBuilder::new(None, Some(deletion(6, 1))).finish();
-    assert_eq!(live(&merge(&[&own, &row]), NOW), Ok(None));
+    assert_eq!(live(merge(&[&own, &row]), NOW), Ok(None));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_row_of_an_insert_is_there_without_cells_until_it_expires() {
         })
     };
     let plain = RowBuilder::new(liveness(None), None).finish();
-    assert_eq!(live(&plain, NOW), Ok(Some(plain.clone())));
+    assert_eq!(live(plain.clone(), NOW), Ok(Some(plain.clone())));
     let expiring = RowBuilder::new(
         liveness(Some(Expiry {
             ttl: 5,
@@ -175,9 +175,9 @@ fn a_row_of_an_insert_is_there_without_cells_until_it_expires() {
         None,
     );
     let expiring = expiring.finish();
-    assert!(live(&expiring, NOW - 1).unwrap().is_some());
-    assert_eq!(live(&expiring, NOW), Ok(None));
-    assert_eq!(live(&RowBuilder::new(None, None).finish(), NOW), Ok(None));
+    assert!(live(expiring.clone(), NOW - 1).unwrap().is_some());
+    assert_eq!(live(expiring, NOW), Ok(None));
+    assert_eq!(live(RowBuilder::new(None, None).finish(), NOW), Ok(None));
 }
 
 #[test]

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use coffer_model::reconcile;
 use coffer_model::{EntryKind, PartitionTombstones, RowRef, WriteTimestamp, entry_key};
 
 use crate::error::Result;
-use crate::merge::{CurrentPartition, Merge, MergedEntry};
+use crate::merge::{CurrentPartition, Merge};
 use crate::segment::Segment;
 
 /// What may be purged.
@@ -68,37 +69,43 @@ impl<'a> PurgedEntries<'a> {
         }
     }
 
-    /// The next entry that stays; `None` at the end.
-    pub(super) fn next_entry(&mut self) -> Result<Option<MergedEntry>> {
-        while let Some(entry) = self.merge.next_entry()? {
-            if let Some(kept) = self.keep(entry)? {
+    /// The key of the entry that [`PurgedEntries::next_row`] gave last.
+    pub(super) fn key(&self) -> &[u8] {
+        self.merge.key()
+    }
+
+    /// The row, or partition tombstones, of the next entry that stays; `None` at the end.
+    pub(super) fn next_row(&mut self) -> Result<Option<Bytes>> {
+        while let Some(row) = self.merge.next_row()? {
+            if let Some(kept) = self.keep(row)? {
                 return Ok(Some(kept));
             }
         }
         Ok(None)
     }
 
-    fn keep(&mut self, MergedEntry { key, row }: MergedEntry) -> Result<Option<MergedEntry>> {
-        let (prefix, suffix) = entry_key::split(&key)?;
+    fn keep(&mut self, row: Bytes) -> Result<Option<Bytes>> {
+        let (prefix, suffix) = entry_key::split(self.merge.key())?;
         if suffix.first() == Some(&EntryKind::Tombstones.to_byte()) {
-            let limits = self.limits(prefix, &key)?;
             let mut tombstones = PartitionTombstones::decode(&row)?;
-            self.current.enter(key.slice_ref(prefix), tombstones.clone());
+            self.current.enter(Bytes::copy_from_slice(prefix), tombstones.clone());
+            let limits = self.limits()?;
             tombstones.purge(limits.gc_before_secs, limits.max_purgeable_timestamp);
-            let row = tombstones.encode().into();
-            return Ok((!tombstones.is_empty()).then_some(MergedEntry { key, row }));
+            return Ok((!tombstones.is_empty()).then(|| tombstones.encode().into()));
         }
-        let Some(row) = self.current.shadow(&key, row)? else { return Ok(None) };
+        let Some(row) = self.current.shadow(self.merge.key(), row)? else { return Ok(None) };
         let parsed = RowRef::parse(&row)?;
         if parsed.is_plain() && !parsed.is_empty() {
-            return Ok(Some(MergedEntry { key, row }));
+            return Ok(Some(row));
         }
-        let limits = self.limits(prefix, &key)?;
-        Ok(reconcile::purge(&parsed, &limits).map(|row| MergedEntry { key, row }))
+        let limits = self.limits()?;
+        Ok(reconcile::purge(&parsed, &limits))
     }
 
-    /// The limits of the partition, asked for once.
-    fn limits(&mut self, prefix: &[u8], key: &[u8]) -> Result<reconcile::PurgeLimits> {
+    /// The limits of the current partition, asked for once.
+    fn limits(&mut self) -> Result<reconcile::PurgeLimits> {
+        let key = self.merge.key();
+        let (prefix, _) = entry_key::split(key)?;
         if let Some(limits) = self.partition_limits
             && self.prefix.as_slice() == prefix
         {

@@ -91,8 +91,8 @@ fn many_sources_give_one_order_and_the_newest_row() {
         sources.push(source(Vec::new(), direction));
         let mut merge = Merge::new(sources, direction);
         let mut merged = Vec::new();
-        while let Some(entry) = merge.next_entry().expect("merges") {
-            merged.push((entry.key.to_vec(), value_of(&entry.row)));
+        while let Some(row) = merge.next_row().expect("merges") {
+            merged.push((merge.key().to_vec(), value_of(&row)));
         }
         let mut expected: Vec<_> = model.into_iter().map(|(key, (_, value))| (key, value)).collect();
         if direction == Direction::Reversed {
@@ -108,8 +108,8 @@ fn live(sources: Vec<Vec<(Vec<u8>, Bytes)>>, direction: Direction, given: &[Byte
     let mut rows =
         LiveRows::new(Merge::new(sources, direction), 100).with_tombstones(partition(), tombstones);
     let mut found = Vec::new();
-    while let Some(entry) = rows.next_row().expect("reads") {
-        found.push(value_of(&entry.row));
+    while let Some(row) = rows.next_row().expect("reads") {
+        found.push(value_of(&row));
     }
     found
 }

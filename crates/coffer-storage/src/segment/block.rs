@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! entry*     shared length varint | rest length varint | value length varint | rest of key | value
-//! restart*   position u32 of an entry that shares nothing, every 16th
+//! restart*   position u32 of an entry that shares nothing, every 4th
 //! count      u32, number of restarts
 //! ```
 //! Numbers are big endian. For example the entries `ab`=1, `ac`=2 are
@@ -18,7 +18,7 @@ use coffer_model::{Error, varint};
 use super::block_builder::shared_length;
 
 /// Entries from one restart to the next.
-pub(super) const RESTART_INTERVAL: usize = 16;
+pub(super) const RESTART_INTERVAL: usize = 4;
 
 const MALFORMED: Error = Error::Malformed("block");
 

@@ -113,6 +113,9 @@ impl SegmentCursor {
 
     /// Goes on to the first row of the next block until there is a row or the end.
     fn skip_forward(&mut self) -> Result<()> {
+        if self.stands_on_row() {
+            return Ok(());
+        }
         let segment = Arc::clone(&self.segment);
         while !self.stands_on_row() {
             let Some(index) = &mut self.index else { return Ok(()) };
@@ -136,6 +139,9 @@ impl SegmentCursor {
 
     /// Goes back to the last row of the block before until there is a row or the start.
     fn skip_reversed(&mut self) -> Result<()> {
+        if self.stands_on_row() {
+            return Ok(());
+        }
         let segment = Arc::clone(&self.segment);
         while !self.stands_on_row() {
             let Some(index) = &mut self.index else { return Ok(()) };

@@ -290,8 +290,8 @@ fn cursors(segments: &[Arc<Segment>], start: &[u8], end: Option<&[u8]>, directio
 
 fn rows(mut rows: LiveRows<'_>) -> Vec<(Vec<u8>, Cells)> {
     let mut found = Vec::new();
-    while let Some(entry) = rows.next_row().expect("reads") {
-        found.push((entry.key.to_vec(), cells_of(&entry.row)));
+    while let Some(row) = rows.next_row().expect("reads") {
+        found.push((rows.key().to_vec(), cells_of(&row)));
     }
     found
 }
