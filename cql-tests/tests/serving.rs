@@ -471,9 +471,18 @@ fn inspect(file: &Path, more: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn inspect_tells_whole_from_tampered_and_never_shows_plaintext() -> Result<()> {
-    let server = with_files()?;
+    let mut server = with_files()?;
     let apart = TempDir::new()?;
     let mut kinds = 0;
+    // It takes no lock: the server runs.
+    let segment = files_below(server.directory())?
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|ending| ending == "segment"))
+        .ok_or("no segment")?;
+    let (code, printed) = inspect(&segment, &[])?;
+    assert_eq!(code, Some(0), "{printed}");
+    // Other files come and go while it runs.
+    server.kill()?;
     for path in files_below(server.directory())? {
         let ending = path
             .extension()
@@ -483,7 +492,6 @@ fn inspect_tells_whole_from_tampered_and_never_shows_plaintext() -> Result<()> {
             continue;
         }
         kinds += 1;
-        // The server runs: inspecting takes no lock.
         let (code, printed) = inspect(&path, &[])?;
         assert_eq!(code, Some(0), "{}: {printed}", path.display());
         let (code, json) = inspect(&path, &["--json"])?;

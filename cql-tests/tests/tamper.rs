@@ -407,7 +407,10 @@ fn the_document_lists_every_file_and_every_kind_is_made() -> Result<()> {
     Ok(())
 }
 
-/// `coffer inspect` finds a flip of any byte.
+/// Ids in the clear at the beginning of files: of cluster, table, file, and the keys that wrap.
+const IDENTITY_BYTES: usize = 256;
+
+/// `coffer inspect` finds a flip of any byte, and calls no changed file whole.
 fn inspect_flips(
     prepared: &Prepared,
     file: &str,
@@ -432,7 +435,9 @@ fn inspect_flips(
             .arg("inspect")
             .arg(&path)
             .output()?;
-        if output.status.code() != Some(4) {
+        // Changed identities in the clear name a key that is not at hand: proven is nothing then.
+        let is_identity = place < IDENTITY_BYTES && output.status.code() == Some(3);
+        if output.status.code() != Some(4) && !is_identity {
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             complaints.push(format!(
                 "inspect exits {} for byte {place} of {file}: {text}",
@@ -613,7 +618,8 @@ fn whatever_is_changed_is_named_and_no_row_is_wrong() -> Result<()> {
         flips(&prepared, &kind, &mut complaints)?;
         blocks(&prepared, &kind, &mut complaints)?;
         files(&prepared, &kind, &mut complaints)?;
-        if kind.is_sealed() {
+        // Of the log it verifies header and frames; the records are opened by the table they belong to.
+        if kind.is_sealed() && !kind.pattern.ends_with(".log") {
             let (file, content) = victim(&prepared, &kind)?;
             inspect_flips(&prepared, &file, &content, &mut complaints)?;
         }
