@@ -15,7 +15,7 @@ from cassandra import AlreadyExists, InvalidRequest
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.protocol import SyntaxException
-from cassandra.query import BatchStatement, SimpleStatement, UNSET_VALUE, dict_factory
+from cassandra.query import BatchStatement, SimpleStatement, UNSET_VALUE
 
 HOST, PORT, ARN = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
@@ -114,9 +114,8 @@ def other_ways(session):
         row = compressed.execute("SELECT v FROM app.series WHERE dev = 100").one()
         assert row.v == big, compression
         cluster.shutdown()
-    session.row_factory = dict_factory
-    described = list(session.execute("DESCRIBE TABLE app.people"))
-    assert "CUSTOM_PROPERTIES" in described[0]["create_statement"], described
+    described = session.execute("DESCRIBE TABLE app.people").one()
+    assert "CUSTOM_PROPERTIES" in described.create_statement, described
 
 
 def main():
