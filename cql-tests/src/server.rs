@@ -280,6 +280,9 @@ impl Server {
     }
 
     /// From now on starts without shell text and with these arguments.
+    ///
+    /// # Errors
+    /// See [`ServerBuilder::start`].
     pub fn restart_with<S: AsRef<str>>(&mut self, arguments: &[S]) -> Result<()> {
         self.how.shell = None;
         self.how.arguments = arguments

@@ -2,6 +2,10 @@
 //! killed in the middle; every acknowledged row is found afterwards.
 //!
 //! `COFFER_TEST_ROWS` changes the number of rows (1,000,000).
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
 
 use std::{
     sync::{

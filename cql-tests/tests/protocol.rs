@@ -364,7 +364,7 @@ fn a_schema_change_invalidates_what_was_prepared_for_the_table() -> Result<()> {
 }
 
 #[test]
-fn values_may_be_null_unset_or_named() -> Result<()> {
+fn values_may_be_null_or_unset() -> Result<()> {
     let (_server, mut client) = started()?;
     client.execute("CREATE TABLE ks.t (k int PRIMARY KEY, v text, w text)")?;
     let insert = client.prepare("INSERT INTO ks.t (k, v, w) VALUES (?, ?, ?)")?;
@@ -401,6 +401,13 @@ fn values_may_be_null_unset_or_named() -> Result<()> {
             "0x{code:04X} for {wrong:?}"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn named_values_find_their_markers_in_any_order() -> Result<()> {
+    let (_server, mut client) = started()?;
+    client.execute("CREATE TABLE ks.t (k int PRIMARY KEY, v text, w text)")?;
     let named = |pairs: Vec<(&str, BoundValue)>| QueryParameters {
         values: Values::Named(
             pairs
