@@ -263,16 +263,17 @@ pub fn shadow(row: &RowRef<'_>, deletion: DeletionTime) -> Option<Bytes> {
 }
 
 /// What a read sees of an encoded row at `now_secs`: no tombstones, nothing deleted or expired.
-/// Times to live stay. `None` when the row is not there. A plain row is returned as it is.
+/// Times to live stay. `None` when the row is not there. A plain row is returned as it is; its
+/// cells are checked where they are read.
 ///
 /// # Errors
 /// [`Error::Malformed`].
 pub fn live(row: Bytes, now_secs: u32) -> Result<Option<Bytes>, Error> {
-    let parsed = RowRef::parse(&row)?;
-    if parsed.is_plain() {
-        return Ok((!parsed.is_empty()).then_some(row));
+    let header = RowRef::parse_header(&row)?;
+    if header.is_plain() {
+        return Ok((!header.is_empty()).then_some(row));
     }
-    Ok(live_part(&parsed, now_secs))
+    Ok(live_part(&RowRef::parse(&row)?, now_secs))
 }
 
 /// As [`live`], from a parsed row, and always a copy.

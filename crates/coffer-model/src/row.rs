@@ -228,7 +228,8 @@ impl<'a> RowRef<'a> {
         Ok(row)
     }
 
-    fn parse_header(bytes: &'a [u8]) -> Result<Self, Error> {
+    /// Reads what stands before the cells; these are not looked at.
+    pub(crate) fn parse_header(bytes: &'a [u8]) -> Result<Self, Error> {
         let (&flags, mut rest) = bytes.split_first().ok_or(Error::Malformed("row"))?;
         if flags & !row_flag::ALL != 0 {
             return Err(Error::Malformed("row flags"));

@@ -197,6 +197,7 @@ impl CurrentPartition {
     }
 
     /// What the tombstones leave of a row of this or another partition.
+    #[inline]
     pub(crate) fn shadow(&self, key: &[u8], row: Bytes) -> Result<Option<Bytes>> {
         if self.tombstones.is_empty() {
             return Ok(Some(row));

@@ -64,6 +64,7 @@ impl Block {
         Self { bytes: Bytes::from(vec![0; length]), entries_end: 0, restarts: 1 }
     }
 
+    #[inline]
     fn restart(&self, index: usize) -> Result<usize, Error> {
         let at = index.checked_mul(4).and_then(|at| at.checked_add(self.entries_end)).ok_or(MALFORMED)?;
         let position = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(MALFORMED)?;
@@ -83,6 +84,7 @@ impl Block {
         Ok(Entry { shared, rest: start..key_end, value: key_end..value_end })
     }
 
+    #[inline]
     fn part(&self, range: &Range<usize>) -> Result<&[u8], Error> {
         self.bytes.get(range.clone()).ok_or(MALFORMED)
     }
@@ -101,6 +103,21 @@ impl Block {
             }
         }
         Ok(low)
+    }
+
+    /// The last restart that starts before `position`; `None` when there is none.
+    fn interval_before(&self, position: usize) -> Result<Option<usize>, Error> {
+        let (mut low, mut high) = (0, self.restarts);
+        // invariant: restarts below `low` start before the position, those from `high` on do not
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.restart(middle)? < position {
+                low = middle.saturating_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low.checked_sub(1))
     }
 
     /// The first entry with a key at or above `target`: its value, and whether the key is `target` itself.
@@ -144,17 +161,16 @@ pub(super) struct BlockCursor {
     position: usize,
     entry: Entry,
     key: Vec<u8>,
-    /// The restart at or before the current entry.
-    interval: usize,
 }
 
 impl BlockCursor {
     /// A cursor that stands nowhere yet.
     pub(super) fn new(block: Block) -> Self {
         let position = block.entries_end;
-        Self { block, position, entry: Entry::default(), key: Vec::new(), interval: 0 }
+        Self { block, position, entry: Entry::default(), key: Vec::new() }
     }
 
+    #[inline]
     pub(super) fn is_valid(&self) -> bool {
         self.position < self.block.entries_end
     }
@@ -192,15 +208,12 @@ impl BlockCursor {
         self.walk_from_restart(interval, self.block.entries_end)
     }
 
+    #[inline]
     pub(super) fn next(&mut self) -> Result<(), Error> {
         if !self.is_valid() {
             return Ok(());
         }
         self.position = self.entry.value.end;
-        let following = self.interval.saturating_add(1);
-        if following < self.block.restarts && self.position >= self.block.restart(following)? {
-            self.interval = following;
-        }
         self.load()
     }
 
@@ -210,15 +223,13 @@ impl BlockCursor {
             return Ok(());
         }
         let until = self.position;
-        let mut interval = self.interval;
-        if until <= self.block.restart(interval)? {
-            if interval == 0 {
+        match self.block.interval_before(until)? {
+            Some(interval) => self.walk_from_restart(interval, until),
+            None => {
                 self.position = self.block.entries_end;
-                return Ok(());
+                Ok(())
             }
-            interval = interval.saturating_sub(1);
         }
-        self.walk_from_restart(interval, until)
     }
 
     /// Goes to the last entry of an interval that starts before `until`.
@@ -231,7 +242,6 @@ impl BlockCursor {
     }
 
     fn go_to_restart(&mut self, interval: usize) -> Result<(), Error> {
-        self.interval = interval;
         self.position = self.block.restart(interval)?;
         self.key.clear();
         self.load()

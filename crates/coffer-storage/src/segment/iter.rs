@@ -107,15 +107,13 @@ impl SegmentCursor {
         Ok(self.rows.is_some())
     }
 
+    #[inline]
     fn stands_on_row(&self) -> bool {
         self.rows.as_ref().is_some_and(BlockCursor::is_valid)
     }
 
     /// Goes on to the first row of the next block until there is a row or the end.
     fn skip_forward(&mut self) -> Result<()> {
-        if self.stands_on_row() {
-            return Ok(());
-        }
         let segment = Arc::clone(&self.segment);
         while !self.stands_on_row() {
             let Some(index) = &mut self.index else { return Ok(()) };
@@ -139,9 +137,6 @@ impl SegmentCursor {
 
     /// Goes back to the last row of the block before until there is a row or the start.
     fn skip_reversed(&mut self) -> Result<()> {
-        if self.stands_on_row() {
-            return Ok(());
-        }
         let segment = Arc::clone(&self.segment);
         while !self.stands_on_row() {
             let Some(index) = &mut self.index else { return Ok(()) };
@@ -163,6 +158,7 @@ impl SegmentCursor {
         Ok(())
     }
 
+    #[inline]
     fn stop_at_bound(&mut self) {
         let (Some(rows), Some(bound)) = (&self.rows, &self.bound) else { return };
         let past = match self.direction {
@@ -190,11 +186,15 @@ impl EntrySource for SegmentCursor {
         match self.direction {
             Direction::Forward => {
                 self.segment.decoded(rows.next())?;
-                self.skip_forward()?;
+                if !self.stands_on_row() {
+                    self.skip_forward()?;
+                }
             }
             Direction::Reversed => {
                 self.segment.decoded(rows.prev())?;
-                self.skip_reversed()?;
+                if !self.stands_on_row() {
+                    self.skip_reversed()?;
+                }
             }
         }
         self.stop_at_bound();

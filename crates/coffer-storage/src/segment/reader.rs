@@ -196,6 +196,7 @@ impl Segment {
     }
 
     /// Names the file in the error of a block that does not decode.
+    #[inline]
     pub(super) fn decoded<T>(&self, result: std::result::Result<T, coffer_model::Error>) -> Result<T> {
         result.map_err(|_| Error::corrupt(&self.file.path, "entries of a block"))
     }
