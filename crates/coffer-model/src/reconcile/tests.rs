@@ -166,7 +166,7 @@ fn a_row_of_an_insert_is_there_without_cells_until_it_expires() {
         })
     };
     let plain = RowBuilder::new(liveness(None), None).finish();
-    assert_eq!(live(plain.clone(), NOW), Ok(Some(plain.clone())));
+    assert_eq!(live(plain.clone(), NOW), Ok(Some(plain)));
     let expiring = RowBuilder::new(
         liveness(Some(Expiry {
             ttl: 5,
