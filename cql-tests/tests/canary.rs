@@ -161,7 +161,12 @@ fn no_file_holds_a_marker() -> Result<()> {
 #[test]
 fn the_scan_finds_every_stored_marker_when_sealing_is_left_out() -> Result<()> {
     let program = build(&["test-plaintext"])?;
-    let (count, seen) = scan(ServerBuilder::default().program(&program).start()?)?;
+    let (count, seen) = scan(
+        ServerBuilder::default()
+            .program(&program)
+            .environment("COFFER_TEST_PLAINTEXT", "1")
+            .start()?,
+    )?;
     // Failed statements are stored nowhere, sealed or not.
     let failed = char::from(b'a' + 9);
     assert_eq!(

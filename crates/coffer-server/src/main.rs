@@ -10,5 +10,9 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "test-plaintext")]
+    if std::env::var("COFFER_TEST_PLAINTEXT").as_deref() == Ok("1") {
+        coffer_crypto::danger::skip_sealing();
+    }
     coffer_server::run()
 }
