@@ -142,8 +142,9 @@ pub(crate) struct CatalogStore {
     vfs: Arc<dyn Vfs>,
     root_key: Arc<RootKey>,
     current: ArcSwap<Catalog>,
-    /// Serialises changes.
-    changing: Mutex<()>,
+    /// Serialises changes. Why there can be none any more: a version that was given up may be found
+    /// at the next start.
+    changing: Mutex<Option<String>>,
 }
 
 impl CatalogStore {
@@ -184,7 +185,7 @@ impl CatalogStore {
             vfs: Arc::clone(vfs),
             root_key: Arc::clone(root_key),
             current: ArcSwap::from_pointee(catalog),
-            changing: Mutex::new(()),
+            changing: Mutex::new(None),
         }
     }
 
@@ -200,9 +201,13 @@ impl CatalogStore {
     }
 
     /// Writes what `change` makes of the catalog as a new version, then publishes it, then unlinks
-    /// the old one. After an error the old one stays.
+    /// the old one. After an error the old one stays; after `Poisoned` the new one may be found at the
+    /// next start, so that files of neither may be removed.
     pub(crate) fn update(&self, change: impl FnOnce(&Catalog) -> Result<Catalog>) -> Result<Arc<Catalog>> {
-        let _changing = self.changing.lock();
+        let mut changing = self.changing.lock();
+        if let Some(cause) = &*changing {
+            return Err(Error::Poisoned(cause.clone()));
+        }
         let old = self.current.load_full();
         let mut new = change(&old)?;
         new.version = old.version + 1;
@@ -212,9 +217,9 @@ impl CatalogStore {
         let sealed = SealedDocument::seal(&self.root_key, DocumentKind::Catalog, new.version, &json)
             .map_err(|error| Error::sealed(&path, "catalog", error))?;
         if let Err(error) = vfs::publish(&self.vfs, &path, &sealed) {
-            // it may have its name already: the change was refused, so it must not be found later
-            let _ = self.vfs.remove(&path);
-            let _ = self.vfs.sync_directory(&self.directory);
+            if let Error::Poisoned(cause) = &error {
+                *changing = Some(cause.clone());
+            }
             return Err(error);
         }
         let new = Arc::new(new);

@@ -62,11 +62,15 @@ impl Core {
 
     /// Changes the catalog; what the log knows of itself is brought up to date on the way.
     pub(crate) fn update(&self, change: impl FnOnce(&Catalog) -> Result<Catalog>) -> Result<Arc<Catalog>> {
-        self.catalog.update(|old| {
+        let updated = self.catalog.update(|old| {
             let mut new = change(old)?;
             new.log.committed = new.log.committed.max(self.log.durable());
             Ok(new)
-        })
+        });
+        if let Err(Error::Poisoned(cause)) = &updated {
+            self.log.poison(cause);
+        }
+        updated
     }
 
     /// Changes one table's entry. Older table keys that no file needs any more leave its key record.
@@ -212,7 +216,9 @@ impl Core {
         for name in names {
             let Ok(table) = name.parse::<TableId>() else { continue };
             let Some(entry) = catalog.tables.get(&table) else {
-                self.unlink_table(table)?;
+                if let Err(error) = self.unlink_table(table) {
+                    tracing::warn!(%table, error = %error_chain(&error), "files of no table stay until the next start");
+                }
                 continue;
             };
             let directory = tables.join(&name);

@@ -1,6 +1,7 @@
 //! Memtables to segments, segments to fewer segments, and the log freed behind them: the work of the
 //! engine's background threads.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -150,8 +151,8 @@ impl Core {
             entry.tails.push(tail);
             Ok(())
         });
-        if published.is_err() {
-            self.remove_file(&path);
+        if let Err(error) = &published {
+            self.give_up(error, &path);
         }
         published.map(drop)
     }
@@ -194,7 +195,9 @@ impl Core {
             })
         });
         if let Err(error) = published {
-            self.remove_written(store, written.as_ref());
+            if let Some(entry) = &written {
+                self.give_up(&error, &entry.path(&store.directory));
+            }
             return Err(error);
         }
         store.replace_frozen(memtable, segment);
@@ -208,15 +211,16 @@ impl Core {
         let Some(entry) = written else { return Ok(None) };
         let (vfs, keys) = (self.vfs.as_ref(), self.keys.as_ref());
         let opened = Segment::open(vfs, &store.directory, store.id, entry, keys, &self.cache);
-        if opened.is_err() {
-            self.remove_written(store, written);
+        if let Err(error) = &opened {
+            self.give_up(error, &entry.path(&store.directory));
         }
         opened.map(Some)
     }
 
-    fn remove_written(&self, store: &TableStore, written: Option<&SegmentEntry>) {
-        if let Some(entry) = written {
-            self.remove_file(&entry.path(&store.directory));
+    /// Removes a file that the catalog was not to have, unless it may have it after a crash.
+    fn give_up(&self, error: &Error, path: &Path) {
+        if !matches!(error, Error::Poisoned(_)) {
+            self.remove_file(path);
         }
     }
 
@@ -306,7 +310,9 @@ impl Core {
             Ok(())
         });
         if let Err(error) = published {
-            self.remove_written(store, written.as_ref());
+            if let Some(entry) = &written {
+                self.give_up(&error, &entry.path(&store.directory));
+            }
             return Err(error);
         }
         store.replace_segments(chosen, segment);

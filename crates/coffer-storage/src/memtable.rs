@@ -168,8 +168,10 @@ impl Memtable {
         self.entries.load(Ordering::Relaxed)
     }
 
+    /// Whether it holds neither entries nor the end of a tail file or frame, which counts too: the log
+    /// keeps a frame until a flush has passed it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries() == 0 && self.tails.lock().is_empty()
+        self.entries() == 0 && self.last() == Lsn(0) && self.tails.lock().is_empty()
     }
 
     pub(crate) fn has_tombstones(&self) -> bool {

@@ -15,6 +15,8 @@ use crate::memory_keys::MemoryKeys;
 use crate::options::Durability;
 use crate::vfs::{CrashLoss, Fault, FaultVfs, OsVfs};
 
+mod crashes;
+
 const A: TableId = TableId([0xa1; 16]);
 const B: TableId = TableId([0xb2; 16]);
 

@@ -21,7 +21,7 @@ use crate::mmap::FileMap;
 pub enum Fault {
     /// Nothing is done; the error has this kind.
     Error(io::ErrorKind),
-    /// Of a write the first half is done, then the disk is full. Other operations do nothing.
+    /// Of a write the first half is done, in whole sectors, then the disk is full. Other operations do nothing.
     ShortWrite,
 }
 
@@ -121,6 +121,9 @@ impl FaultVfs {
         for (path, number) in survivors {
             let contents = state.files.get(number).cloned().unwrap_or_default();
             let durable = contents.after_crash(&mut choice);
+            if let Some(directory) = path.parent() {
+                fs::create_dir_all(directory)?;
+            }
             fs::write(&path, &durable)?;
             names.insert(path, files.len());
             files.push(Contents { durable, pending: Vec::new() });
@@ -333,7 +336,8 @@ impl WritableFile for FaultFile {
             None => (bytes, Ok(())),
             Some(Fault::Error(kind)) => (&[][..], Err(io::Error::from(kind))),
             Some(Fault::ShortWrite) => {
-                let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
+                // a file system cuts a write between blocks
+                let half = bytes.get(..bytes.len() / 2 / 512 * 512).unwrap_or_default();
                 (half, Err(io::Error::from(io::ErrorKind::StorageFull)))
             }
         };

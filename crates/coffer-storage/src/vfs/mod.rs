@@ -194,8 +194,8 @@ impl UnpublishedFile {
     /// Makes the file durable under its name: sync -> rename -> sync directory.
     ///
     /// # Errors
-    /// [`Error::Io`]. When the last step fails the file may or may not have its name after a crash, so it must not
-    /// be referred to.
+    /// [`Error::Io`]; the file has not got its name. [`Error::Poisoned`] when the last step failed and could not be
+    /// undone: the file may or may not have its name after a crash.
     pub fn publish(self) -> Result<()> {
         self.publish_open().map(drop)
     }
@@ -214,8 +214,18 @@ impl UnpublishedFile {
             .map_err(|error| Error::io("rename file", &self.path, error))?;
         self.published = true;
         let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
-        self.vfs.sync_directory(directory).map_err(|error| Error::io("sync directory", directory, error))?;
-        Ok(self.file.take())
+        match self.vfs.sync_directory(directory) {
+            Ok(()) => Ok(self.file.take()),
+            Err(error) => Err(self.withdraw(directory, error)),
+        }
+    }
+
+    /// Takes the name away again when it could not be made durable.
+    fn withdraw(&self, directory: &Path, error: io::Error) -> Error {
+        match self.vfs.remove(&self.path).and_then(|()| self.vfs.sync_directory(directory)) {
+            Ok(()) => Error::io("sync directory", directory, error),
+            Err(_) => Error::Poisoned(format!("directory {} cannot be synced: {error}", directory.display())),
+        }
     }
 }
 
