@@ -7,8 +7,9 @@ use cql_types::{CqlType, UserType};
 
 use crate::Error;
 
-/// Nesting deeper than this is refused.
-const DEPTH_MAX: usize = 64;
+/// Nesting deeper than this is refused. More than any statement can make (the parser of CQL ends
+/// at 128 levels, each of which may add a `frozen`): a catalog that was written can be read.
+const DEPTH_MAX: usize = 512;
 
 /// The type of a text as in `system_schema.columns`; user types are looked up in `types`.
 ///
@@ -163,5 +164,15 @@ mod tests {
         ] {
             assert_eq!(parse_type(text, &types), Err(MALFORMED), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_statement_can_nest_is_read_back_and_more_is_refused() {
+        let nested = |levels: usize| {
+            format!("{}int{}", "frozen<list<".repeat(levels), ">>".repeat(levels))
+        };
+        let types = BTreeMap::new();
+        assert_eq!(parse_type(&nested(128), &types).unwrap().to_string(), nested(128));
+        assert_eq!(parse_type(&nested(100_000), &types), Err(MALFORMED));
     }
 }

@@ -1,6 +1,7 @@
 //! Bind markers: their names and types when a statement is prepared, their values when it runs.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use coffer_model::TableSchema;
@@ -20,7 +21,12 @@ pub(crate) struct Markers {
     specs: Vec<Option<ColumnSpec>>,
     /// For each marker, the column it gives the whole value of.
     targets: Vec<Option<String>>,
+    calls_left: Cell<u32>,
 }
+
+/// How often functions may be resolved for one statement. A call is resolved again for each type
+/// its callers try, so the work grows exponentially with the nesting of calls.
+const CALLS_MAX: u32 = 100_000;
 
 impl Markers {
     /// As many markers as the parser found.
@@ -32,7 +38,15 @@ impl Markers {
             names,
             specs: vec![None; count],
             targets: vec![None; count],
+            calls_left: Cell::new(CALLS_MAX),
         }
+    }
+
+    /// Counts one resolution of a function. False when the statement has had too many.
+    pub(crate) fn may_resolve(&self) -> bool {
+        let left = self.calls_left.get();
+        self.calls_left.set(left.saturating_sub(1));
+        left > 0
     }
 
     /// Markers seen from now on belong to this table.

@@ -33,7 +33,7 @@ use crate::dispatch::Finished;
 use crate::error_response;
 use crate::events::EventQueue;
 use crate::in_flight::ConnectionInFlight;
-use crate::server::Server;
+use crate::server::{PageClaim, Server};
 
 /// Frames executed before the answers are written and other connections have their turn.
 const FRAMES_PER_ROUND: usize = 64;
@@ -94,6 +94,8 @@ pub(crate) struct Connection {
     wake_lsn: Option<Lsn>,
     slow: FuturesUnordered<BoxFuture<'static, SlowAnswer>>,
     scans: Arc<Semaphore>,
+    /// Memory of the results in `output`.
+    unsent: Vec<PageClaim>,
     in_flight: ConnectionInFlight,
     /// Bytes of a large frame that is still arriving.
     arriving: Option<usize>,
@@ -134,6 +136,7 @@ impl Connection {
             wake_lsn: None,
             slow: FuturesUnordered::new(),
             scans: Arc::new(Semaphore::new(SCANS_PER_CONNECTION)),
+            unsent: Vec::new(),
             arriving: None,
             read_bytes: READ_BYTES_MIN,
             has_more_frames: false,
@@ -273,6 +276,7 @@ impl Connection {
                     outcome,
                     commit,
                     permit,
+                    claim,
                 }),
             ) => {
                 match commit {
@@ -288,6 +292,7 @@ impl Connection {
                     }
                 }
                 drop(permit);
+                self.unsent.extend(claim);
             }
             SlowAnswer::Statement(reply, Err(error)) => {
                 self.in_flight.remove(1, reply.request_bytes);
@@ -353,7 +358,7 @@ impl Connection {
                     );
                     self.send_error(
                         header.stream,
-                        &ErrorBody::new(ErrorDetail::Protocol, message),
+                        &ErrorBody::new(ErrorDetail::Invalid, message),
                     );
                 }
                 Cut::OldVersion(version) => {
@@ -428,6 +433,7 @@ impl Connection {
                 Poll::Pending => return Ok(false),
             }
         }
+        self.unsent.clear();
         if self.output.capacity() > BUFFER_BYTES_KEPT {
             self.output = BytesMut::new();
         }

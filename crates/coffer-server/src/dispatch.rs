@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::schema_change;
-use crate::server::Server;
+use crate::server::{PageClaim, Server};
 use crate::statement::Work;
 
 /// How often one request may find its table closed (the key was revoked in between) before it
@@ -28,6 +28,8 @@ pub(crate) struct Finished {
     pub(crate) commit: Option<Lsn>,
     /// Held until the answer is encoded, so that pages do not pile up in memory.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
+    /// Held until the client has taken the answer.
+    pub(crate) claim: Option<PageClaim>,
 }
 
 /// Follows a step that cannot be answered at once to its end.
@@ -49,6 +51,7 @@ pub(crate) async fn finish(
                     outcome,
                     commit: None,
                     permit: None,
+                    claim: None,
                 });
             }
             Step::Commit { lsn, outcome } => {
@@ -56,15 +59,22 @@ pub(crate) async fn finish(
                     outcome,
                     commit: Some(lsn),
                     permit: None,
+                    claim: None,
                 });
             }
             Step::Continue(execution) => {
                 let permit = scans.acquire_owned().await.ok();
+                let mut claim = server.page_memory.claim(execution.result_bytes_max()).await?;
                 let outcome = server.scan_lane.read(execution).await?;
+                claim.shrink(match &outcome.kind {
+                    OutcomeKind::Rows(rows) => rows.content.len(),
+                    _ => 0,
+                });
                 return Ok(Finished {
                     outcome,
                     commit: None,
                     permit,
+                    claim: Some(claim),
                 });
             }
             Step::SchemaChange(plan) => {
@@ -73,6 +83,7 @@ pub(crate) async fn finish(
                     outcome,
                     commit: None,
                     permit: None,
+                    claim: None,
                 });
             }
             Step::NeedsTable(table) => {

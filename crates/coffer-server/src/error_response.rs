@@ -57,7 +57,13 @@ pub(crate) fn of_query(error: Error, consistency: Consistency) -> ErrorBody {
 
 /// The error body for a body that does not decode.
 pub(crate) fn of_protocol(error: &ProtocolError) -> ErrorBody {
-    ErrorBody::new(ErrorDetail::Protocol, error.to_string())
+    let detail = match error {
+        // the frame is whole, only too long once decompressed: Invalid, as Cassandra answers, for
+        // drivers give up a connection that answers a protocol error
+        ProtocolError::TooLarge { .. } => ErrorDetail::Invalid,
+        _ => ErrorDetail::Protocol,
+    };
+    ErrorBody::new(detail, error.to_string())
 }
 
 /// The answer to a frame of another protocol version, in the words that drivers look for.

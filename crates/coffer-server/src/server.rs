@@ -1,5 +1,7 @@
 //! What all connections share.
 
+mod page_memory;
+
 use std::sync::Arc;
 
 use coffer_query::Database;
@@ -14,6 +16,8 @@ use crate::prepared_cache::PreparedCache;
 use crate::scan_lane::ScanLane;
 use crate::table_opening::TableOpenings;
 
+pub(crate) use page_memory::{PageClaim, PageMemory};
+
 /// What all connections share.
 pub(crate) struct Server {
     pub(crate) database: Arc<Database>,
@@ -24,6 +28,7 @@ pub(crate) struct Server {
     pub(crate) scan_lane: ScanLane,
     pub(crate) openings: TableOpenings,
     pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) page_memory: PageMemory,
     pub(crate) trace_ids: TimeUuidGenerator,
 }
 
@@ -44,6 +49,7 @@ impl Server {
             events: Events::default(),
             openings: TableOpenings::default(),
             in_flight: Arc::default(),
+            page_memory: PageMemory::new(&config.limits),
             trace_ids,
             limits: config.limits.clone(),
         })

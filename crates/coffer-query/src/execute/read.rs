@@ -25,10 +25,12 @@ use crate::table_source::TableSource;
 
 /// Rows that are read before a SELECT gives way to others.
 const INLINE_ROWS: usize = 256;
+/// Bytes of a result after which it does so too: what has begun waits with them in memory.
+const INLINE_BYTES: usize = 64 * 1024;
 /// A page ends when it has this many bytes, whatever its rows.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Largest result of a client that does not page.
-const UNPAGED_BYTES_MAX: usize = 256 * 1024 * 1024;
+const UNPAGED_BYTES_MAX: usize = 64 * 1024 * 1024;
 const UNLIMITED: u32 = u32::MAX;
 
 /// A SELECT while it runs.
@@ -74,7 +76,7 @@ pub(crate) fn execute_select(
         return execute_point(database, plan, &evaluation);
     }
     let mut execution = SelectExecution::start(&evaluation, plan, parameters, session)?;
-    match execution.run(database, INLINE_ROWS)? {
+    match execution.run(database, INLINE_ROWS, INLINE_BYTES)? {
         Some(outcome) => Ok(Step::Done(outcome)),
         None => Ok(Step::Continue(Box::new(execution))),
     }
@@ -265,7 +267,7 @@ impl SelectExecution {
     /// # Errors
     /// As [`Database::execute`].
     pub fn step(&mut self, database: &Database, rows: usize) -> Result<Option<Outcome>> {
-        match self.run(database, rows) {
+        match self.run(database, rows, usize::MAX) {
             Ok(outcome) => Ok(outcome),
             Err(Interrupt::Error(error)) => Err(error),
             Err(Interrupt::NoRoom) => Err(Error::Overloaded("no room to read".to_owned())),
@@ -275,7 +277,22 @@ impl SelectExecution {
         }
     }
 
-    fn run(&mut self, database: &Database, rows: usize) -> Result<Option<Outcome>, Interrupt> {
+    /// Most bytes that the result may come to.
+    #[must_use]
+    pub fn result_bytes_max(&self) -> usize {
+        match self.page_rows {
+            _ if !self.accumulators.is_empty() => 0,
+            Some(_) => PAGE_BYTES_MAX,
+            None => UNPAGED_BYTES_MAX,
+        }
+    }
+
+    fn run(
+        &mut self,
+        database: &Database,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Option<Outcome>, Interrupt> {
         let plan = Arc::clone(&self.plan);
         let values = std::mem::take(&mut self.values);
         let evaluation = Evaluation { database, values: &values };
@@ -288,6 +305,9 @@ impl SelectExecution {
             }
             if self.is_page_full()? {
                 outcome = Some(self.finish(&evaluation, true)?);
+                break;
+            }
+            if self.content.len().max(self.unsorted_bytes) > bytes {
                 break;
             }
             let Some(item) = self.stream.next(database)? else {

@@ -363,8 +363,11 @@ fn resolve(
     selectable: &Selectable,
     receiver: Option<&CqlType>,
 ) -> Result<Option<Function>> {
+    if !terms.markers.may_resolve() {
+        return Err(term::too_many_calls());
+    }
     let argument = |selectable| SelectedArgument { terms, selectable };
-    match selectable {
+    let resolved = match selectable {
         Selectable::Function { name, arguments } => {
             let described: Vec<SelectedArgument<'_, '_>> = arguments.iter().map(argument).collect();
             let dynamic: Vec<&dyn Argument> =
@@ -382,7 +385,8 @@ fn resolve(
             functions::arithmetic((*operator).into(), &left, &right, receiver).map(Some)
         }
         _ => Ok(None),
-    }
+    };
+    resolved.map_err(|error| term::named_if_too_many(terms, error))
 }
 
 fn is_count_rows(selectable: &Selectable) -> bool {

@@ -279,6 +279,9 @@ fn resolve_call<'t>(
     term: &'t Parsed,
     receiver: Option<&CqlType>,
 ) -> Result<(Function, Vec<&'t Parsed>)> {
+    if !context.markers.may_resolve() {
+        return Err(too_many_calls());
+    }
     let (resolved, arguments): (Result<Function>, Vec<&'t Parsed>) = match term {
         Parsed::Function { name, arguments } => {
             let described: Vec<TermArgument<'_, '_>> =
@@ -309,7 +312,17 @@ fn resolve_call<'t>(
         }
         _ => return Err(Error::Server("not a function call".to_owned())),
     };
+    let resolved = resolved.map_err(|error| named_if_too_many(context, error));
     Ok((resolved?, arguments))
+}
+
+/// A call seems not to fit when its arguments could not be looked at to the end.
+pub(crate) fn named_if_too_many(context: &TermContext<'_>, error: Error) -> Error {
+    if context.markers.may_resolve() { error } else { too_many_calls() }
+}
+
+pub(crate) fn too_many_calls() -> Error {
+    Error::invalid("the statement nests too many function calls")
 }
 
 /// A term as an argument of a function that is looked for.

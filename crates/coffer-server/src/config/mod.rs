@@ -95,6 +95,8 @@ pub struct Limits {
     pub prepared_cache_bytes: usize,
     /// Rows of a page, whatever the client asks for.
     pub page_rows_max: usize,
+    /// Memory for the results of big reads, in bytes.
+    pub page_total_bytes: usize,
     /// Answers a client may leave unread before it is read from no more, in bytes.
     pub write_backlog_bytes_max: usize,
     /// Time to finish STARTUP and authentication.
@@ -190,6 +192,7 @@ impl Default for Limits {
             statement_bytes_max: 1 << 20,
             prepared_cache_bytes: 32 << 20,
             page_rows_max: 10_000,
+            page_total_bytes: 256 << 20,
             write_backlog_bytes_max: 4 << 20,
             startup_timeout_millis: 12_000,
             room_timeout_millis: 2_000,

@@ -312,6 +312,13 @@ pub static OPTIONS: &[OptionSpec] = &[
         |config, text| limits.page_rows_max = number(text, 1, 1_000_000)?
     ),
     option!(
+        "page_total_bytes",
+        "1MiB to 1024GiB",
+        "256MiB",
+        "Memory for the results of big reads; beyond it they wait, then are OVERLOADED.",
+        |config, text| limits.page_total_bytes = size(text, MIB, 1024 * 1024 * MIB)?
+    ),
+    option!(
         "write_backlog_bytes_max",
         "4KiB to 1GiB",
         "4MiB",
