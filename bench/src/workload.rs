@@ -72,7 +72,7 @@ impl Prepared {
         match self.workload {
             Workload::Read => self.read(target, random).await,
             Workload::Insert => self.insert(target, random).await,
-            Workload::Mixed if n % 2 == 0 => self.read(target, random).await,
+            Workload::Mixed if n.is_multiple_of(2) => self.read(target, random).await,
             Workload::Mixed => self.insert(target, random).await,
             Workload::Slice => {
                 let device = (random % self.data.devices()).cast_signed();
