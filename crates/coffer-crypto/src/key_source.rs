@@ -1,6 +1,6 @@
 //! Where the engine gets its data keys from, without knowing who keeps them.
 
-use crate::{DataKey, FileIdentity, NewDataKey, Result, WrappedDataKey};
+use crate::{DataKey, FileIdentity, NewDataKey, Result, TableKeyId, WrappedDataKey};
 use std::{
     fmt,
     sync::{
@@ -14,8 +14,8 @@ pub trait DataKeySource: Send + Sync {
     /// Makes the data key of one new file of the table `identity.table_id`, and its header form.
     ///
     /// # Errors
-    /// [`crate::Error::KeyUnavailable`] when the table's key is not at hand,
-    /// [`crate::Error::WrapLimit`] when the table needs a new table key.
+    /// [`crate::Error::KeyUnavailable`] when the table's key is not at hand, or wrapped as many data
+    /// keys as it may.
     fn create_data_key(&self, identity: &FileIdentity) -> Result<(NewDataKey, WrappedDataKey)>;
 
     /// The data key of a file that belongs to `table` now and was born as `birth`.
@@ -39,10 +39,11 @@ pub trait DataKeySource: Send + Sync {
     /// [`crate::Error::KeyUnavailable`] when the table's key is not at hand.
     fn lease(&self, table: &[u8; 16]) -> Result<Arc<KeyLease>>;
 
-    /// Wraps made so far under the current table key. The engine puts it into
-    /// [`crate::KeyRecord::wraps`] whenever it writes a version of the catalog anyway, so that the
-    /// limit holds across restarts. `None` when the table's key is not at hand.
-    fn wraps(&self, table: &[u8; 16]) -> Option<u64>;
+    /// The table key that wraps new data keys of the table, and the wraps made under it so far. The
+    /// engine puts these into [`crate::KeyRecord::wraps`] whenever it writes a version of the catalog
+    /// anyway, so that the limit holds across restarts. During a swap this may still be the key before
+    /// the record's. `None` when the table's key is not at hand; then no data key can be made.
+    fn wrapping_key(&self, table: &[u8; 16]) -> Option<(TableKeyId, u64)>;
 }
 
 /// The time until which a table's key may be used, in
@@ -146,6 +147,8 @@ pub enum UnavailableReason {
     Expired,
     /// The KMS refused it.
     Revoked,
+    /// It wrapped as many data keys as it may: the table needs a new table key.
+    WornOut,
 }
 
 impl fmt::Display for UnavailableReason {
@@ -154,6 +157,7 @@ impl fmt::Display for UnavailableReason {
             Self::NotOpened => "not opened",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::WornOut => "worn out",
         })
     }
 }

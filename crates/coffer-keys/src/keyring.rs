@@ -13,7 +13,7 @@ pub use prepare::PreparedKeys;
 use crate::{KeyError, KmsError, KmsFuture, KmsOperation, KmsProvider, Result, TableName};
 use coffer_crypto::{
     DataKey, DataKeySource, EncryptionType, Error, FileIdentity, KeyLease, KeyRecord,
-    KeyUnavailable, NewDataKey, RootKey, TableKey, UnavailableReason, WRAPS_PER_KEY_MAX,
+    KeyUnavailable, NewDataKey, RootKey, TableKey, TableKeyId, UnavailableReason, WRAPS_PER_KEY_MAX,
     WrappedDataKey, clock::Clock,
 };
 use open_keys::OpenKeys;
@@ -41,6 +41,8 @@ pub struct KeyringOptions {
     pub kms_deadline: Duration,
     /// Pause between two attempts of the background to refresh one table's key.
     pub refresh_retry_millis: i64,
+    /// Most wraps under one table key.
+    pub wraps_max: u64,
 }
 
 impl Default for KeyringOptions {
@@ -49,6 +51,7 @@ impl Default for KeyringOptions {
             max_age_millis: 300_000,
             kms_deadline: Duration::from_secs(10),
             refresh_retry_millis: 5_000,
+            wraps_max: WRAPS_PER_KEY_MAX,
         }
     }
 }
@@ -82,6 +85,8 @@ struct Tables {
     open: HashMap<[u8; 16], Arc<OpenKeys>>,
     opening: HashMap<[u8; 16], Opening>,
     last_opening: u64,
+    /// The table key that was installed last: a record from before that swap is out of date.
+    installed: HashMap<[u8; 16], TableKeyId>,
 }
 
 /// A `Decrypt` under way. Its result counts only while it stands in [`Tables::opening`].
@@ -111,6 +116,12 @@ impl Tables {
         self.opening
             .get(table)
             .is_some_and(|opening| opening.number == number)
+    }
+
+    /// Whether `record` was not replaced by a swap.
+    fn is_newest(&self, table: &[u8; 16], record: &KeyRecord) -> bool {
+        let installed = self.installed.get(table);
+        installed.is_none_or(|id| *id == record.table_key_id)
     }
 
     /// The lease to go on with, so that an opened table keeps the one it holds.
@@ -191,6 +202,7 @@ impl Keyring {
     pub fn forget(&self, table: &[u8; 16]) {
         let mut tables = self.tables.lock();
         tables.opening.remove(table);
+        tables.installed.remove(table);
         if let Some(keys) = tables.open.remove(table) {
             keys.lease.revoke();
         }
@@ -204,9 +216,28 @@ impl Keyring {
         let mut tables = self.tables.lock();
         tables.opening.remove(&id);
         let lease = tables.lease(&id, until);
+        tables.installed.insert(id, prepared.record.table_key_id);
         tables
             .open
             .insert(id, Arc::new(prepared.into_open_keys(lease)));
+    }
+
+    /// Whether so much was wrapped under the table's current key that it should be renewed soon:
+    /// three quarters of the limit.
+    #[must_use]
+    pub fn is_worn(&self, table: &[u8; 16]) -> bool {
+        let worn = self.options.wraps_max / 4 * 3;
+        self.wrapping_key(table)
+            .is_some_and(|(_, wraps)| wraps >= worn)
+    }
+
+    /// The tables whose key [`Self::is_worn`].
+    #[must_use]
+    pub fn worn(&self) -> Vec<[u8; 16]> {
+        let open: Vec<_> = self.tables.lock().open.keys().copied().collect();
+        open.into_iter()
+            .filter(|table| self.is_worn(table))
+            .collect()
     }
 
     /// Calls made to the KMS so far.
@@ -226,6 +257,9 @@ impl Keyring {
             .map_err(|error| KeyError::damaged(table, error))?;
         let older = open_keys::unwrap_older(table, record, &key)?;
         let mut tables = self.tables.lock();
+        if !tables.is_newest(&table.id, record) {
+            return Err(KeyError::Superseded(table.clone()));
+        }
         let lease = tables.lease(&table.id, i64::MAX);
         let keys = OpenKeys::new(table.clone(), record.clone(), key, older, lease);
         tables.open.insert(table.id, Arc::new(keys));
@@ -306,7 +340,7 @@ impl Keyring {
             Ok((key, older))
         });
         let mut tables = self.tables.lock();
-        if !tables.is_current(&table.id, number) {
+        if !tables.is_current(&table.id, number) || !tables.is_newest(&table.id, record) {
             return Err(KeyError::Superseded(table.clone()));
         }
         tables.opening.remove(&table.id);
@@ -395,9 +429,11 @@ impl DataKeySource for Keyring {
         identity: &FileIdentity,
     ) -> coffer_crypto::Result<(NewDataKey, WrappedDataKey)> {
         let keys = self.keys(&identity.table_id)?;
-        if keys.wraps.fetch_add(1, Ordering::Relaxed) >= WRAPS_PER_KEY_MAX {
+        if keys.wraps.fetch_add(1, Ordering::Relaxed) >= self.options.wraps_max {
             keys.wraps.fetch_sub(1, Ordering::Relaxed);
-            return Err(Error::WrapLimit);
+            let reason = UnavailableReason::WornOut;
+            let table = identity.table_id;
+            return Err(KeyUnavailable { table, reason }.into());
         }
         let data_key = NewDataKey::generate()?;
         let wrapped = keys.current.wrap_data_key(&data_key, identity)?;
@@ -420,12 +456,9 @@ impl DataKeySource for Keyring {
         self.keys(table).map(|keys| Arc::clone(&keys.lease))
     }
 
-    fn wraps(&self, table: &[u8; 16]) -> Option<u64> {
-        let tables = self.tables.lock();
-        tables
-            .open
-            .get(table)
-            .map(|keys| keys.wraps.load(Ordering::Relaxed))
+    fn wrapping_key(&self, table: &[u8; 16]) -> Option<(TableKeyId, u64)> {
+        let keys = self.tables.lock().open.get(table).cloned()?;
+        Some((keys.current.id(), keys.wraps.load(Ordering::Relaxed)))
     }
 }
 

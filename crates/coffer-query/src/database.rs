@@ -186,6 +186,9 @@ pub struct Database {
     schema: ArcSwap<Schema>,
     /// Held while the schema is rebuilt from the catalog, so that an older one never wins.
     schema_refresh: Mutex<()>,
+    /// Held while a changed key is published and installed, and while one is forgotten; never over a
+    /// call of the KMS. So an older key never wins.
+    key_installs: Mutex<()>,
     key_healths: Arc<KeyHealths>,
     traces: Traces,
     last_timestamp: AtomicI64,
@@ -226,6 +229,7 @@ impl Database {
             options,
             schema: ArcSwap::from_pointee(schema),
             schema_refresh: Mutex::new(()),
+            key_installs: Mutex::new(()),
             key_healths: Arc::default(),
             traces: Traces::default(),
             last_timestamp: AtomicI64::new(0),
@@ -268,6 +272,10 @@ impl Database {
     /// What the KMS last answered for each table.
     pub(crate) fn key_healths(&self) -> &Arc<KeyHealths> {
         &self.key_healths
+    }
+
+    pub(crate) fn key_installs(&self) -> &Mutex<()> {
+        &self.key_installs
     }
 
     /// Makes the schema of the persisted catalog visible to statements.

@@ -38,6 +38,8 @@ pub(crate) struct Serve {
     pub(crate) config: Option<PathBuf>,
     /// Moves the clock of key ages; for tests.
     pub(crate) test_clock: Option<PathBuf>,
+    /// Script of KMS faults; for tests.
+    pub(crate) kms_fault: Option<PathBuf>,
     /// Given flags of things that this version lacks.
     pub(crate) unavailable: Option<&'static str>,
     /// Options given as flags.
@@ -57,6 +59,7 @@ impl FromArgMatches for Serve {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         self.config = matches.get_one::<PathBuf>("config").cloned();
         self.test_clock = matches.get_one::<PathBuf>("test-clock").cloned();
+        self.kms_fault = matches.get_one::<PathBuf>("kms-fault").cloned();
         self.unavailable = UNAVAILABLE
             .into_iter()
             .find(|name| matches.get_one::<String>(name).is_some());
@@ -81,8 +84,13 @@ impl Args for Serve {
         let test_clock = Arg::new("test-clock")
             .long("test-clock")
             .value_name("FILE")
-            .value_parser(path)
+            .value_parser(path.clone())
             .help("Seconds to add to the clock of key ages; needs COFFER_ALLOW_TEST_CLOCK=1");
+        let kms_fault = Arg::new("kms-fault")
+            .long("kms-fault")
+            .value_name("FILE")
+            .value_parser(path)
+            .help("JSON list of faults of the KMS; needs COFFER_ALLOW_KMS_FAULTS=1");
         let unavailable =
             UNAVAILABLE.map(|name| Arg::new(name).long(name).value_name("VALUE").hide(true));
         let options = OPTIONS.iter().map(|option| {
@@ -103,7 +111,7 @@ impl Args for Serve {
             }
         });
         command
-            .args([config, test_clock])
+            .args([config, test_clock, kms_fault])
             .args(options)
             .args(unavailable)
     }

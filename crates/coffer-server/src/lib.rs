@@ -19,6 +19,7 @@ mod events;
 mod in_flight;
 mod inspect;
 mod kms_command;
+mod kms_fault;
 mod listener;
 mod logging;
 mod prepared_cache;

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffer_crypto::clock::{Clock, OffsetClock, SystemClock};
-use coffer_keys::{Keyring, KeyringOptions};
+use coffer_keys::{EmbeddedKms, HookedKms, Keyring, KeyringOptions, KmsProvider};
 use coffer_query::{Database, DatabaseOptions};
 use coffer_storage::Engine;
 use coffer_storage::vfs::OsVfs;
@@ -18,8 +19,14 @@ use crate::cli;
 use crate::config::{AuthenticatorKind, Config};
 use crate::data_directory::DataDirectory;
 use crate::error::{CommandError, Result};
+use crate::kms_fault::KmsFaults;
 use crate::listener;
 use crate::server::Server;
+
+/// Pause between two looks for table keys to renew: a limit is reached in months.
+const WORN_KEYS_PAUSE: Duration = Duration::from_secs(10);
+/// Pause between two looks for keys whose deletion is due.
+const DUE_KEYS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Threads for what blocks: opening tables, schema changes, passwords.
 const BLOCKING_THREADS_MAX: usize = 32;
@@ -36,9 +43,11 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
     }
     let config = Config::load(flags.config.as_deref(), std::env::vars(), &flags.options)?;
     let clock = clock(flags)?;
+    let faults = kms_faults(flags)?;
     crate::logging::start(config.log_level);
     // every file, directory and socket of a server is its owner's alone
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    forbid_core_dumps()?;
 
     let directory = DataDirectory::open(&config, Arc::clone(&clock))?;
     let listener = TcpListener::bind(config.listen)
@@ -52,7 +61,7 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
         .build()
         .map_err(CommandError::io("start threads"))?;
 
-    let (keyring, engine) = open_engine(&config, &directory, &clock)?;
+    let (keyring, engine) = open_engine(&config, &directory, &clock, faults)?;
     let result = runtime.block_on(async {
         let database = open_database(&config, &directory, &clock, &keyring, &engine, address)?;
         let authenticator = Authenticator::new(&config)?;
@@ -68,7 +77,7 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
         .await
     });
     // tasks hold the database: they end before the engine does
-    runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+    runtime.shutdown_timeout(Duration::from_secs(10));
     engine.shutdown();
     tracing::info!("stopped");
     drop(directory.lock);
@@ -89,17 +98,49 @@ fn clock(flags: &cli::Serve) -> Result<Arc<dyn Clock>> {
     Ok(Arc::new(OffsetClock::new(file.clone())))
 }
 
+fn kms_faults(flags: &cli::Serve) -> Result<Option<KmsFaults>> {
+    let Some(file) = &flags.kms_fault else {
+        return Ok(None);
+    };
+    if std::env::var("COFFER_ALLOW_KMS_FAULTS").as_deref() != Ok("1") {
+        return Err(CommandError::Refused(
+            "--kms-fault makes calls of the KMS fail: it needs COFFER_ALLOW_KMS_FAULTS=1 in the \
+             environment"
+                .to_owned(),
+        ));
+    }
+    Ok(Some(KmsFaults::new(file.clone())))
+}
+
+/// Keys and opened rows are in memory: no dump of it, and no debugger of the same user.
+fn forbid_core_dumps() -> Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .map_err(|error| CommandError::io("turn core dumps off")(error.into()))
+}
+
 fn open_engine(
     config: &Config,
     directory: &DataDirectory,
     clock: &Arc<dyn Clock>,
+    faults: Option<KmsFaults>,
 ) -> Result<(Arc<Keyring>, Arc<Engine>)> {
     let options = KeyringOptions {
         max_age_millis: i64::try_from(config.key_age_seconds_max.saturating_mul(1000))
             .unwrap_or(i64::MAX),
         ..KeyringOptions::default()
     };
-    let kms = Arc::clone(&directory.kms);
+    let mut kms: Arc<dyn KmsProvider> = Arc::<EmbeddedKms>::clone(&directory.kms);
+    if let Some(faults) = faults {
+        let hooked = HookedKms::new(kms);
+        hooked.set_hook(Some(Arc::new(faults)));
+        kms = Arc::new(hooked);
+    }
     let keyring = Keyring::new(
         kms,
         directory.root_key.duplicate(),
@@ -162,6 +203,8 @@ async fn serve(
     let background = [
         tokio::spawn(admin.serve(Arc::clone(&directory.kms))),
         tokio::spawn(Arc::clone(keyring).run_refresh()),
+        tokio::spawn(renew_worn_keys(Arc::clone(&server))),
+        tokio::spawn(delete_due_keys(Arc::clone(&directory.kms))),
     ];
     ready();
     let clients = listener::serve(&server, listener, stopping);
@@ -180,6 +223,27 @@ async fn serve(
         drop(task.await);
     }
     Ok(())
+}
+
+/// Gives tables whose table key wrapped enough a new one, for as long as it is polled.
+async fn renew_worn_keys(server: Arc<Server>) {
+    loop {
+        tokio::time::sleep(WORN_KEYS_PAUSE).await;
+        server.database.renew_worn_keys().await;
+    }
+}
+
+/// Deletes the keys of the embedded KMS whose date has come, for as long as it is polled.
+async fn delete_due_keys(kms: Arc<EmbeddedKms>) {
+    loop {
+        tokio::time::sleep(DUE_KEYS_PAUSE).await;
+        let kms = Arc::clone(&kms);
+        let deleting = tokio::task::spawn_blocking(move || kms.delete_due_keys());
+        // a panic is logged by its hook
+        if let Ok(Err(error)) = deleting.await {
+            tracing::warn!(%error, "keys whose deletion is due stay, trying again");
+        }
+    }
 }
 
 /// What the first start tells: what was made, and how to connect.

@@ -1,13 +1,14 @@
 //! What the engine and its threads share: the catalog, the log, the open tables.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use coffer_crypto::{DataKeySource, clock::Clock};
+use coffer_crypto::{DataKeySource, TableKeyId, clock::Clock};
 use coffer_model::TableId;
 use parking_lot::Mutex;
 
@@ -17,6 +18,7 @@ use crate::block_cache::BlockCache;
 use crate::catalog::{Catalog, CatalogStore, TableEntry};
 use crate::commit_log::{self, CommitLog, error_chain};
 use crate::error::{Error, Result};
+use crate::key_use::KeyUse;
 use crate::memtable::MemoryUse;
 use crate::options::EngineOptions;
 use crate::segment::{Segment, SegmentOptions};
@@ -29,6 +31,7 @@ pub(crate) struct Core {
     pub(crate) directory: PathBuf,
     pub(crate) options: EngineOptions,
     pub(crate) keys: Arc<dyn DataKeySource>,
+    pub(crate) key_use: Arc<KeyUse>,
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) catalog: CatalogStore,
@@ -67,8 +70,10 @@ impl Core {
             new.log.committed = new.log.committed.max(self.log.durable());
             Ok(new)
         });
-        if let Err(Error::Poisoned(cause)) = &updated {
-            self.log.poison(cause);
+        match &updated {
+            Ok(catalog) => self.log.witness(catalog.version),
+            Err(Error::Poisoned(cause)) => self.log.poison(cause),
+            Err(_) => {}
         }
         updated
     }
@@ -82,27 +87,47 @@ impl Core {
         self.update(|old| {
             let mut entry = TableEntry::clone(old.tables.get(&table).ok_or(Error::NoSuchTable(table))?);
             change(&mut entry)?;
-            self.settle_keys(&mut entry);
+            self.settle_keys(&mut entry)?;
             let mut new = old.clone();
             new.tables.insert(table, Arc::new(entry));
             Ok(new)
         })
     }
 
-    fn settle_keys(&self, entry: &mut TableEntry) {
+    /// The table keys that files of the table need: those being written, what is written next, log
+    /// files, segments, tail files. Files go from each of these to a later one, so it looks in this
+    /// order; `entry` gives the table as it is after that.
+    pub(crate) fn table_keys_in_use<E: Deref<Target = TableEntry>>(
+        &self,
+        table: TableId,
+        entry: impl FnOnce() -> Result<E>,
+    ) -> Result<HashSet<TableKeyId>> {
+        let newborn = self.key_use.of(table);
+        let mut needed = newborn.needed;
+        needed.extend(newborn.wrapping.map(|(id, _)| id));
+        needed.extend(self.log.index.lock().table_keys(table));
+        let entry = entry()?;
+        needed.extend(entry.segments.iter().map(|segment| segment.table_key));
+        needed.extend(entry.tails.iter().flat_map(|tail| &tail.table_keys));
+        Ok(needed)
+    }
+
+    /// Brings the key record up to date. Does nothing while the record's own key is not the one that
+    /// wraps data keys: the key is away, or a swap was published and is not installed yet.
+    fn settle_keys(&self, entry: &mut TableEntry) -> Result<()> {
         let table = entry.schema.id;
-        let mut key = (*entry.key).clone();
-        let in_log = self.log.index.lock().table_keys(table);
-        key.older.retain(|older| {
-            let id = older.table_key_id;
-            in_log.contains(&id)
-                || entry.segments.iter().any(|segment| segment.table_key == id)
-                || entry.tails.iter().any(|tail| tail.table_keys.contains(&id))
-        });
-        if let Some(wraps) = self.keys.wraps(table.as_bytes()) {
-            key.wraps = key.wraps.max(wraps);
+        let wrapping = self.keys.wrapping_key(table.as_bytes());
+        let Some((id, wraps)) = wrapping else { return Ok(()) };
+        if id != entry.key.table_key_id {
+            return Ok(());
         }
+        // the caller holds the catalog: the entry stays as it is
+        let needed = self.table_keys_in_use(table, || Ok(&*entry))?;
+        let mut key = (*entry.key).clone();
+        key.older.retain(|older| needed.contains(&older.table_key_id));
+        key.wraps = key.wraps.max(wraps);
         entry.key = Arc::new(key);
+        Ok(())
     }
 
     /// Opens a table: segments, tail files, log.

@@ -1,6 +1,7 @@
 //! The engine: open, append, read, and the life of tables. Everything here is synchronous; nothing
 //! waits for a KMS.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use coffer_crypto::{DataKeySource, RootKey, clock::Clock};
+use coffer_crypto::{DataKeySource, RootKey, TableKeyId, clock::Clock};
 use coffer_model::{EntryKind, Mutation, TableId, Token};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
@@ -23,6 +24,7 @@ use crate::commit_log::{self, CommitLog, LogContext, LogScan};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::ids::ClusterId;
+use crate::key_use::KeyUse;
 use crate::memtable::MemoryUse;
 use crate::options::EngineOptions;
 use crate::table_store::TableMap;
@@ -67,6 +69,7 @@ impl Engine {
         let threads = Mutex::new(Threads::default());
         let engine = Self { core, threads, _lock: lock };
         engine.start_threads()?;
+        engine.core.log.witness(engine.core.catalog.current().version);
         Ok(engine)
     }
 
@@ -315,6 +318,18 @@ impl Engine {
         })
     }
 
+    /// The table keys that live files of the table need: segments, tail files, log files, and those
+    /// being written. A swap keeps these, and those made under the current key meanwhile.
+    ///
+    /// # Errors
+    /// `NoSuchTable`.
+    pub fn table_keys_in_use(&self, table: TableId) -> Result<HashSet<TableKeyId>> {
+        self.core.table_keys_in_use(table, || {
+            let catalog = self.core.catalog.settled();
+            catalog.tables.get(&table).cloned().ok_or(Error::NoSuchTable(table))
+        })
+    }
+
     /// Commits what was appended, flushes, ends the log, and joins the threads.
     pub fn shutdown(&self) {
         if self.core.log.check_poison().is_ok() && !self.core.stopping.load(Ordering::Acquire) {
@@ -394,17 +409,35 @@ impl Engine {
         for store in self.core.tables.load().values() {
             store.cancelled.store(true, Ordering::Release);
         }
-        self.core.log.stop();
         for signal in [&self.core.housekeeping, &self.core.flushing, &self.core.compacting] {
             signal.notify();
         }
         let mut threads = self.threads.lock();
-        let log = threads.log.take();
-        for thread in threads.others.drain(..).chain(log) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the engine panicked");
-            }
+        let Some(log) = threads.log.take() else { return };
+        for thread in threads.others.drain(..) {
+            join(thread);
         }
+        if let Err(error) = self.note_end() {
+            let error = commit_log::error_chain(&error);
+            tracing::warn!(error, "the catalog does not know the end of the commit log");
+        }
+        self.core.log.stop();
+        join(log);
+    }
+
+    /// Has the catalog know the last frame, so that a log that was cut after a clean stop is named.
+    fn note_end(&self) -> Result<()> {
+        self.core.log.refuse()?;
+        if self.core.catalog.current().log.committed < self.core.log.durable() {
+            self.core.update(|old| Ok(old.clone()))?;
+        }
+        Ok(())
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the engine panicked");
     }
 }
 
@@ -463,15 +496,17 @@ fn open_core(
     let known = catalog.current();
     let scan =
         commit_log::scan(vfs.as_ref(), &log_directory, root_key, known.cluster_id, &known.log)?;
+    check_version(&known, &scan, &catalog_directory)?;
     check_replayed(&known, &scan, &catalog_directory)?;
     let (recovered, last, number) = (scan.recovered.clone(), scan.last, scan.next_number);
     let [housekeeping, flushing, compacting] = [(); 3].map(|()| Arc::<Signal>::default());
     let memory = Arc::<MemoryUse>::default();
+    let key_use = Arc::new(KeyUse::new(Arc::clone(&keys)));
     let context = LogContext {
         directory: log_directory,
         vfs: Arc::clone(vfs),
         root_key: Arc::clone(root_key),
-        keys: Arc::clone(&keys),
+        keys: Arc::clone(&key_use),
         clock: Arc::clone(&clock),
         cluster: known.cluster_id,
         options: options.clone(),
@@ -491,6 +526,7 @@ fn open_core(
         cache: Arc::new(BlockCache::new(options.block_cache_bytes)),
         options,
         keys,
+        key_use,
         vfs: Arc::clone(vfs),
         clock,
         catalog,
@@ -518,6 +554,15 @@ fn create_catalog(vfs: &Arc<dyn Vfs>, directory: &Path, root_key: &Arc<RootKey>)
     let cluster = coffer_crypto::random_array()
         .map_err(|error| Error::sealed(&catalog_directory, "cluster id", error))?;
     CatalogStore::create(vfs, &catalog_directory, root_key, ClusterId(cluster))
+}
+
+/// The catalog is not older than the log says.
+fn check_version(catalog: &Catalog, scan: &LogScan, directory: &Path) -> Result<()> {
+    if catalog.version < scan.catalog_version {
+        let what = format!("version {} is newest, the log knows of {}", catalog.version, scan.catalog_version);
+        return Err(Error::tampered(directory, what));
+    }
+    Ok(())
 }
 
 /// No table was flushed further than the log goes.

@@ -16,7 +16,7 @@ use crate::ids::SegmentId;
 use crate::memtable::Memtable;
 use crate::merge::{Direction, EntrySource as _};
 use crate::segment::{Segment, SegmentEntry, SegmentWriter};
-use crate::table_store::TableStore;
+use crate::table_store::{TableMap, TableStore};
 
 /// Wait before work that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -52,6 +52,8 @@ impl Core {
         }
         match self.relieve_memory().and_then(|relieved| Ok(relieved | self.relieve_log()?)) {
             Ok(true) => Pass::Worked,
+            // a table whose lease ended waits for its key
+            Ok(false) if self.due(&self.tables.load()).next().is_some() => Pass::Failed,
             Ok(false) => Pass::Idle,
             Err(error) => {
                 tracing::warn!(error = %error_chain(&error), "memory or commit log cannot be freed, trying again");
@@ -64,6 +66,8 @@ impl Core {
         match result {
             Ok(()) => Pass::Worked,
             Err(Error::TableNotOpen(_) | Error::NoSuchTable(_)) if store.is_closed() => Pass::Worked,
+            // asking was interest: the keyring refreshes the key, or closes the table
+            Err(Error::KeyUnavailable(_)) => Pass::Failed,
             Err(error) => {
                 let table = store.id;
                 tracing::warn!(%table, error = %error_chain(&error), "{what} failed, trying again");
@@ -76,18 +80,25 @@ impl Core {
     fn flush_candidate(&self) -> Option<Arc<TableStore>> {
         let now = self.clock.key_now_millis();
         let tables = self.tables.load();
-        let usable = || tables.values().filter(|store| store.check_lease(now).is_ok() && !store.is_closed());
-        let due = usable().find(|store| {
-            store.active_bytes() >= self.options.memtable_flush_bytes || !store.view().frozen.is_empty()
-        });
+        let usable = |store: &&Arc<TableStore>| store.check_lease(now).is_ok();
+        let due = self.due(&tables).find(usable);
         if let Some(store) = due {
             return Some(Arc::clone(store));
         }
         if self.memory.bytes() <= self.options.memtable_total_bytes / 2 {
             return None;
         }
-        let largest = usable().max_by_key(|store| store.memtable_bytes())?;
-        (largest.memtable_bytes() > 0).then(|| Arc::clone(largest))
+        // only tables with rows are asked for: an idle table is not kept from losing its lease
+        let filled = tables.values().filter(|store| store.memtable_bytes() > 0 && !store.is_closed());
+        filled.filter(usable).max_by_key(|store| store.memtable_bytes()).map(Arc::clone)
+    }
+
+    /// Tables with a memtable that should be in a segment.
+    fn due<'a>(&self, tables: &'a TableMap) -> impl Iterator<Item = &'a Arc<TableStore>> {
+        let large = self.options.memtable_flush_bytes;
+        tables.values().filter(move |store| {
+            !store.is_closed() && (store.active_bytes() >= large || !store.view().frozen.is_empty())
+        })
     }
 
     /// Closes tables whose key is away when memory is half used: the log has their rows.
@@ -174,9 +185,9 @@ impl Core {
     /// Writes one frozen memtable: segment, then catalog, then view.
     fn flush_memtable(&self, store: &Arc<TableStore>, memtable: &Arc<Memtable>) -> Result<()> {
         let options = self.segment_options(&self.catalog.current(), store.id)?;
-        let keys = self.keys.as_ref();
+        let newborn = self.key_use.newborn();
         let partitions = memtable.entries();
-        let mut writer = SegmentWriter::create(&self.vfs, &store.directory, &options, keys, partitions)?;
+        let mut writer = SegmentWriter::create(&self.vfs, &store.directory, &options, &newborn, partitions)?;
         let mut cursor = memtable.range(&[], &[], Direction::Forward);
         while let Some(key) = cursor.key() {
             writer.add(key, &cursor.row())?;
@@ -250,9 +261,6 @@ impl Core {
 
     /// Runs the compaction that the strategy chooses, if any.
     fn compact_chosen(&self, store: &Arc<TableStore>) -> Result<bool> {
-        if store.check_lease(self.clock.key_now_millis()).is_err() {
-            return Ok(false);
-        }
         let _compacting = store.compacting.lock();
         let catalog = self.catalog.current();
         let entry = catalog.tables.get(&store.id).ok_or(Error::NoSuchTable(store.id))?;
@@ -267,7 +275,10 @@ impl Core {
             .map(|segment| Candidate { id: segment.entry().id, bytes: segment.entry().length })
             .collect();
         match (SizeTiered { options }).choose(&candidates) {
-            Some(chosen) => self.compact_segments(store, &chosen).map(|()| true),
+            Some(chosen) => {
+                store.check_lease(self.clock.key_now_millis())?;
+                self.compact_segments(store, &chosen).map(|()| true)
+            }
             None => Ok(false),
         }
     }
@@ -301,7 +312,8 @@ impl Core {
             },
         };
         drop(view);
-        let written = job.run(&self.vfs, &store.directory, self.keys.as_ref(), &store.cancelled)?;
+        let newborn = self.key_use.newborn();
+        let written = job.run(&self.vfs, &store.directory, &newborn, &store.cancelled)?;
         let segment = self.open_written(store, written.as_ref())?;
         let published = self.update_table(store.id, |entry| {
             check_publishable(store, &entry.key, written.as_ref())?;
@@ -373,7 +385,7 @@ impl Core {
 }
 
 /// Whether a segment may still be published: the table was not closed meanwhile, and its key record
-/// still holds the table key of the segment (it may have left the record in a swap).
+/// still holds the table key of the segment (newborn files count as live, so it does).
 fn check_publishable(
     store: &TableStore,
     key: &coffer_crypto::KeyRecord,

@@ -18,6 +18,7 @@ mod error;
 mod flush;
 mod ids;
 pub mod inspect;
+mod key_use;
 #[cfg(test)]
 mod memory_keys;
 mod memtable;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use coffer_crypto::{
     DataKey, DataKeySource, Error, FileIdentity, KeyLease, KeyUnavailable, NewDataKey, Result, TableKey,
-    UnavailableReason, WrappedDataKey,
+    TableKeyId, UnavailableReason, WrappedDataKey,
 };
 use parking_lot::Mutex;
 
@@ -64,7 +64,8 @@ impl DataKeySource for MemoryKeys {
         Ok(self.key(*table)?.1)
     }
 
-    fn wraps(&self, _: &[u8; 16]) -> Option<u64> {
-        Some(0)
+    fn wrapping_key(&self, table: &[u8; 16]) -> Option<(TableKeyId, u64)> {
+        let keys = self.keys.lock();
+        keys.get(table).map(|(key, _)| (key.id(), 0))
     }
 }

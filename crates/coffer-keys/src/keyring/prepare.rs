@@ -84,8 +84,8 @@ impl Keyring {
             .map(Some)
     }
 
-    /// As [`Self::swap`], but under the same KMS key: for a table key that reached
-    /// [`coffer_crypto::Error::WrapLimit`].
+    /// As [`Self::swap`], but under the same KMS key: for a table key that wrapped so much that it
+    /// [`Self::is_worn`].
     ///
     /// # Errors
     /// As [`Self::swap`].

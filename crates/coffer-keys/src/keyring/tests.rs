@@ -178,7 +178,7 @@ async fn a_table_that_was_not_opened_has_no_keys() {
         panic!("{error}")
     };
     assert_eq!(unavailable.reason, UnavailableReason::NotOpened);
-    assert!(!f.keyring.is_usable(&[1; 16]) && f.keyring.wraps(&[1; 16]).is_none());
+    assert!(!f.keyring.is_usable(&[1; 16]) && f.keyring.wrapping_key(&[1; 16]).is_none());
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn a_new_table_costs_one_describe_and_one_generate() {
         describe_key: 1,
     };
     assert_eq!(f.keyring.kms_calls(), calls);
-    assert_eq!(f.keyring.wraps(&[1; 16]), Some(100));
+    assert_eq!(f.keyring.wrapping_key(&[1; 16]).unwrap().1, 100);
 }
 
 #[tokio::test]
@@ -327,7 +327,10 @@ async fn a_table_key_stops_at_its_limit_of_wraps_and_can_be_renewed() {
     let (_, wrapped) = f.keyring.create_data_key(&identity(1, 1)).unwrap();
     for _ in 0..2 {
         let refused = f.keyring.create_data_key(&identity(1, 2));
-        assert!(matches!(refused, Err(Error::WrapLimit)));
+        let Err(Error::KeyUnavailable(unavailable)) = refused else {
+            panic!("a data key too many")
+        };
+        assert_eq!(unavailable.reason, UnavailableReason::WornOut);
     }
     let renewed = f
         .keyring

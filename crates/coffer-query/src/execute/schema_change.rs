@@ -4,18 +4,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use coffer_crypto::{EncryptionType, KeyRecord};
-use coffer_keys::{EncryptionSpecification, PreparedKeys, TableName, encryption_context};
+use coffer_crypto::{EncryptionType, KeyRecord, TableKeyId};
+use coffer_keys::{
+    EncryptionSpecification, KeyError, PreparedKeys, TableName, encryption_context,
+};
 use coffer_model::TableId;
 use coffer_storage::{Catalog, TableEntry};
 use cql_parser::ast::{QualifiedName, StatementKind};
+use parking_lot::MutexGuard;
 
 use crate::database::{Database, Outcome, OutcomeKind, Session};
 use crate::error::{Error, Result};
 use crate::plan::schema_change::{self as plan, Change, ChangeContext};
+use crate::table_keys::table_name;
 
 /// Times a key change is tried again when another one was faster.
-const KEY_CHANGE_ATTEMPTS: usize = 3;
+const KEY_CHANGE_ATTEMPTS: usize = 5;
 /// Catalog property with the account the encryption context names.
 const ACCOUNT: &str = "account";
 const DEFAULT_ACCOUNT: &str = "000000000000";
@@ -151,8 +155,7 @@ impl Database {
         let context = self.context(table_id, Some(keys.record().clone()));
         let event = self.publish(statement, &context, None)?;
         if event.is_some() {
-            self.keyring().install(keys);
-            self.key_healths().succeeded(table_id.0, &**self.clock());
+            self.install(table_id, keys, &self.key_installs().lock());
             // the table exists now whatever happens here; its first use opens it else
             if let Err(error) = self.engine().open_table(table_id) {
                 tracing::warn!(%table, %error, "new table is not open yet");
@@ -169,7 +172,7 @@ impl Database {
         encryption: &EncryptionSpecification,
     ) -> Result<Option<SchemaChangeEvent>> {
         for _ in 0..KEY_CHANGE_ATTEMPTS {
-            let catalog = self.engine().catalog();
+            let catalog = self.installed_catalog();
             let keyspace = name.keyspace.as_deref().unwrap_or_default();
             let Some(entry) = catalog.table(keyspace, &name.name) else {
                 let context = self.context(new_table_id()?, None);
@@ -177,24 +180,26 @@ impl Database {
             };
             let id = entry.schema.id;
             plan::apply(&catalog, statement, &self.context(id, None))?;
-            let keys = self.swapped(&catalog, entry, encryption).await?;
+            let keys = match self.swapped(&catalog, entry, encryption).await {
+                // another change of the key was faster: the catalog has it, or has it in a moment
+                Err(KeyError::Superseded(_)) => continue,
+                other => other?,
+            };
             let record = keys.as_ref().map(|keys| keys.record().clone());
-            let expected = Some((id, Arc::clone(&entry.key)));
+            let expected = Some((id, entry.key.table_key_id));
+            let installing = self.key_installs().lock();
             match self.publish(statement, &self.context(id, record), expected) {
                 Err(Error::Overloaded(_)) => {}
                 Err(error) => return Err(error),
                 Ok(event) => {
                     if let Some(keys) = keys {
-                        self.keyring().install(keys);
+                        self.install(id, keys, &installing);
                     }
                     return Ok(event);
                 }
             }
         }
-        Err(Error::Overloaded(format!(
-            "the key of table {} was changed by others at the same time, try again",
-            name.name
-        )))
+        Err(changed_meanwhile(&name.name))
     }
 
     async fn swapped(
@@ -202,28 +207,97 @@ impl Database {
         catalog: &Catalog,
         entry: &TableEntry,
         encryption: &EncryptionSpecification,
-    ) -> Result<Option<PreparedKeys>> {
-        let table = TableName::new(
-            entry.schema.id.0,
-            &entry.schema.keyspace,
-            &entry.schema.name,
-        );
+    ) -> Result<Option<PreparedKeys>, KeyError> {
+        let table = table_name(entry);
         let context = encryption_context(&table, account(catalog));
-        let still_needed: HashSet<_> = entry
-            .key
-            .older
-            .iter()
-            .map(|older| older.table_key_id)
-            .collect();
-        let keys = self
-            .keyring()
+        let still_needed = self.table_keys_in_use(entry);
+        self.keyring()
             .swap(&table, &entry.key, encryption, &context, &still_needed)
-            .await?;
-        Ok(keys)
+            .await
+    }
+
+    /// A table that was dropped needs none.
+    fn table_keys_in_use(&self, entry: &TableEntry) -> HashSet<TableKeyId> {
+        let in_use = self.engine().table_keys_in_use(entry.schema.id);
+        in_use.unwrap_or_default()
+    }
+
+    /// Gives the table a new table key under its KMS key when the present one wrapped so much that
+    /// it is [worn](coffer_keys::Keyring::is_worn). Does nothing else.
+    ///
+    /// # Errors
+    /// As a key change's; then the table keeps its key, which serves to its limit.
+    pub async fn renew_worn_key(&self, table: TableId) -> Result<()> {
+        for _ in 0..KEY_CHANGE_ATTEMPTS {
+            let catalog = self.installed_catalog();
+            let Some(entry) = catalog.tables.get(&table) else {
+                return Ok(());
+            };
+            if !self.keyring().is_worn(&table.0) {
+                return Ok(());
+            }
+            let still_needed = self.table_keys_in_use(entry);
+            let name = table_name(entry);
+            let renewed = self.keyring().renew(&name, &entry.key, &still_needed);
+            let keys = match renewed.await {
+                Err(KeyError::Superseded(_)) => continue,
+                other => other?,
+            };
+            let installing = self.key_installs().lock();
+            if self.publish_key(table, entry.key.table_key_id, keys.record())? {
+                tracing::info!(table = %name, "table key renewed: it wrapped enough");
+                self.install(table, keys, &installing);
+                return Ok(());
+            }
+        }
+        Err(changed_meanwhile(&table.to_string()))
+    }
+
+    /// Publishes a key record and nothing else; false when the table's key is not `expected` any
+    /// more.
+    fn publish_key(
+        &self,
+        table: TableId,
+        expected: TableKeyId,
+        record: &KeyRecord,
+    ) -> Result<bool> {
+        let updated = self.engine().update_catalog(&mut |catalog| {
+            let entry = catalog.tables.get(&table);
+            let unchanged = entry.filter(|entry| entry.key.table_key_id == expected);
+            let entry = unchanged.ok_or_else(|| {
+                coffer_storage::Error::Refused("the table's key was changed meanwhile".into())
+            })?;
+            let mut entry = TableEntry::clone(entry);
+            entry.key = Arc::new(record.clone());
+            let mut next = catalog.clone();
+            next.tables.insert(table, Arc::new(entry));
+            Ok(next)
+        });
+        match updated {
+            Ok(_) => Ok(true),
+            Err(coffer_storage::Error::Refused(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The catalog when the keys of all its records are installed.
+    fn installed_catalog(&self) -> Arc<Catalog> {
+        let _installing = self.key_installs().lock();
+        self.engine().catalog()
+    }
+
+    /// Installs keys whose record was published, unless the table was dropped meanwhile.
+    fn install(&self, table: TableId, keys: PreparedKeys, _installing: &MutexGuard<'_, ()>) {
+        let catalog = self.engine().catalog();
+        let entry = catalog.tables.get(&table);
+        if entry.is_some_and(|entry| entry.key.table_key_id == keys.record().table_key_id) {
+            self.keyring().install(keys);
+            self.key_healths().succeeded(table.0, &**self.clock());
+        }
     }
 
     /// One catalog change: validates against the catalog that is changed, persists, makes it
-    /// visible. `expected` is a table and a key record whose current table key it must still have.
+    /// visible. `expected` is a table and the table key it must still have.
     ///
     /// # Errors
     /// As the statement's; Overloaded when `expected` does not hold any more.
@@ -231,14 +305,14 @@ impl Database {
         &self,
         statement: &StatementKind,
         context: &ChangeContext,
-        expected: Option<(TableId, Arc<KeyRecord>)>,
+        expected: Option<(TableId, TableKeyId)>,
     ) -> Result<Option<SchemaChangeEvent>> {
         let mut result = Ok(None);
         let mut dropped = Vec::new();
         let updated = self.engine().update_catalog(&mut |catalog| {
             let holds = expected.as_ref().is_none_or(|(id, key)| {
                 // flushes count wraps and drop older keys meanwhile: only another swap matters
-                let is_same = |entry: &TableEntry| entry.key.table_key_id == key.table_key_id;
+                let is_same = |entry: &TableEntry| entry.key.table_key_id == *key;
                 catalog.tables.get(id).is_none_or(|entry| is_same(entry))
             });
             let change = if holds {
@@ -272,12 +346,19 @@ impl Database {
             Err(error) => return Err(error.into()),
         }
         self.refresh_schema()?;
+        let _one_at_a_time = (!dropped.is_empty()).then(|| self.key_installs().lock());
         for table in dropped {
             self.keyring().forget(&table.0);
             self.key_healths().forget(&table.0);
         }
         result
     }
+}
+
+fn changed_meanwhile(table: &str) -> Error {
+    Error::Overloaded(format!(
+        "the key of table {table} was changed by others at the same time, try again"
+    ))
 }
 
 fn account(catalog: &Catalog) -> &str {
@@ -300,5 +381,7 @@ fn new_table_id() -> Result<TableId> {
     ))
 }
 
+#[cfg(test)]
+mod key_tests;
 #[cfg(test)]
 mod tests;

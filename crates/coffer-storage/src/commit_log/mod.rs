@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
-use coffer_crypto::{DataKeySource, RootKey, clock::Clock};
+use coffer_crypto::{RootKey, clock::Clock};
 use coffer_model::{Mutation, TableId};
 use parking_lot::{Condvar, Mutex};
 
@@ -31,6 +31,7 @@ use crate::Lsn;
 use crate::background::Signal;
 use crate::error::{Error, Result};
 use crate::ids::ClusterId;
+use crate::key_use::KeyUse;
 use crate::memtable::MemoryUse;
 use crate::options::{Durability, EngineOptions};
 use crate::table_store::TableMap;
@@ -44,7 +45,7 @@ pub(crate) struct LogContext {
     pub(crate) directory: PathBuf,
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) root_key: Arc<RootKey>,
-    pub(crate) keys: Arc<dyn DataKeySource>,
+    pub(crate) keys: Arc<KeyUse>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cluster: ClusterId,
     pub(crate) options: EngineOptions,
@@ -71,6 +72,9 @@ pub(crate) struct CommitLog {
     pub(crate) index: Mutex<LogIndex>,
     committed: AtomicU64,
     durable: AtomicU64,
+    /// Version of the catalog that is published, and the one that the log durably says.
+    catalog_version: AtomicU64,
+    witnessed: AtomicU64,
     /// Disk that the files take.
     file_bytes: AtomicU64,
     waiters: Mutex<Vec<(Lsn, Waker)>>,
@@ -98,6 +102,8 @@ impl CommitLog {
             index: Mutex::new(index),
             committed: AtomicU64::new(scan.last.0),
             durable: AtomicU64::new(scan.last.0),
+            catalog_version: AtomicU64::new(scan.catalog_version),
+            witnessed: AtomicU64::new(scan.catalog_version),
             file_bytes: AtomicU64::new(file_bytes),
             waiters: Mutex::new(Vec::new()),
             room_waiters: Mutex::new(Vec::new()),
@@ -205,8 +211,31 @@ impl CommitLog {
         Ok(())
     }
 
-    fn set_durable(&self, lsn: Lsn) {
+    /// Has the log say which version of the catalog is published, and blocks until it durably does, so
+    /// that an older one is refused at the start. When the log is ending, or out of files, its next
+    /// frame will say it.
+    pub(crate) fn witness(&self, version: u64) {
+        self.catalog_version.fetch_max(version, Ordering::AcqRel);
+        let mut pending = self.pending.lock();
+        let witnessed = pending.witness();
+        let needs_spare = pending.needs_spare().is_some();
+        drop(pending);
+        if needs_spare {
+            self.housekeeping.notify();
+        }
+        if !witnessed {
+            return;
+        }
+        self.work.notify_one();
+        let mut progress = self.progress.lock();
+        while self.witnessed.load(Ordering::Acquire) < version && self.check_poison().is_ok() {
+            self.progressed.wait(&mut progress);
+        }
+    }
+
+    fn set_durable(&self, lsn: Lsn, catalog_version: u64) {
         self.durable.fetch_max(lsn.0, Ordering::AcqRel);
+        self.witnessed.fetch_max(catalog_version, Ordering::AcqRel);
         drop(self.progress.lock());
         self.progressed.notify_all();
     }
@@ -335,6 +364,15 @@ impl CommitLog {
         let mut index = self.index.lock();
         index.remove(number);
         self.file_bytes.store(index.bytes(), Ordering::Release);
+    }
+
+    /// Accepts nothing any more; returns when all that was accepted is durable.
+    pub(crate) fn refuse(&self) -> Result<()> {
+        let mut pending = self.pending.lock();
+        pending.refuse();
+        let last = pending.last_assigned();
+        drop(pending);
+        self.wait_durable(last)
     }
 
     /// Ends the log: what is pending is committed, an end is written, the log thread returns.

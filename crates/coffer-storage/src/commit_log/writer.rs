@@ -14,9 +14,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use coffer_crypto::{Component, Place, Sealer, TAG_LEN, WrappedDataKey};
+use coffer_crypto::{Component, DataKeySource as _, Place, Sealer, TAG_LEN, WrappedDataKey};
 use coffer_model::{Mutation, TableId};
 use parking_lot::Mutex;
 
@@ -136,6 +137,7 @@ pub(super) struct Pending {
     /// An append was refused for want of a spare file.
     pub(super) starved: bool,
     pub(super) stopped: bool,
+    refusing: bool,
     pub(super) sync_requested: bool,
 }
 
@@ -149,6 +151,7 @@ impl Pending {
             spare: None,
             starved: false,
             stopped: false,
+            refusing: false,
             sync_requested: false,
         }
     }
@@ -195,6 +198,38 @@ impl Pending {
         }
     }
 
+    /// Puts the version of the catalog into the log; false when there is no room for it now. A frame that
+    /// is gathering says it anyway.
+    pub(super) fn witness(&mut self) -> bool {
+        if self.stopped {
+            return false;
+        }
+        self.sync_requested = true;
+        if !self.frame.is_empty() {
+            return true;
+        }
+        if self.make_room(SECTOR).is_err() {
+            return false;
+        }
+        let next = Frame::new(
+            FrameKind::Data,
+            self.frame.lsn,
+            Arc::clone(&self.frame.file),
+            self.frame.offset + self.frame.extent(),
+            self.frame.number + 1,
+        );
+        let mut witness = std::mem::replace(&mut self.frame, next);
+        witness.kind = FrameKind::Witness;
+        witness.lsn = Lsn(witness.lsn.0 - 1);
+        self.ready.push_back(witness);
+        true
+    }
+
+    /// Nothing is appended after this; the log goes on until [`Pending::stop`].
+    pub(super) fn refuse(&mut self) {
+        self.refusing = true;
+    }
+
     fn end_file(&mut self, kind: FrameKind) {
         if !self.frame.is_empty() {
             let frame = self.close_frame();
@@ -230,7 +265,9 @@ impl Pending {
         let file = &self.frame.file;
         let identity = file.header.table_identity(table);
         let refused = |error| Error::sealed(&file.path, "data key", error);
-        let (key, wrapped) = log.context.keys.create_data_key(&identity).map_err(refused)?;
+        // the index has the key before this goes
+        let newborn = log.context.keys.newborn();
+        let (key, wrapped) = newborn.create_data_key(&identity).map_err(refused)?;
         let sealer = Mutex::new(Sealer::new(key, &identity).map_err(refused)?);
         log.index.lock().add_key(file.header.number, table, &wrapped);
         let key = Arc::new(TableLogKey { sealer, wrapped });
@@ -291,7 +328,7 @@ pub(super) fn append(
     mutations: &[Mutation],
 ) -> Result<Lsn> {
     let context = &log.context;
-    if pending.stopped {
+    if pending.stopped || pending.refusing {
         return Err(Error::ShutDown);
     }
     let mut bytes = 0;
@@ -327,11 +364,13 @@ pub(super) struct LogThread {
     /// The file with frames that are written and not synced.
     unsynced: Option<Arc<LogFile>>,
     written: Lsn,
+    /// Version of the catalog that the last written frame says.
+    catalog_version: u64,
 }
 
 impl LogThread {
     pub(super) fn new(committed: Lsn) -> Self {
-        Self { buffer: Vec::new(), unsynced: None, written: committed }
+        Self { buffer: Vec::new(), unsynced: None, written: committed, catalog_version: 0 }
     }
 
     pub(super) fn has_unsynced(&self) -> bool {
@@ -342,7 +381,7 @@ impl LogThread {
     pub(super) fn sync(&mut self, log: &CommitLog) -> Result<()> {
         if let Some(file) = self.unsynced.take() {
             file.sync()?;
-            log.set_durable(self.written);
+            log.set_durable(self.written, self.catalog_version);
         }
         Ok(())
     }
@@ -351,9 +390,12 @@ impl LogThread {
     pub(super) fn commit(&mut self, log: &CommitLog, mut frame: Frame) -> Result<()> {
         let header = self.write(log, &mut frame)?;
         self.unsynced = Some(Arc::clone(&frame.file));
+        self.catalog_version = header.catalog_version;
         if frame.kind != FrameKind::Data {
             self.sync(log)?;
-            log.index.lock().close_file(frame.file.header.number);
+            if frame.kind != FrameKind::Witness {
+                log.index.lock().close_file(frame.file.header.number);
+            }
             return Ok(());
         }
         self.written = frame.lsn;
@@ -395,6 +437,7 @@ impl LogThread {
             number: frame.number,
             commit_millis: log.context.clock.now_millis(),
             durable: log.durable(),
+            catalog_version: log.catalog_version.load(Ordering::Acquire),
         };
         let refused = |error| Error::sealed(&frame.file.path, "frame", error);
         let head = header.seal(&mut io.sealer).map_err(refused)?;

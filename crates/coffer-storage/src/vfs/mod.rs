@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::mmap::FileMap;
+pub use crate::mmap::FileMap;
 
 mod fault;
 mod os;

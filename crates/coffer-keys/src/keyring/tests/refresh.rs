@@ -155,5 +155,5 @@ async fn the_count_of_wraps_goes_on_through_a_refresh() {
     f.clock.advance(MAX_AGE);
     f.keyring.open(&table(1), &record).await.unwrap();
     f.keyring.create_data_key(&identity(1, 2)).unwrap();
-    assert_eq!(f.keyring.wraps(&[1; 16]), Some(2));
+    assert_eq!(f.keyring.wrapping_key(&[1; 16]).unwrap().1, 2);
 }
