@@ -6,7 +6,7 @@
 //! but zeros follow it, and no later frame says that it was synced. Everything else is `Tampered`.
 //! What this cannot tell apart: the last file cut exactly after a frame, and a crash at that moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use coffer_crypto::{Opener, RootKey, TAG_LEN};
@@ -39,6 +39,8 @@ pub(crate) struct LogScan {
     pub(crate) next_number: u64,
     /// Files without an end frame: number and bytes that are valid.
     pub(crate) recovered: BTreeMap<u64, u64>,
+    /// The catalog had at least this version.
+    pub(crate) catalog_version: u64,
 }
 
 /// How a file ends.
@@ -66,6 +68,7 @@ pub(crate) fn scan(
         last: known.freed,
         next_number: numbers.last().map_or(known.known, |last| *last) + 1,
         recovered: BTreeMap::new(),
+        catalog_version: 0,
     };
     let mut ended: Option<Ending> = None;
     for number in numbers {
@@ -136,8 +139,17 @@ struct FileScan {
     bytes: Vec<u8>,
     position: usize,
     number: u64,
-    /// Place and size of the last data frame.
-    last_frame: Option<(usize, usize, Lsn)>,
+    /// The data frames of which no later one says that they were synced.
+    unsynced: VecDeque<FrameSpan>,
+}
+
+/// Where a data frame lies.
+#[derive(Debug, Clone, Copy)]
+struct FrameSpan {
+    start: usize,
+    end: usize,
+    lsn: Lsn,
+    number: u64,
 }
 
 impl FileScan {
@@ -160,7 +172,7 @@ impl FileScan {
         if header.length != bytes.len() as u64 {
             return Err(Error::tampered(&path, "length"));
         }
-        Ok(Self { path, header, opener, bytes, position: HEADER_LEN, number: 0, last_frame: None })
+        Ok(Self { path, header, opener, bytes, position: HEADER_LEN, number: 0, unsynced: VecDeque::new() })
     }
 
     /// Takes all frames into the index.
@@ -178,8 +190,16 @@ impl FileScan {
             if end > limit || !self.fits(&header, scan.last) {
                 return Err(self.tampered("frame is out of order"));
             }
+            scan.catalog_version = scan.catalog_version.max(header.catalog_version);
+            while self.unsynced.front().is_some_and(|frame| frame.lsn <= header.durable) {
+                self.unsynced.pop_front();
+            }
             match header.kind {
                 FrameKind::Data => self.take_frame(scan, &header, &directory, end),
+                FrameKind::Witness => {
+                    self.position = end;
+                    self.number += 1;
+                }
                 FrameKind::Continued | FrameKind::Stopped => {
                     self.position = end;
                     self.require_zeros(end)?;
@@ -206,7 +226,7 @@ impl FileScan {
         }
         scan.index.record(&self.header, directory, &places);
         scan.last = header.lsn;
-        self.last_frame = Some((self.position, end, header.lsn));
+        self.unsynced.push_back(FrameSpan { start: self.position, end, lsn: header.lsn, number: self.number });
         self.position = end;
         self.number += 1;
     }
@@ -214,7 +234,7 @@ impl FileScan {
     fn fits(&self, header: &FrameHeader, last: Lsn) -> bool {
         let lsn = match header.kind {
             FrameKind::Data => last.0 + 1,
-            FrameKind::Continued | FrameKind::Stopped => last.0,
+            FrameKind::Continued | FrameKind::Stopped | FrameKind::Witness => last.0,
         };
         header.lsn.0 == lsn && header.number == self.number
     }
@@ -235,7 +255,7 @@ impl FileScan {
     fn torn_end(&mut self, scan: &mut LogScan) -> Result<Ending> {
         let rest = self.bytes.get(self.position..).unwrap_or_default();
         if is_zero(rest) {
-            return Ok(self.cut_unfinished_last(scan));
+            return Ok(self.cut_unfinished(scan));
         }
         let next = Lsn(scan.last.0 + 1);
         let later = (self.position + SECTOR..self.bytes.len()).step_by(SECTOR);
@@ -243,22 +263,27 @@ impl FileScan {
         if synced {
             return Err(self.tampered("frame does not authenticate, later ones do"));
         }
-        if !self.header.periodic && !is_unfinished(rest, &self.opener) {
+        if self.header.periodic {
+            return Ok(self.cut_unfinished(scan));
+        }
+        if !is_unfinished(rest, &self.opener) {
             return Err(self.tampered("frame does not authenticate"));
         }
         Ok(self.open_ending())
     }
 
-    /// A frame whose directory is whole and whose body is not is the last one or none.
-    fn cut_unfinished_last(&mut self, scan: &mut LogScan) -> Ending {
-        if let Some((start, end, lsn)) = self.last_frame {
-            let frame = self.bytes.get(start..end).unwrap_or_default();
-            if frame.chunks(SECTOR).any(is_zero) {
-                scan.index.cut(self.header.number, lsn);
-                scan.last = Lsn(lsn.0 - 1);
-                self.position = start;
-                self.number -= 1;
-            }
+    /// A frame whose directory is whole and whose body is not was not synced: the last one, or with
+    /// periodic syncs one of the last. It is cut with what follows it.
+    fn cut_unfinished(&mut self, scan: &mut LogScan) -> Ending {
+        let unfinished = self.unsynced.iter().find(|frame| {
+            let bytes = self.bytes.get(frame.start..frame.end).unwrap_or_default();
+            bytes.chunks(SECTOR).any(is_zero)
+        });
+        if let Some(frame) = unfinished.copied() {
+            scan.index.cut(self.header.number, frame.lsn);
+            scan.last = Lsn(frame.lsn.0 - 1);
+            self.position = frame.start;
+            self.number = frame.number;
         }
         self.open_ending()
     }
@@ -290,13 +315,14 @@ pub(super) fn inspect_frames(
     let first = file.frame_at(HEADER_LEN).map(|(frame, _)| frame);
     let before = first.as_ref().map_or(Lsn(0), |frame| match frame.kind {
         FrameKind::Data => Lsn(frame.lsn.0.saturating_sub(1)),
-        FrameKind::Continued | FrameKind::Stopped => frame.lsn,
+        FrameKind::Continued | FrameKind::Stopped | FrameKind::Witness => frame.lsn,
     });
     let mut scan = LogScan {
         index: LogIndex::default(),
         last: before,
         next_number: 0,
         recovered: BTreeMap::new(),
+        catalog_version: 0,
     };
     let ending = file.frames(&mut scan, None)?;
     let tables = scan.index.group_counts();

@@ -6,10 +6,11 @@
 //!         root key id 16, log key id 16, log key under the root key 60, data key under the log key
 //!         108, zeros up to 512
 //! frame   magic u32 "CFRM", kind u8, zeros 3, directory length u32, body length u32, lsn u64,
-//!         number u64, commit time i64 (milliseconds), durable lsn u64       (48 bytes), tag 16:
-//!         seal of nothing under the file's own data key, number 2n, additional data: the 48 bytes
+//!         number u64, commit time i64 (milliseconds), durable lsn u64, version of the catalog u64
+//!         (56 bytes), tag 16: seal of nothing under the file's own data key, number 2n, additional
+//!         data: the 56 bytes
 //!         body: for each group ciphertext and tag
-//!         directory, sealed with the file's own data key, number 2n+1; additional data: the 48 bytes
+//!         directory, sealed with the file's own data key, number 2n+1; additional data: the 56 bytes
 //!         0xFF up to the next multiple of 512
 //! directory  u32 n, n * (table 16, wrapped data key 108): keys that are first used in this frame
 //!            u32 n, n * (table 16, block u64, mutations u32, length u32, tag 16): groups in order
@@ -35,7 +36,7 @@ pub(crate) const HEADER_LEN: usize = SECTOR;
 /// Bytes of a frame before its body.
 pub(crate) const FRAME_HEADER_LEN: usize = FRAME_CLEAR_LEN + TAG_LEN;
 /// What a frame's tags authenticate.
-const FRAME_CLEAR_LEN: usize = 48;
+const FRAME_CLEAR_LEN: usize = 56;
 /// What a key costs in a directory.
 pub(crate) const KEY_ENTRY_LEN: usize = 16 + WrappedDataKey::LEN;
 /// What a group costs in a directory and as tag in the body.
@@ -171,6 +172,8 @@ pub(crate) enum FrameKind {
     Continued = 2,
     /// The end of the log at a clean stop.
     Stopped = 3,
+    /// Nothing but what every frame says: the version of the catalog.
+    Witness = 4,
 }
 
 /// The clear part of a frame, authenticated by its directory.
@@ -187,6 +190,9 @@ pub(crate) struct FrameHeader {
     pub(crate) commit_millis: i64,
     /// The last frame that was synced when this one was written.
     pub(crate) durable: Lsn,
+    /// Version of the catalog that was published when this one was written: an older catalog beside it
+    /// was put there by somebody.
+    pub(crate) catalog_version: u64,
 }
 
 impl FrameHeader {
@@ -201,6 +207,7 @@ impl FrameHeader {
         put(&mut rest, &self.number.to_be_bytes());
         put(&mut rest, &self.commit_millis.to_be_bytes());
         put(&mut rest, &self.durable.0.to_be_bytes());
+        put(&mut rest, &self.catalog_version.to_be_bytes());
         bytes
     }
 
@@ -232,6 +239,7 @@ impl FrameHeader {
             [1, 0, 0, 0] => FrameKind::Data,
             [2, 0, 0, 0] => FrameKind::Continued,
             [3, 0, 0, 0] => FrameKind::Stopped,
+            [4, 0, 0, 0] => FrameKind::Witness,
             _ => return None,
         };
         Some(Self {
@@ -242,6 +250,7 @@ impl FrameHeader {
             number: u64::from_be_bytes(take(&mut rest)?),
             commit_millis: i64::from_be_bytes(take(&mut rest)?),
             durable: Lsn(u64::from_be_bytes(take(&mut rest)?)),
+            catalog_version: u64::from_be_bytes(take(&mut rest)?),
         })
     }
 
