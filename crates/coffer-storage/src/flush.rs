@@ -20,6 +20,7 @@ use crate::table_store::{TableMap, TableStore};
 
 /// Wait before work that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MILLIS: i64 = 1000;
 
 /// What a pass of a background thread came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +49,15 @@ impl Core {
     fn flush_pass(&self) -> Pass {
         if let Some(store) = self.flush_candidate() {
             let flushed = self.flush_store(&store);
-            return self.finish_pass("flush", &store, flushed);
+            // one that fails waits its turn, the others do not wait for it
+            store.note_flush(flushed.is_err().then(|| self.clock.monotonic_millis()));
+            self.finish_pass("flush", &store, flushed);
+            return Pass::Worked;
         }
         match self.relieve_memory().and_then(|relieved| Ok(relieved | self.relieve_log()?)) {
             Ok(true) => Pass::Worked,
-            // a table whose lease ended waits for its key
-            Ok(false) if self.due(&self.tables.load()).next().is_some() => Pass::Failed,
+            // a table whose lease ended waits for its key, one that failed for its turn
+            Ok(false) if self.has_late_flushes() => Pass::Failed,
             Ok(false) => Pass::Idle,
             Err(error) => {
                 tracing::warn!(error = %error_chain(&error), "memory or commit log cannot be freed, trying again");
@@ -80,7 +84,9 @@ impl Core {
     fn flush_candidate(&self) -> Option<Arc<TableStore>> {
         let now = self.clock.key_now_millis();
         let tables = self.tables.load();
-        let usable = |store: &&Arc<TableStore>| store.check_lease(now).is_ok();
+        let failed_after = self.clock.monotonic_millis().saturating_sub(RETRY_MILLIS);
+        let usable =
+            |store: &&Arc<TableStore>| !store.flush_failed_after(failed_after) && store.check_lease(now).is_ok();
         let due = self.due(&tables).find(usable);
         if let Some(store) = due {
             return Some(Arc::clone(store));
@@ -101,6 +107,11 @@ impl Core {
         })
     }
 
+    fn has_late_flushes(&self) -> bool {
+        let tables = self.tables.load();
+        self.due(&tables).next().is_some() || tables.values().any(|store| store.flush_failed_after(i64::MIN))
+    }
+
     /// Closes tables whose key is away when memory is half used: the log has their rows.
     fn relieve_memory(&self) -> Result<bool> {
         if self.memory.bytes() <= self.options.memtable_total_bytes / 2 {
@@ -119,19 +130,20 @@ impl Core {
         }
         let catalog = self.catalog.current();
         let holders = self.log.index.lock().oldest_holders(&catalog);
-        let mut relieved = false;
+        let mut result = Ok(false);
         for table in holders {
             let store = self.tables.load().get(&table).cloned();
-            match store {
+            let relieved = match store {
                 Some(store) if store.check_lease(self.clock.key_now_millis()).is_ok() => {
-                    self.flush_store(&store)?;
+                    self.flush_store(&store)
                 }
-                _ => self.set_aside(table)?,
-            }
-            relieved = true;
+                _ => self.set_aside(table),
+            };
+            // all of them get their turn, also after one that fails
+            result = relieved.and_then(|()| result.map(|_| true));
         }
         self.housekeeping.notify();
-        Ok(relieved)
+        result
     }
 
     /// Copies the log records of a table whose key is away to a tail file.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -57,6 +57,8 @@ pub(crate) struct TableStore {
     pub(crate) compacting: Mutex<()>,
     /// Stops a compaction under way when the table closes.
     pub(crate) cancelled: AtomicBool,
+    /// When the last flush failed, in monotonic milliseconds; `i64::MIN` when it did not.
+    flush_failed_at: AtomicI64,
 }
 
 impl TableStore {
@@ -79,6 +81,7 @@ impl TableStore {
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
             cancelled: AtomicBool::new(false),
+            flush_failed_at: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -107,6 +110,16 @@ impl TableStore {
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.cancelled.store(true, Ordering::Release);
+    }
+
+    /// Notes how the last flush came out: when it failed, if it did.
+    pub(crate) fn note_flush(&self, failed_at: Option<i64>) {
+        self.flush_failed_at.store(failed_at.unwrap_or(i64::MIN), Ordering::Release);
+    }
+
+    /// Whether the last flush failed, and after that moment.
+    pub(crate) fn flush_failed_after(&self, monotonic_millis: i64) -> bool {
+        self.flush_failed_at.load(Ordering::Acquire) > monotonic_millis
     }
 
     pub(crate) fn view(&self) -> arc_swap::Guard<Arc<View>> {

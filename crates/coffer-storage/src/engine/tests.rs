@@ -16,6 +16,7 @@ use crate::options::Durability;
 use crate::vfs::{CrashLoss, Fault, FaultVfs, OsVfs};
 
 mod crashes;
+mod failing_table;
 mod rollback;
 
 const A: TableId = TableId([0xa1; 16]);
