@@ -386,6 +386,12 @@ impl Connection {
         if self.arriving.is_some() {
             return;
         }
+        if self.phase != Phase::Ready {
+            // strangers get no share of the memory that all requests have together
+            self.codec.skip_frame(header, &mut self.input);
+            let message = "a large request before the connection is started";
+            return self.send_error(header.stream, &ErrorBody::new(ErrorDetail::Protocol, message));
+        }
         let bytes = usize::try_from(header.body_bytes).unwrap_or(usize::MAX);
         if self.in_flight.has_room(bytes, &self.server.limits) {
             self.in_flight.add(bytes);

@@ -63,7 +63,7 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
 
     let (keyring, engine) = open_engine(&config, &directory, &clock, faults)?;
     let result = runtime.block_on(async {
-        let database = open_database(&config, &directory, &clock, &keyring, &engine, address)?;
+        let database = open_database(&config, &clock, &keyring, &engine, address)?;
         let authenticator = Authenticator::new(&config)?;
         let server = Server::new(database, authenticator, &config)?;
         if directory.is_new {
@@ -160,7 +160,6 @@ fn open_engine(
 
 fn open_database(
     config: &Config,
-    directory: &DataDirectory,
     clock: &Arc<dyn Clock>,
     keyring: &Arc<Keyring>,
     engine: &Arc<Engine>,
@@ -168,10 +167,7 @@ fn open_database(
 ) -> Result<Arc<Database>> {
     let options = DatabaseOptions {
         cluster_name: config.cluster_name.clone(),
-        data_center: config
-            .data_center
-            .clone()
-            .unwrap_or_else(|| directory.kms.region()),
+        data_center: config.data_center.clone(),
         rack: config.rack.clone(),
         listen: config.advertise.unwrap_or(address),
         page_rows_max: config.limits.page_rows_max,

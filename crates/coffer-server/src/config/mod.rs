@@ -128,8 +128,8 @@ pub struct Config {
     pub region: Option<String>,
     /// `system.local.cluster_name`.
     pub cluster_name: String,
-    /// `system.local.data_center`; the region by default.
-    pub data_center: Option<String>,
+    /// `system.local.data_center`.
+    pub data_center: String,
     /// `system.local.rack`.
     pub rack: String,
     /// How clients authenticate.
@@ -165,7 +165,7 @@ impl Default for Config {
             account: None,
             region: None,
             cluster_name: "Coffer".to_owned(),
-            data_center: None,
+            data_center: "datacenter1".to_owned(),
             rack: "rack1".to_owned(),
             authenticator: AuthenticatorKind::None,
             user: "cassandra".to_owned(),

@@ -119,9 +119,9 @@ pub static OPTIONS: &[OptionSpec] = &[
     option!(
         "data_center",
         "up to 128 letters, digits, spaces, dots, dashes",
-        "(the region)",
-        "Name of the data center in system.local.",
-        |config, text| data_center = Some(name(text, 128)?)
+        "datacenter1",
+        "Name of the data center in system.local; drivers' samples use the default.",
+        |config, text| data_center = name(text, 128)?
     ),
     option!(
         "rack",

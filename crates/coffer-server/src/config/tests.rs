@@ -142,3 +142,21 @@ fn a_password_in_the_clear_is_refused_without_being_repeated() {
         "{text}"
     );
 }
+
+#[test]
+fn the_operating_manual_has_every_option_as_it_is() {
+    let manual = include_str!("../../../../docs/OPERATING.md");
+    for option in OPTIONS {
+        let line = format!(
+            "| `{}` | {} | {} | {} |",
+            option.name, option.allowed, option.default, option.help
+        );
+        assert!(manual.contains(&line), "docs/OPERATING.md lacks: {line}");
+    }
+    let documented = manual.lines().filter(|line| {
+        line.strip_prefix("| `")
+            .and_then(|rest| rest.split_once('`'))
+            .is_some_and(|(name, _)| !name.contains(' '))
+    });
+    assert_eq!(documented.count(), OPTIONS.len(), "options that are gone");
+}
