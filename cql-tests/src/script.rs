@@ -157,6 +157,37 @@ fn answer(client: &mut Client, step: &Step) -> Result<String> {
     }
 }
 
+/// The answer as text, its pages as one.
+pub(crate) fn whole_answer(
+    client: &mut Client,
+    statement: &str,
+    page_size: Option<i32>,
+) -> Result<String> {
+    let step = Step {
+        statement: statement.to_owned(),
+        page_size,
+        differs: None,
+    };
+    let text = answer(client, &step)?;
+    if page_size.is_none() {
+        return Ok(text);
+    }
+    let mut whole = String::new();
+    let mut header = None;
+    for line in text.lines() {
+        let is_row = line.starts_with("  ");
+        let is_count = line.starts_with('(') && line.ends_with(" rows)");
+        if line == "-- more" || is_count || (!is_row && header.as_deref() == Some(line)) {
+            continue;
+        }
+        if !is_row && !line.starts_with("warning") {
+            header = Some(line.to_owned());
+        }
+        writeln!(whole, "{line}")?;
+    }
+    Ok(whole)
+}
+
 fn write_rows(text: &mut String, rows: &ReceivedRows) -> Result<()> {
     let columns: Vec<String> = rows
         .columns

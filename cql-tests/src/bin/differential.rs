@@ -3,6 +3,9 @@
 //! `cargo run -p cql-tests --bin differential -- --node 127.0.0.1:9042 --peer 127.0.0.1:9142`
 //! compares results, metadata, error classes and texts. Differences that a script explains with
 //! `-- differs: REASON` are counted apart. Exits with 1 when an unexplained one is left.
+//!
+//! `... --bin differential -- --random SEED --statements N --peer 127.0.0.1:9142` sends random statements
+//! instead, to a Coffer of its own with little memory, which it also restarts.
 #![expect(
     clippy::print_stdout,
     reason = "the comparison is this program's output"
@@ -11,22 +14,37 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use cql_tests::{Result, Script, run_script};
+use cql_tests::{Client, Result, Script, Server, ServerBuilder, random, run_script};
 
 #[derive(Parser)]
 struct Arguments {
-    /// Address of Coffer.
+    /// Address of Coffer; one of its own when none is given.
     #[arg(long)]
-    node: SocketAddr,
+    node: Option<SocketAddr>,
     /// Address of Apache Cassandra.
     #[arg(long)]
     peer: SocketAddr,
+    /// Seed of random statements.
+    #[arg(long)]
+    random: Option<u64>,
+    /// How many of them.
+    #[arg(long, default_value_t = 10_000)]
+    statements: usize,
     /// Scripts; all of `cases` when none is given.
     scripts: Vec<PathBuf>,
 }
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
+    if let Some(seed) = arguments.random {
+        return random_statements(arguments.peer, seed, arguments.statements);
+    }
+    let own = match arguments.node {
+        Some(_) => None,
+        None => Some(Server::start()?),
+    };
+    let node = arguments.node.or(own.as_ref().map(Server::address));
+    let node = node.ok_or("no server to compare")?;
     let mut scripts = arguments.scripts;
     if scripts.is_empty() {
         let cases = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("cases");
@@ -46,7 +64,7 @@ fn main() -> Result<ExitCode> {
         if script.is_only_coffer() {
             continue;
         }
-        let ours = run_script(arguments.node, &script)?;
+        let ours = run_script(node, &script)?;
         let theirs = run_script(arguments.peer, &script)?;
         for ((statement, our, reason), (_, their, _)) in ours.steps.iter().zip(&theirs.steps) {
             match (our == their, reason) {
@@ -66,6 +84,31 @@ fn main() -> Result<ExitCode> {
     println!(
         "{same} answers are the same, {explained} differ for a stated reason, {different} differ"
     );
+    Ok(if different == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn random_statements(peer: SocketAddr, seed: u64, count: usize) -> Result<ExitCode> {
+    let mut node = ServerBuilder::default()
+        .arguments(&["--memtable-flush-bytes", "65536", "--log-file-bytes", "65536"])
+        .arguments(&["--log-total-bytes", "1048576"])
+        .start()?;
+    let mut peer = Client::connect(peer)?;
+    let mut different = 0;
+    random::run(&mut node, &mut peer, seed, count, &mut |found| {
+        different += 1;
+        println!(
+            "{}\n{}\n  coffer:\n{}  peer:\n{}",
+            found.schema,
+            found.statement,
+            indent(&found.ours),
+            indent(&found.theirs)
+        );
+    })?;
+    println!("seed {seed}: {different} answers of {count} differ");
     Ok(if different == 0 {
         ExitCode::SUCCESS
     } else {

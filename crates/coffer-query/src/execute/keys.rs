@@ -280,6 +280,13 @@ pub(crate) fn slices(
     Ok(prefixes.into_iter().map(|prefix| (prefix.clone(), after(&prefix))).collect())
 }
 
+/// Whether a row is in one of some ascending, disjoint slices.
+pub(crate) fn is_inside(slices: &[Slice], clustering: &[u8]) -> bool {
+    let begun = slices.partition_point(|(start, _)| start.as_slice() <= clustering);
+    let last = begun.checked_sub(1).and_then(|place| slices.get(place));
+    last.is_some_and(|(_, end)| end.is_empty() || clustering < end.as_slice())
+}
+
 /// The bound after all rows that begin with a prefix.
 pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
     if prefix.is_empty() { Vec::new() } else { [prefix, &[0xff]].concat() }

@@ -38,6 +38,8 @@ pub struct SelectExecution {
     plan: Arc<SelectPlan>,
     values: Vec<BoundValue>,
     filters: Vec<BoundFilter>,
+    /// Which rows of a scan are wanted; empty when all are. Other streams give only these.
+    scan_slices: Vec<Slice>,
     stream: Stream,
     page_rows: Option<u32>,
     remaining: u32,
@@ -52,8 +54,8 @@ pub struct SelectExecution {
     accumulators: Vec<Accumulator>,
     content: Vec<u8>,
     count: u32,
-    /// Clustering and content of rows that are still to be sorted.
-    unsorted: Vec<(Bytes, Vec<u8>)>,
+    /// Bytes of the ordering columns, and content, of rows that are still to be sorted.
+    unsorted: Vec<(Vec<u8>, Vec<u8>)>,
     unsorted_bytes: usize,
 }
 
@@ -227,12 +229,22 @@ impl SelectExecution {
             Some(bytes) => Some(PagingState::decode(bytes, table)?),
             None => None,
         };
-        let stream = open_stream(evaluation, plan, state.as_ref(), session)?;
+        let slices =
+            keys::slices(&plan.restrictions.clustering, &plan.clustering_columns, evaluation)?;
+        let mut stream = open_stream(evaluation, plan, &slices, state.as_ref(), session)?;
+        let is_narrowed = !plan.restrictions.clustering.is_empty();
+        let scan_slices =
+            if is_narrowed && matches!(stream, Stream::Scan(_)) { slices } else { Vec::new() };
+        if is_narrowed && scan_slices.is_empty() && matches!(stream, Stream::Scan(_)) {
+            // An empty IN asks for no row at all.
+            stream = Stream::Memory(VecDeque::new());
+        }
         let inside = state.as_ref().is_some_and(|state| state.clustering.is_some());
         let execution = SelectExecution {
             plan: Arc::clone(plan),
             values: evaluation.values.to_vec(),
             filters: bind_filters(plan, evaluation)?,
+            scan_slices,
             stream,
             page_rows,
             remaining: state.as_ref().map_or(limit_rows, |state| state.remaining.min(limit_rows)),
@@ -320,6 +332,7 @@ impl SelectExecution {
                     self.begin_partition(&plan, &evaluation, key, static_row)?;
                 }
                 Item::Row(_) if self.partition_remaining == 0 => self.stream.skip_partition(),
+                Item::Row(row) if !self.is_wanted(&row.clustering) => {}
                 Item::Row(row) => {
                     self.row(&plan, &evaluation, &row, &mut scratch)?;
                     if self.partition_remaining == 0 {
@@ -330,6 +343,10 @@ impl SelectExecution {
         }
         self.values = values;
         Ok(outcome)
+    }
+
+    fn is_wanted(&self, clustering: &[u8]) -> bool {
+        self.scan_slices.is_empty() || keys::is_inside(&self.scan_slices, clustering)
     }
 
     fn is_page_full(&self) -> Result<bool> {
@@ -385,7 +402,7 @@ impl SelectExecution {
                 clustering: &[],
                 cells: &[],
             };
-            self.emit(plan, evaluation, &view, &Bytes::new())?;
+            self.emit(plan, evaluation, &view)?;
         }
         self.partition = Some(partition);
         self.shown = true;
@@ -414,7 +431,7 @@ impl SelectExecution {
             clustering: &scratch.clustering,
             cells: &cells,
         };
-        self.emit(plan, evaluation, &view, &entry.clustering)?;
+        self.emit(plan, evaluation, &view)?;
         scratch.cells = recycle(cells);
         self.last_clustering = Some(entry.clustering.clone());
         let inside = self.partition_remaining > 0;
@@ -430,7 +447,6 @@ impl SelectExecution {
         plan: &SelectPlan,
         evaluation: &Evaluation<'_>,
         view: &RowView<'_>,
-        clustering: &Bytes,
     ) -> Result<()> {
         if !accepts(&self.filters, view)? {
             return Ok(());
@@ -441,18 +457,23 @@ impl SelectExecution {
         if plan.sorts {
             let mut content = Vec::new();
             plan.selection.write(view, evaluation, &mut content)?;
-            self.unsorted_bytes += content.len() + clustering.len();
-            self.unsorted.push((clustering.clone(), content));
+            let mut order = Vec::new();
+            for place in &plan.ordering {
+                if let (Some(column), Some(value)) =
+                    (plan.clustering_columns.get(*place), view.clustering.get(*place))
+                {
+                    keys::push_clustering(column, value, &mut order)?;
+                }
+            }
+            self.unsorted_bytes += content.len() + order.len();
+            self.unsorted.push((order, content));
+            self.partition_remaining = less(self.partition_remaining);
             return Ok(());
         }
         plan.selection.write(view, evaluation, &mut self.content)?;
         self.count += 1;
-        if self.remaining != UNLIMITED {
-            self.remaining -= 1;
-        }
-        if self.partition_remaining != UNLIMITED {
-            self.partition_remaining = self.partition_remaining.saturating_sub(1);
-        }
+        self.remaining = less(self.remaining);
+        self.partition_remaining = less(self.partition_remaining);
         Ok(())
     }
 
@@ -483,7 +504,8 @@ impl SelectExecution {
         Ok(Outcome { kind: OutcomeKind::Rows(rows), warnings: plan.warnings.clone() })
     }
 
-    /// Clustering bytes sort as the columns are stored, so one comparison orders by all of them.
+    /// The bytes sort as the columns are stored, so one comparison orders by all of them; rows that
+    /// are equal stay in the order of their partitions.
     fn sort_rows(&mut self, plan: &SelectPlan) {
         self.unsorted.sort_by(|left, right| {
             let order = left.0.cmp(&right.0);
@@ -495,6 +517,11 @@ impl SelectExecution {
             self.count += 1;
         }
     }
+}
+
+/// A limit after one more row.
+fn less(limit: u32) -> u32 {
+    if limit == UNLIMITED { limit } else { limit.saturating_sub(1) }
 }
 
 /// Buffers that one step uses for row after row.
@@ -524,12 +551,11 @@ fn page_rows(
 fn open_stream(
     evaluation: &Evaluation<'_>,
     plan: &SelectPlan,
+    slices: &[Slice],
     state: Option<&PagingState>,
     session: &Session,
 ) -> Result<Stream, Interrupt> {
     let (database, table) = (evaluation.database, plan.table.schema.id);
-    let slices: Vec<Slice> =
-        keys::slices(&plan.restrictions.clustering, &plan.clustering_columns, evaluation)?;
     let resume = state.map(|state| (&state.partition_key, state.clustering.as_ref()));
     let (keys, tokens) = match &plan.restrictions.partition {
         PartitionRestriction::Keys(choices) => {
@@ -544,7 +570,7 @@ fn open_stream(
         }
     };
     if let TableSource::Virtual(rows) = &plan.table.source {
-        let select = MemorySelect { keys: keys.as_deref(), tokens, slices: &slices, resume };
+        let select = MemorySelect { keys: keys.as_deref(), tokens, slices, resume };
         return Ok(stream::memory(database, session, rows.as_ref(), plan, &select)?);
     }
     let now = database.now_seconds();
@@ -565,7 +591,7 @@ fn open_stream(
     Ok(Stream::Keys(Box::new(KeyStream {
         table,
         keys,
-        slices,
+        slices: slices.to_vec(),
         reversed: plan.reversed,
         statics: plan.statics,
         now,

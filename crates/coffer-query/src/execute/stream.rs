@@ -9,7 +9,7 @@ use coffer_storage::{
 };
 
 use super::interrupt::Interrupt;
-use super::keys::{Slice, push_clustering};
+use super::keys::{Slice, is_inside, push_clustering};
 use super::write::cells::push_value;
 use crate::database::{Database, Session};
 use crate::error::Result;
@@ -192,9 +192,6 @@ pub(crate) struct MemorySelect<'a> {
 
 impl MemorySelect<'_> {
     fn accepts(&self, row: &MemoryRow, reversed: bool) -> bool {
-        let in_slice = |(start, end): &Slice| {
-            row.clustering[..] >= start[..] && (end.is_empty() || row.clustering[..] < end[..])
-        };
         let after = self.resume.is_none_or(|(key, clustering)| {
             let place = (row.token, &row.key).cmp(&(Token::of(key), key));
             let within = clustering.is_some_and(|last| {
@@ -205,7 +202,7 @@ impl MemorySelect<'_> {
         after
             && (self.tokens.0..=self.tokens.1).contains(&row.token)
             && self.keys.is_none_or(|keys| keys.contains(&row.key))
-            && self.slices.iter().any(in_slice)
+            && is_inside(self.slices, &row.clustering)
     }
 }
 

@@ -28,8 +28,10 @@ pub(crate) struct SelectPlan {
     pub(crate) restrictions: Restrictions,
     /// Rows of a partition come in descending order of their bytes.
     pub(crate) reversed: bool,
-    /// Rows of all partitions of an IN are sorted together, by clustering bytes.
+    /// Rows of all partitions of an IN are sorted together.
     pub(crate) sorts: bool,
+    /// Places of the clustering columns they are sorted by.
+    pub(crate) ordering: Vec<usize>,
     pub(crate) limit: Option<Term>,
     pub(crate) per_partition_limit: Option<Term>,
     pub(crate) distinct: bool,
@@ -65,6 +67,8 @@ pub(crate) fn plan(
     let is_aggregate = !selection.aggregates.is_empty();
     check_per_partition_limit(select, is_aggregate)?;
     let reversed = plan_order(&schema, &select.order_by, &restrictions)?;
+    let ordering = select.order_by.iter().filter_map(|item| clustering_place(&schema, &item.column));
+    let ordering = ordering.collect();
     let sorts = restrictions.partition_in && !select.order_by.is_empty();
     let per_partition_limit = plan_limit(
         context,
@@ -98,6 +102,7 @@ pub(crate) fn plan(
         restrictions,
         reversed,
         sorts,
+        ordering,
         limit,
         per_partition_limit,
         distinct: select.distinct,
@@ -301,6 +306,13 @@ fn plan_order(
         backwards = Some(turned);
     }
     Ok(backwards.unwrap_or(false))
+}
+
+fn clustering_place(schema: &TableSchema, name: &str) -> Option<usize> {
+    match schema.column(name)?.kind {
+        ColumnKind::Clustering { position, .. } => Some(usize::from(position)),
+        _ => None,
+    }
 }
 
 /// Whether a clustering column has one value by `=`.

@@ -58,6 +58,7 @@ impl<'a, 'c> SelectableContext<'a, 'c> {
                 if is_count_rows(selectable) {
                     return self.prepare(&Selectable::CountRows, receiver);
                 }
+                arguments.iter().try_for_each(|argument| known_column(self.terms, argument))?;
                 let function = resolve(self.terms, selectable, receiver)?
                     .ok_or_else(|| functions::unknown_in_selection(name))?;
                 self.call(function, &arguments.iter().collect::<Vec<_>>())
@@ -323,6 +324,14 @@ impl<'a, 'c> SelectableContext<'a, 'c> {
             _ => return Err(cannot_infer(&column_name(self.terms, selectable))),
         }
         Ok((Expression::Collection { ty: ty.clone(), items }, ty))
+    }
+}
+
+/// Names are looked up before the function that takes them is.
+fn known_column(terms: &TermContext<'_>, argument: &Selectable) -> Result<()> {
+    match argument {
+        Selectable::Column(name) => find_column(terms.table, name).map(|_| ()),
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use coffer_model::TableSchema;
-use cql_parser::ast::{BindMarker, Constant, Term as Parsed, TypeName};
+use cql_parser::ast::{BindMarker, Constant, QualifiedName, Term as Parsed, TypeName};
 use composite::{prepare_list, prepare_map, prepare_set, prepare_tuple, prepare_user_type};
 use cql_types::{CqlType, collection, compare};
 
@@ -201,6 +201,10 @@ pub(crate) fn prepare(
     match term {
         Parsed::Null => Ok(Term::Null),
         Parsed::BindMarker(marker) => Ok(prepare_marker(context, *marker, receiver)),
+        Parsed::Constant(Constant::String(text)) if is_now(text, receiver) => {
+            let name = QualifiedName { keyspace: None, name: "current_timestamp".to_owned() };
+            prepare_call(context, &Parsed::Function { name, arguments: Vec::new() }, receiver)
+        }
         Parsed::Constant(constant) => encode_constant(constant, receiver).map(Term::Constant),
         Parsed::List(items) => prepare_list(context, items, term, receiver),
         Parsed::Set(items) => prepare_set(context, items, term, receiver),
@@ -459,6 +463,11 @@ pub(crate) fn constant_fits(constant: &Constant, ty: &CqlType) -> bool {
     }
 }
 
+/// The one literal that is not always the same value.
+fn is_now(text: &str, receiver: &Receiver) -> bool {
+    receiver.ty == CqlType::Timestamp && text.eq_ignore_ascii_case("now")
+}
+
 /// Serializes a literal for a receiver.
 fn encode_constant(constant: &Constant, receiver: &Receiver) -> Result<Bytes> {
     if !constant_fits(constant, receiver.ty.unfrozen()) {
@@ -478,6 +487,7 @@ fn encode_constant(constant: &Constant, receiver: &Receiver) -> Result<Bytes> {
 fn text_error(error: &cql_types::TypeError, constant: &Constant, ty: &CqlType) -> Error {
     let text = constant.text();
     Error::invalid(match ty {
+        CqlType::Ascii => "Invalid ASCII character in string literal: java.nio.charset.UnmappableCharacterException: Input length = 1".to_owned(),
         CqlType::TimeUuid => "TimeUUID supports only version 1 UUIDs".to_owned(),
         CqlType::Timestamp => format!("Unable to parse a date/time from '{text}'"),
         CqlType::Time => format!("(TimeType) Unable to coerce '{text}' to a formatted time (long)"),

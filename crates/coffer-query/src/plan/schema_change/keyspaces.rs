@@ -28,7 +28,7 @@ pub(super) fn create(catalog: &Catalog, create: &CreateKeyspace) -> Result<Chang
         return Err(Error::AlreadyExists {
             keyspace: name.clone(),
             table: String::new(),
-            message: format!("Keyspace '{name}' already exists"),
+            message: format!("Cannot add existing keyspace \"{name}\""),
         });
     }
     let replication = properties

@@ -37,6 +37,9 @@ pub(in super::super) fn alter(
         .map_or(&no_types, |keyspace| &keyspace.types);
     let mut table = TableSchema::clone(&entry.schema);
     change(&mut table, &alter.change, types, context)?;
+    if table == *entry.schema && context.key.is_none() {
+        return Ok(Change::Nothing);
+    }
     let mut next = next(catalog);
     let key = context.key.as_ref().unwrap_or(&entry.key);
     history::record(&mut next, "ALTER", &table, key, context.now_millis);

@@ -36,7 +36,9 @@ pub(in super::super) fn create(
         return Err(Error::AlreadyExists {
             keyspace: keyspace.to_owned(),
             table: name.to_owned(),
-            message: format!("Table '{keyspace}.{name}' already exists"),
+            message: format!(
+                "Cannot add already existing table \"{name}\" to keyspace \"{keyspace}\""
+            ),
         });
     }
     check_name(keyspace, name)?;
