@@ -200,10 +200,13 @@ fn write_rows(text: &mut String, rows: &ReceivedRows) -> Result<()> {
             .iter()
             .zip(&rows.columns)
             .map(|(cell, column)| match cell {
-                Some(bytes) => to_literal(&column.ty, bytes),
-                None => Ok("null".to_owned()),
+                // What no literal can be written of, a list with a null for one, shows as bytes.
+                Some(bytes) => {
+                    to_literal(&column.ty, bytes).unwrap_or_else(|_| format!("bytes {bytes:02x?}"))
+                }
+                None => "null".to_owned(),
             })
-            .collect::<std::result::Result<_, _>>()?;
+            .collect();
         writeln!(text, "  {}", cells.join(" | "))?;
     }
     writeln!(text, "({} rows)", rows.rows.len())?;

@@ -27,6 +27,9 @@ struct Arguments {
     /// Seed of random statements.
     #[arg(long)]
     random: Option<u64>,
+    /// Shows the changes of the table before each difference.
+    #[arg(long)]
+    history: bool,
     /// How many of them.
     #[arg(long, default_value_t = 10_000)]
     statements: usize,
@@ -37,7 +40,7 @@ struct Arguments {
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     if let Some(seed) = arguments.random {
-        return random_statements(arguments.peer, seed, arguments.statements);
+        return random_statements(&arguments, seed);
     }
     let own = match arguments.node {
         Some(_) => None,
@@ -91,15 +94,20 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-fn random_statements(peer: SocketAddr, seed: u64, count: usize) -> Result<ExitCode> {
+fn random_statements(arguments: &Arguments, seed: u64) -> Result<ExitCode> {
+    let count = arguments.statements;
     let mut node = ServerBuilder::default()
         .arguments(&["--memtable-flush-bytes", "65536", "--log-file-bytes", "65536"])
         .arguments(&["--log-total-bytes", "1048576"])
         .start()?;
-    let mut peer = Client::connect(peer)?;
+    let mut peer = Client::connect(arguments.peer)?;
     let mut different = 0;
-    random::run(&mut node, &mut peer, seed, count, &mut |found| {
+    let other_texts = random::run(&mut node, &mut peer, seed, count, &mut |found| {
         different += 1;
+        if arguments.history {
+            let changes = found.before.iter().filter(|text| !text.starts_with("SELECT"));
+            changes.for_each(|text| println!("{text};"));
+        }
         println!(
             "{}\n{}\n  coffer:\n{}  peer:\n{}",
             found.schema,
@@ -108,7 +116,9 @@ fn random_statements(peer: SocketAddr, seed: u64, count: usize) -> Result<ExitCo
             indent(&found.theirs)
         );
     })?;
-    println!("seed {seed}: {different} answers of {count} differ");
+    println!(
+        "seed {seed}: {different} answers of {count} differ, {other_texts} errors have another text"
+    );
     Ok(if different == 0 {
         ExitCode::SUCCESS
     } else {

@@ -37,7 +37,8 @@ impl Column {
     pub(super) fn loose_value(&self, random: &mut Random) -> String {
         match random.below(200) {
             0 => "null".to_owned(),
-            1 => Type::any(random).literal(random),
+            // Cassandra reads any literal as the text of a tuple.
+            1 if !matches!(self.ty.unfrozen(), Type::Tuple(_)) => Type::any(random).literal(random),
             _ => self.value(random),
         }
     }

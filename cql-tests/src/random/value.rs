@@ -68,11 +68,6 @@ impl Type {
         }
     }
 
-    /// Whether the column is stored as several cells.
-    pub(super) fn is_multi_cell(&self) -> bool {
-        matches!(self, Type::List(_) | Type::Set(_) | Type::Map(..) | Type::User(_))
-    }
-
     pub(super) fn text(&self) -> String {
         match self {
             Type::Native(name) | Type::User(name) => (*name).to_owned(),
@@ -89,15 +84,19 @@ impl Type {
 
     /// A literal.
     pub(super) fn literal(&self, random: &mut Random) -> String {
-        let mut many = |ty: &Type| -> Vec<String> {
+        let many = |ty: &Type, random: &mut Random| -> Vec<String> {
             (0..random.below(4)).map(|_| ty.literal(random)).collect()
         };
         match self {
             Type::Native(name) => native_literal(name, random),
-            Type::List(element) => format!("[{}]", many(element).join(", ")),
-            Type::Set(element) => format!("{{{}}}", many(element).join(", ")),
+            Type::List(element) => format!("[{}]", many(element, random).join(", ")),
+            Type::Set(element) => format!("{{{}}}", many(element, random).join(", ")),
             Type::Map(key, value) => {
-                let keys = many(key);
+                // Of doubles any value may stay, and an empty one is taken for a set.
+                let mut keys = many(key, random);
+                keys.push(key.literal(random));
+                keys.sort();
+                keys.dedup();
                 let entries: Vec<String> = keys
                     .iter()
                     .map(|key| format!("{key}: {}", value.literal(random)))
@@ -151,7 +150,7 @@ fn native_literal(name: &str, random: &mut Random) -> String {
         "inet" => &["'127.0.0.1'", "'10.0.0.1'", "'::1'", "'2001:db8::1'", "'255.255.255.255'"],
         "int" => &["0", "1", "2", "-1", "2147483647", "-2147483648", "3"],
         "smallint" => &["0", "1", "-1", "32767", "-32768"],
-        "time" => &["'00:00:00'", "'23:59:59.999999999'", "'12:30:00.5'", "0"],
+        "time" => &["'00:00:00'", "'23:59:59.999999999'", "'12:30:00.5'"],
         "timestamp" => &["0", "-1", "'2024-02-29T12:00:00.123Z'", "1700000000000"],
         "timeuuid" => &[
             "00000000-0000-1000-8000-000000000000",

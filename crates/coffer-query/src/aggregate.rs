@@ -72,15 +72,25 @@ impl Accumulator {
         }
     }
 
+    fn is_running_mean(&self) -> bool {
+        self.aggregation == Aggregation::Function(AggregateKind::Avg)
+            && self.ty == CqlType::Decimal
+    }
+
     fn add_number(&mut self, value: &[u8]) {
         let Some(number) = Number::decode(&self.ty, value) else {
             self.count -= 1;
             return;
         };
         let ty = self.sum_type();
-        self.sum = match self.sum.take() {
-            None => Some(number.convert(&ty)),
-            Some(sum) => Number::apply(Arithmetic::Add, &sum, &number, &ty),
+        let sum = self.sum.take().unwrap_or_else(|| Number::zero(&ty));
+        self.sum = if self.is_running_mean() {
+            // Cassandra's way, with its rounding at each step.
+            Number::apply(Arithmetic::Subtract, &number, &sum, &ty)
+                .and_then(|difference| difference.average(self.count, &ty))
+                .and_then(|step| Number::apply(Arithmetic::Add, &sum, &step, &ty))
+        } else {
+            Number::apply(Arithmetic::Add, &sum, &number, &ty)
         };
     }
 
@@ -96,6 +106,9 @@ impl Accumulator {
             }
             Aggregation::Function(AggregateKind::Avg) => {
                 let sum = self.sum.clone().unwrap_or_else(|| Number::zero(&self.sum_type()));
+                if self.is_running_mean() {
+                    return Some(sum.encode(&self.ty));
+                }
                 let mean = sum.average(self.count.max(1), &self.sum_type())?;
                 Some(mean.encode(&self.ty))
             }

@@ -245,6 +245,15 @@ pub(crate) fn resolve(
     choose(&full, found, arguments, receiver).map(Some)
 }
 
+/// Whether a function has the name, whatever its arguments.
+pub(crate) fn is_known(name: &QualifiedName, table: &TableSchema) -> bool {
+    let short = name.name.as_str();
+    name.keyspace.as_deref().is_none_or(|keyspace| keyspace == "system")
+        && (GENERIC.contains(&short)
+            || JSON.contains(&short)
+            || !signatures(short, table).is_empty())
+}
+
 fn resolve_generic(name: &str, full: &str, arguments: &[&dyn Argument]) -> Result<Signature> {
     let [argument] = arguments else {
         return Err(Error::invalid(match name {

@@ -213,7 +213,10 @@ impl Expression {
                     None => Ok(None),
                 };
                 let (from, to) = (bound(from)?, bound(to)?);
-                Ok(value.map(|value| slice(ty, &value, from.as_deref(), to.as_deref())))
+                let sliced = value.map(|value| slice(ty, &value, from.as_deref(), to.as_deref()));
+                // No cells are no collection.
+                let is_empty = |bytes: &Cow<'_, [u8]>| **bytes == 0u32.to_be_bytes();
+                Ok(sliced.filter(|bytes| !(ty.is_multi_cell() && is_empty(bytes))))
             }
             Expression::Collection { ty, items } => {
                 let mut values = Vec::with_capacity(items.len());

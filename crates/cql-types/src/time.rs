@@ -98,8 +98,11 @@ pub fn parse_date(text: &str) -> Result<u32, TypeError> {
             "Unable to coerce '{text}' to a formatted date (long)"
         ))
     };
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().map_err(|_| invalid());
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().map_err(|_| {
+            TypeError::text(format!("Unable to make unsigned int (for date) from: '{text}'"))
+        });
     }
     let mut scanner = Scanner { rest: text };
     let days = scanner

@@ -31,6 +31,7 @@ const INLINE_BYTES: usize = 64 * 1024;
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Largest result of a client that does not page.
 const UNPAGED_BYTES_MAX: usize = 64 * 1024 * 1024;
+const CANNOT_PAGE: &str = "Cannot page queries with both ORDER BY and a IN restriction on the partition key; you must either remove the ORDER BY or the IN and sort client side, or disable paging for this query";
 const UNLIMITED: u32 = u32::MAX;
 
 /// A SELECT while it runs.
@@ -224,7 +225,7 @@ impl SelectExecution {
         } else {
             limit(plan.per_partition_limit.as_ref(), evaluation, "per partition limit")?
         };
-        let page_rows = page_rows(plan, parameters, evaluation.database)?;
+        let page_rows = page_rows(parameters, evaluation.database);
         let state = match parameters.paging_state {
             Some(bytes) => Some(PagingState::decode(bytes, table)?),
             None => None,
@@ -232,6 +233,9 @@ impl SelectExecution {
         let slices =
             keys::slices(&plan.restrictions.clustering, &plan.clustering_columns, evaluation)?;
         let mut stream = open_stream(evaluation, plan, &slices, state.as_ref(), session)?;
+        if plan.sorts && page_rows.is_some() && !slices.is_empty() {
+            return Err(Error::invalid(CANNOT_PAGE).into());
+        }
         let is_narrowed = !plan.restrictions.clustering.is_empty();
         let scan_slices =
             if is_narrowed && matches!(stream, Stream::Scan(_)) { slices } else { Vec::new() };
@@ -532,20 +536,10 @@ struct Scratch {
 }
 
 /// Rows of a page; `None` when the client does not page.
-fn page_rows(
-    plan: &SelectPlan,
-    parameters: &QueryParameters<'_>,
-    database: &Database,
-) -> Result<Option<u32>> {
+fn page_rows(parameters: &QueryParameters<'_>, database: &Database) -> Option<u32> {
     let asked = parameters.page_size.and_then(|rows| u32::try_from(rows).ok());
-    let Some(asked) = asked.filter(|rows| *rows > 0) else { return Ok(None) };
-    if plan.sorts {
-        return Err(Error::invalid(
-            "Cannot page queries with both ORDER BY and a IN restriction on the partition key; you must either remove the ORDER BY or the IN and sort client side, or disable paging for this query",
-        ));
-    }
     let most = u32::try_from(database.options().page_rows_max).unwrap_or(u32::MAX).max(1);
-    Ok(Some(asked.min(most)))
+    asked.filter(|rows| *rows > 0).map(|rows| rows.min(most))
 }
 
 fn open_stream(

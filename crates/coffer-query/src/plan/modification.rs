@@ -160,15 +160,20 @@ fn plan_insert(
         return Err(Error::invalid("The column names contains duplicates"));
     }
     let mut key: Vec<(Column, Term)> = Vec::new();
+    let mut given: Vec<(Column, &ParsedTerm)> = Vec::new();
     let mut operations = Vec::new();
     for (name, value) in columns.iter().zip(values) {
         let column = find_column(&schema, name)?.clone();
-        let term = prepare_value(context, &column, value)?;
         if column.kind.is_primary_key() {
-            key.push((column, term));
+            given.push((column, value));
         } else {
-            operations.push(Operation { column, action: Action::Set(term) });
+            let action = Action::Set(prepare_value(context, &column, value)?);
+            operations.push(Operation { column, action });
         }
+    }
+    for (column, value) in given {
+        let term = prepare_value(context, &column, value)?;
+        key.push((column, term));
     }
     let take = |wanted: &Column| {
         key.iter().find(|(column, _)| column.id == wanted.id).map(|(_, term)| term.clone())

@@ -98,6 +98,12 @@ pub(crate) struct Restrictions {
     pub(crate) filters: Vec<Filter>,
     /// Whether the partition key has an IN.
     pub(crate) partition_in: bool,
+    /// Whether any column of the partition key has an IN, be it filtered.
+    pub(crate) key_in: bool,
+    /// Whether anything is said about the partition key.
+    pub(crate) restricts_partition: bool,
+    /// Whether rows of a scan are chosen by their clustering key, which asks for ALLOW FILTERING.
+    pub(crate) scan_filters: bool,
     /// Whether any restricted column is neither of the partition key nor static.
     pub(crate) restricts_rows: bool,
 }
@@ -105,7 +111,7 @@ pub(crate) struct Restrictions {
 /// What the statement is, for messages and rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StatementType {
-    Select { allow_filtering: bool },
+    Select { allow_filtering: bool, selects_only_statics: bool },
     Update,
     Delete,
 }
@@ -323,6 +329,10 @@ impl Collector<'_, '_> {
             }
             Operator::Lt | Operator::LtEq => {
                 let term = self.value(&column, value)?;
+                let bound = || single(&term, operator == Operator::LtEq);
+                if let Some(joined) = self.join_slice(&column, bound, false) {
+                    return joined;
+                }
                 let entry = self.merge(&column, "slice")?;
                 if entry.upper.is_some() {
                     return Err(two_bounds("end", name));
@@ -331,6 +341,10 @@ impl Collector<'_, '_> {
             }
             _ => {
                 let term = self.value(&column, value)?;
+                let bound = || single(&term, operator == Operator::GtEq);
+                if let Some(joined) = self.join_slice(&column, bound, true) {
+                    return joined;
+                }
                 let entry = self.merge(&column, "slice")?;
                 if entry.lower.is_some() {
                     return Err(two_bounds("start", name));
@@ -418,7 +432,7 @@ impl Collector<'_, '_> {
             let receiver = Receiver::new(format!("key({name})"), key);
             FilterOperation::ContainsKey(term::prepare(self.context, value, &receiver)?)
         };
-        self.entry(column)?.contains.push(operation);
+        self.merge(column, "contains")?.contains.push(operation);
         Ok(())
     }
 
@@ -429,11 +443,16 @@ impl Collector<'_, '_> {
                 "Column {name} cannot be used as a map: map-entry equality predicates are only supported on maps"
             )));
         };
+        if matches!(column.ty, CqlType::Frozen(_)) {
+            return Err(Error::invalid(format!(
+                "Map-entry equality predicates on frozen map column {name} are not supported"
+            )));
+        }
         let key_receiver = Receiver::new(format!("key({name})"), key_type);
         let value_receiver = Receiver::new(format!("value({name})"), value_type);
         let key = term::prepare(self.context, key, &key_receiver)?;
         let value = term::prepare(self.context, value, &value_receiver)?;
-        self.entry(&column)?.contains.push(FilterOperation::Element { key, value });
+        self.merge(&column, "contains")?.contains.push(FilterOperation::Element { key, value });
         Ok(())
     }
 
@@ -528,6 +547,10 @@ impl Collector<'_, '_> {
         }
         Ok(())
     }
+}
+
+fn single(term: &Term, inclusive: bool) -> Bound {
+    Bound { value: TupleTerm::Terms(vec![term.clone()]), inclusive }
 }
 
 fn two_bounds(side: &str, name: &str) -> Error {

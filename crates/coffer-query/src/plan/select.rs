@@ -7,9 +7,10 @@ use cql_parser::ast::{Ordering, Relation, Select, Selection as Parsed, Term as P
 use cql_types::CqlType;
 
 use super::restrictions::{
-    self, ClusteringRestriction, PartitionRestriction, Restrictions, StatementType, find_column,
+    self, ClusteringRestriction, PartitionRestriction, REQUIRES_FILTERING, Restrictions,
+    StatementType, find_column,
 };
-use super::selectable::SelectableContext;
+use super::selectable::{self, SelectableContext};
 use super::term::{self, Receiver, Term, TermContext};
 use crate::aggregate::Aggregation;
 use crate::error::{Error, Result};
@@ -55,18 +56,30 @@ pub(crate) fn plan(
     if schema.is_counter() {
         return Err(Error::invalid("counters are not yet supported"));
     }
-    let (selection, metadata) = plan_selection(context, &schema, &select.selection)?;
-    if select.distinct {
-        check_distinct_relations(&schema, &select.where_clause)?;
+    // Where several things are wrong, the order of the checks decides which is named.
+    let selects_only_statics = check_names(context, &select.selection)?;
+    let statement =
+        StatementType::Select { allow_filtering: select.allow_filtering, selects_only_statics };
+    let mut planned = None;
+    if schema.has_statics() {
+        planned = Some(plan_selection(context, &schema, &select.selection)?);
     }
-    let statement = StatementType::Select { allow_filtering: select.allow_filtering };
     let restrictions = restrictions::plan(context, &select.where_clause, statement)?;
-    if select.distinct {
-        check_distinct(&schema, &selection)?;
-    }
+    let (selection, metadata) = match planned {
+        Some(planned) => planned,
+        None => plan_selection(context, &schema, &select.selection)?,
+    };
     let is_aggregate = !selection.aggregates.is_empty();
     check_per_partition_limit(select, is_aggregate)?;
+    if select.distinct {
+        check_distinct_relations(&schema, &select.where_clause)?;
+        let sorts = restrictions.partition_in && !select.order_by.is_empty();
+        check_distinct(&schema, &selection, if sorts { &select.order_by } else { &[] })?;
+    }
     let reversed = plan_order(&schema, &select.order_by, &restrictions)?;
+    if restrictions.scan_filters && !select.allow_filtering {
+        return Err(Error::invalid(REQUIRES_FILTERING));
+    }
     let ordering = select.order_by.iter().filter_map(|item| clustering_place(&schema, &item.column));
     let ordering = ordering.collect();
     let sorts = restrictions.partition_in && !select.order_by.is_empty();
@@ -87,10 +100,10 @@ pub(crate) fn plan(
         && !lone_statics
         && !select.distinct;
     let mut warnings = Vec::new();
-    if is_aggregate && matches!(restrictions.partition, PartitionRestriction::Tokens { .. }) {
+    if is_aggregate && !restrictions.restricts_partition {
         warnings.push("Aggregation query used without partition key".to_owned());
     }
-    if is_aggregate && restrictions.partition_in {
+    if is_aggregate && restrictions.key_in {
         warnings.push("Aggregation query used on multiple partition keys (IN restriction)".to_owned());
     }
     Ok(SelectPlan {
@@ -111,6 +124,21 @@ pub(crate) fn plan(
         is_point,
         warnings,
     })
+}
+
+/// Checks the names of columns and functions. True when static columns are selected and nothing else
+/// but the partition key.
+fn check_names(context: &TermContext<'_>, parsed: &Parsed) -> Result<bool> {
+    let Parsed::Selectors(selectors) = parsed else { return Ok(false) };
+    let (mut statics, mut others) = (false, false);
+    for selector in selectors {
+        selectable::check_names(context, &selector.selectable, &mut |column| match column.kind {
+            ColumnKind::Static => statics = true,
+            ColumnKind::PartitionKey { .. } => {}
+            _ => others = true,
+        })?;
+    }
+    Ok(statics && !others)
 }
 
 fn refuse_unsupported(select: &Select) -> Result<()> {
@@ -237,7 +265,11 @@ fn check_distinct_relations(schema: &TableSchema, relations: &[Relation]) -> Res
     Ok(())
 }
 
-fn check_distinct(schema: &TableSchema, selection: &Selection) -> Result<()> {
+fn check_distinct(
+    schema: &TableSchema,
+    selection: &Selection,
+    order_by: &[Ordering],
+) -> Result<()> {
     let mut wrong = None;
     let mut selected = Vec::new();
     for expression in &selection.expressions {
@@ -249,7 +281,11 @@ fn check_distinct(schema: &TableSchema, selection: &Selection) -> Result<()> {
             }
         });
     }
-    if let Some(name) = wrong {
+    // What the rows of several partitions are ordered by is read as if it were selected.
+    let ordering = order_by.iter().map(|item| &item.column).find(|name| {
+        schema.column(name).is_some_and(|column| matches!(column.kind, ColumnKind::Clustering { .. }))
+    });
+    if let Some(name) = wrong.as_ref().or(ordering) {
         return Err(Error::invalid(format!(
             "SELECT DISTINCT queries must only request partition key columns and/or static columns (not {name})"
         )));

@@ -58,7 +58,6 @@ impl<'a, 'c> SelectableContext<'a, 'c> {
                 if is_count_rows(selectable) {
                     return self.prepare(&Selectable::CountRows, receiver);
                 }
-                arguments.iter().try_for_each(|argument| known_column(self.terms, argument))?;
                 let function = resolve(self.terms, selectable, receiver)?
                     .ok_or_else(|| functions::unknown_in_selection(name))?;
                 self.call(function, &arguments.iter().collect::<Vec<_>>())
@@ -327,12 +326,51 @@ impl<'a, 'c> SelectableContext<'a, 'c> {
     }
 }
 
-/// Names are looked up before the function that takes them is.
-fn known_column(terms: &TermContext<'_>, argument: &Selectable) -> Result<()> {
-    match argument {
-        Selectable::Column(name) => find_column(terms.table, name).map(|_| ()),
-        _ => Ok(()),
+/// Checks the names of columns and, where there are static columns, of functions: they are looked up
+/// before anything else. Calls `visit` with each column.
+pub(crate) fn check_names(
+    terms: &TermContext<'_>,
+    selectable: &Selectable,
+    visit: &mut dyn FnMut(&Column),
+) -> Result<()> {
+    match selectable {
+        Selectable::Column(name) => visit(find_column(terms.table, name)?),
+        Selectable::Function { name, arguments } => {
+            for argument in arguments {
+                check_names(terms, argument, visit)?;
+            }
+            let looks_up = terms.table.has_statics() && !is_count_rows(selectable);
+            if looks_up && !functions::is_known(name, terms.table) {
+                return Err(functions::unknown_in_selection(name));
+            }
+        }
+        Selectable::WriteTime(inner)
+        | Selectable::MaxWriteTime(inner)
+        | Selectable::Ttl(inner)
+        | Selectable::Negation(inner)
+        | Selectable::Cast { selectable: inner, .. }
+        | Selectable::TypeHint { selectable: inner, .. }
+        | Selectable::Field { receiver: inner, .. }
+        | Selectable::Element { receiver: inner, .. }
+        | Selectable::Slice { receiver: inner, .. } => check_names(terms, inner, visit)?,
+        Selectable::Arithmetic { left, right, .. } => {
+            check_names(terms, left, visit)?;
+            check_names(terms, right, visit)?;
+        }
+        Selectable::Tuple(items) | Selectable::List(items) | Selectable::Set(items) => {
+            for item in items {
+                check_names(terms, item, visit)?;
+            }
+        }
+        // The keys of a map may be fields of a user type.
+        Selectable::Map(entries) => {
+            for (_, content) in entries {
+                check_names(terms, content, visit)?;
+            }
+        }
+        Selectable::CountRows | Selectable::Term(_) => {}
     }
+    Ok(())
 }
 
 fn cannot_infer(shown: &str) -> Error {
@@ -518,6 +556,11 @@ pub(crate) fn column_name(terms: &TermContext<'_>, selectable: &Selectable) -> S
         Selectable::WriteTime(inner) => format!("writetime({})", name(inner)),
         Selectable::MaxWriteTime(inner) => format!("maxwritetime({})", name(inner)),
         Selectable::Ttl(inner) => format!("ttl({})", name(inner)),
+        Selectable::Cast { selectable: inner, ty }
+            if infer(terms, inner).is_some_and(|own| CqlType::native(ty.name()) == Some(own)) =>
+        {
+            name(inner)
+        }
         Selectable::Cast { selectable: inner, ty } => {
             format!("cast({} as {})", name(inner), ty.name())
         }

@@ -41,7 +41,7 @@ impl Row<'_> {
     ) -> Result<()> {
         let column = &operation.column;
         match &operation.action {
-            Action::Set(term) => self.set(column, term.evaluate(evaluation)?),
+            Action::Set(term) => self.set(column, term.evaluate(evaluation)?, evaluation),
             Action::Add(term) => self.add(column, term.evaluate(evaluation)?, evaluation),
             Action::Prepend(term) => match term.evaluate(evaluation)? {
                 Value::Bytes(value) => {
@@ -66,7 +66,12 @@ impl Row<'_> {
                 }
                 Ok(())
             }
-            Action::Delete => self.set(column, Value::Null),
+            Action::Delete if column.ty.is_multi_cell() => {
+                let deletion = self.times.deletion();
+                self.builder.push(&CellRef::complex_deletion(column.id, deletion));
+                Ok(())
+            }
+            Action::Delete => self.set(column, Value::Null, evaluation),
             Action::DeleteElement(key) => self.set_element(column, key, Value::Null, evaluation),
             Action::DeleteField(index) => {
                 let cell = self.tombstone(column);
@@ -86,7 +91,12 @@ impl Row<'_> {
         push_list(&mut self.builder, column, value, times.timestamp, times.expiry, place)
     }
 
-    fn set(&mut self, column: &Column, value: Value<'_>) -> Result<()> {
+    fn set(
+        &mut self,
+        column: &Column,
+        value: Value<'_>,
+        evaluation: &Evaluation<'_>,
+    ) -> Result<()> {
         let times = self.times;
         if !column.ty.is_multi_cell() {
             match value {
@@ -98,13 +108,18 @@ impl Row<'_> {
         }
         match value {
             Value::Unset => Ok(()),
+            // As with any value that is set: only what is older goes.
             Value::Null => {
-                let deletion = times.deletion();
-                self.builder.push(&CellRef::complex_deletion(column.id, deletion));
+                push_complex_deletion(&mut self.builder, column, times.timestamp, times.now);
                 Ok(())
             }
             Value::Bytes(value) => {
                 push_complex_deletion(&mut self.builder, column, times.timestamp, times.now);
+                if matches!(column.ty, CqlType::List(_)) {
+                    // Lists of one timestamp stay side by side, so each has places of its own.
+                    let place = ListPlace::append(evaluation.database.next_timestamp());
+                    return self.list(column, &value, &place);
+                }
                 push_value(&mut self.builder, column, &value, times.timestamp, times.expiry)
             }
         }

@@ -24,12 +24,39 @@ impl Collector<'_, '_> {
             || self.columns.iter().any(|(column, _)| {
                 !matches!(column.kind, ColumnKind::PartitionKey { .. } | ColumnKind::Static)
             });
+        let restricts_partition = self.has_token
+            || self.columns.iter().any(|(column, _)| {
+                matches!(column.kind, ColumnKind::PartitionKey { .. })
+            });
+        let key_in = self.columns.iter().any(|(column, entry)| {
+            matches!(column.kind, ColumnKind::PartitionKey { .. }) && entry.among.is_some()
+        });
+        let restricts_clustering = !self.multi.is_empty()
+            || self.columns.iter().any(|(column, _)| {
+                matches!(column.kind, ColumnKind::Clustering { .. })
+            });
         let mut filters = Vec::new();
         let (partition, partition_in) = self.finish_partition(table, &mut filters)?;
         let scan = matches!(partition, PartitionRestriction::Tokens { .. });
-        let clustering = self.finish_clustering(table, scan, &mut filters)?;
+        if restricts_clustering
+            && matches!(self.statement, StatementType::Select { selects_only_statics: true, .. })
+        {
+            return Err(Error::invalid(
+                "Cannot restrict clustering columns when selecting only static columns",
+            ));
+        }
+        let clustering = self.finish_clustering(table, &mut filters)?;
         self.finish_others(&mut filters)?;
-        Ok(Restrictions { partition, clustering, filters, partition_in, restricts_rows })
+        Ok(Restrictions {
+            partition,
+            clustering,
+            filters,
+            partition_in,
+            key_in,
+            restricts_partition,
+            scan_filters: scan && restricts_clustering,
+            restricts_rows,
+        })
     }
 
     fn finish_partition(
@@ -51,7 +78,8 @@ impl Collector<'_, '_> {
             return Ok((PartitionRestriction::Keys(choices), is_in));
         }
         let restricted = on.iter().any(OnColumn::is_restricted);
-        if restricted && !self.has_token {
+        let whole = on.iter().all(|entry| entry.contains.is_empty() && entry.choice().is_some());
+        if restricted && !whole {
             self.require_filtering()?;
         }
         for (column, entry) in key.iter().zip(on) {
@@ -90,7 +118,7 @@ impl Collector<'_, '_> {
 
     fn require_filtering(&self) -> Result<()> {
         match self.statement {
-            StatementType::Select { allow_filtering: false } => {
+            StatementType::Select { allow_filtering: false, .. } => {
                 Err(Error::invalid(REQUIRES_FILTERING))
             }
             _ => Ok(()),
@@ -100,17 +128,9 @@ impl Collector<'_, '_> {
     fn finish_clustering(
         &mut self,
         table: &TableSchema,
-        scan: bool,
         filters: &mut Vec<Filter>,
     ) -> Result<Vec<ClusteringRestriction>> {
         let columns = table.clustering();
-        let restricted = !self.multi.is_empty()
-            || columns.iter().any(|column| {
-                self.columns.iter().any(|(known, entry)| known.id == column.id && entry.is_restricted())
-            });
-        if scan && restricted {
-            self.require_filtering()?;
-        }
         let mut narrowing = Vec::new();
         let mut place = 0;
         let mut ended: Option<(&str, bool)> = None;
@@ -171,7 +191,7 @@ impl Collector<'_, '_> {
     fn check_preceding(&self, column: &Column, ended: Option<(&str, bool)>) -> Result<()> {
         let Some((preceding, by_slice)) = ended else { return Ok(()) };
         let name = &column.name;
-        let allowed = self.statement == StatementType::Select { allow_filtering: true };
+        let allowed = matches!(self.statement, StatementType::Select { allow_filtering: true, .. });
         if allowed && self.multi.is_empty() {
             return Ok(());
         }

@@ -114,6 +114,49 @@ impl Collector<'_, '_> {
         }
     }
 
+    /// Adds the bound of one column to a slice of several that begins with it.
+    pub(super) fn join_slice(
+        &mut self,
+        column: &Column,
+        bound: impl FnOnce() -> Bound,
+        is_lower: bool,
+    ) -> Option<Result<()>> {
+        let ColumnKind::Clustering { position, .. } = column.kind else { return None };
+        let place = usize::from(position);
+        let slice = self.multi.iter().find(|relation| {
+            matches!(relation, OnColumns::Slice { .. })
+                && (relation.first()..relation.first() + relation.count()).contains(&place)
+        })?;
+        if slice.first() == place {
+            let columns = std::slice::from_ref(column);
+            return Some(self.tuple_slice(place, columns, bound(), is_lower));
+        }
+        Some(Err(not_same_start(&column.name)))
+    }
+
+    /// Slices that single columns have so far become those of several columns.
+    fn widen_slice(&mut self, first: usize, columns: &[Column]) -> Result<()> {
+        for column in columns {
+            let single = self.columns.iter_mut().find(|(known, _)| known.id == column.id);
+            let Some((_, entry)) = single else { continue };
+            if !entry.has_slice() {
+                continue;
+            }
+            if columns.first().is_some_and(|first| first.id != column.id) {
+                return Err(not_same_start(&column.name));
+            }
+            let side = |side: Option<(Term, bool)>| {
+                side.map(|(term, inclusive)| Bound {
+                    value: TupleTerm::Terms(vec![term]),
+                    inclusive,
+                })
+            };
+            let (lower, upper) = (side(entry.lower.take()), side(entry.upper.take()));
+            self.multi.push(OnColumns::Slice { first, count: 1, lower, upper });
+        }
+        Ok(())
+    }
+
     fn tuple_slice(
         &mut self,
         first: usize,
@@ -121,12 +164,14 @@ impl Collector<'_, '_> {
         bound: Bound,
         is_lower: bool,
     ) -> Result<()> {
+        self.widen_slice(first, columns)?;
         let same = self.multi.iter_mut().find(|relation| relation.first() == first);
         if let Some(OnColumns::Slice { lower, upper, count, .. }) = same {
             *count = (*count).max(columns.len());
             let (side, name) = if is_lower { (lower, "start") } else { (upper, "end") };
             if side.is_some() {
-                return Err(two_bounds(name, &tuple_name("", columns)));
+                let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+                return Err(two_bounds(name, &names.join(" ,")));
             }
             *side = Some(bound);
             return Ok(());
@@ -172,6 +217,12 @@ impl Collector<'_, '_> {
         self.multi.push(OnColumns::Choice { first, count: columns.len(), values });
         Ok(())
     }
+}
+
+fn not_same_start(name: &str) -> Error {
+    Error::invalid(format!(
+        "Column \"{name}\" cannot be restricted by two inequalities not starting with the same column"
+    ))
 }
 
 fn tuple_type(columns: &[Column]) -> CqlType {
