@@ -1,13 +1,14 @@
 //! Scripts of CQL and the transcript of their answers.
 //!
 //! A script is a text of statements, each ending with `;` at the end of a line. It runs in a keyspace of
-//! its own named after it. Lines that begin with `--` are comments, but for three:
+//! its own named after it. Lines that begin with `--` are comments, but for four:
+//! `-- prepare` prepares the next statement instead, and shows its metadata;
 //! `-- page N` gives the next statement a page size of N; `-- differs: REASON` says why the answer of the
 //! statement before is not Cassandra's; `-- only coffer` says that the whole script has no peer.
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-use cql_protocol::{ReceivedBody, ReceivedRows};
+use cql_protocol::{Prepare, ReceivedBody, ReceivedColumn, ReceivedRows, Request, Text};
 use cql_types::to_literal;
 
 use crate::{Client, Result};
@@ -16,6 +17,7 @@ use crate::{Client, Result};
 struct Step {
     statement: String,
     page_size: Option<i32>,
+    prepares: bool,
     differs: Option<String>,
 }
 
@@ -35,12 +37,14 @@ impl Script {
             only_coffer: false,
             steps: Vec::new(),
         };
-        let (mut statement, mut page_size) = (String::new(), None);
+        let (mut statement, mut page_size, mut prepares) = (String::new(), None, false);
         for line in text.lines() {
             if let Some(comment) = line.strip_prefix("--").filter(|_| statement.is_empty()) {
                 let comment = comment.trim();
                 if let Some(size) = comment.strip_prefix("page ") {
                     page_size = size.parse().ok();
+                } else if comment == "prepare" {
+                    prepares = true;
                 } else if let Some(reason) = comment.strip_prefix("differs:") {
                     if let Some(last) = script.steps.last_mut() {
                         last.differs = Some(reason.trim().to_owned());
@@ -59,6 +63,7 @@ impl Script {
                 script.steps.push(Step {
                     statement: text,
                     page_size: page_size.take(),
+                    prepares: std::mem::take(&mut prepares),
                     differs: None,
                 });
                 statement.clear();
@@ -119,7 +124,13 @@ fn answer(client: &mut Client, step: &Step) -> Result<String> {
     let mut text = String::new();
     let mut state = None;
     loop {
-        let received = client.page(&step.statement, step.page_size, state.take())?;
+        let received = if step.prepares {
+            client.request(&Request::Prepare(Prepare {
+                statement: Text::from(step.statement.as_str()),
+            }))?
+        } else {
+            client.page(&step.statement, step.page_size, state.take())?
+        };
         for warning in &received.warnings {
             writeln!(text, "warning: {warning}")?;
         }
@@ -151,6 +162,11 @@ fn answer(client: &mut Client, step: &Step) -> Result<String> {
                     continue;
                 }
             }
+            ReceivedBody::Prepared(prepared) => {
+                let bind = columns(&prepared.bind);
+                writeln!(text, "bind {bind}; key {:?}", prepared.partition_key_indexes)?;
+                writeln!(text, "result {}", columns(&prepared.result))?;
+            }
             other => writeln!(text, "{other:?}")?,
         }
         return Ok(text);
@@ -166,6 +182,7 @@ pub(crate) fn whole_answer(
     let step = Step {
         statement: statement.to_owned(),
         page_size,
+        prepares: false,
         differs: None,
     };
     let text = answer(client, &step)?;
@@ -188,13 +205,16 @@ pub(crate) fn whole_answer(
     Ok(whole)
 }
 
-fn write_rows(text: &mut String, rows: &ReceivedRows) -> Result<()> {
-    let columns: Vec<String> = rows
-        .columns
+fn columns(columns: &[ReceivedColumn]) -> String {
+    let columns: Vec<String> = columns
         .iter()
         .map(|column| format!("{} {}", column.name, column.ty))
         .collect();
-    writeln!(text, "{}", columns.join(" | "))?;
+    columns.join(" | ")
+}
+
+fn write_rows(text: &mut String, rows: &ReceivedRows) -> Result<()> {
+    writeln!(text, "{}", columns(&rows.columns))?;
     for row in &rows.rows {
         let cells: Vec<String> = row
             .iter()

@@ -101,7 +101,11 @@ fn expression(table: &Table, random: &mut Random) -> String {
         (_, Type::User("address")) => format!("{name}.street, {name}.tags"),
         (_, Type::User(_)) => format!("{name}.second"),
         (_, Type::Native(native)) if random.chance(50) => format!("{native}_as_blob({name})"),
-        (5, Type::List(_) | Type::Set(_) | Type::Map(..)) => format!("collection_count({name})"),
+        (5, Type::List(_) | Type::Set(_) | Type::Map(..))
+            if column.kind != (Kind::Clustering { descending: true }) =>
+        {
+            format!("collection_count({name})")
+        }
         _ => name.clone(),
     }
 }
@@ -181,7 +185,8 @@ pub(super) fn slice(clustering: &[&Column], first: usize, random: &mut Random) -
         }
         let operator = random.pick(&operators);
         if let [only] = columns.as_slice()
-            && random.chance(70)
+            // In parentheses Cassandra takes the fields of a tuple for columns.
+            && (matches!(only.ty.unfrozen(), Type::Tuple(_)) || random.chance(70))
         {
             relations.push(format!("{} {operator} {}", only.name, only.value(random)));
         } else {

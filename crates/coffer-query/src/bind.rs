@@ -81,7 +81,7 @@ impl Markers {
         }
     }
 
-    /// Metadata for the client; the key indexes are of `table`.
+    /// Metadata for the client; the key indexes are of `table`, the last marker of a column counts.
     pub(crate) fn finish(self, table: Option<&TableSchema>) -> Result<BindMetadata> {
         let columns = self
             .specs
@@ -89,7 +89,7 @@ impl Markers {
             .collect::<Option<Vec<ColumnSpec>>>()
             .ok_or_else(|| Error::Server("a bind marker was given no type".to_owned()))?;
         let place = |name: &str| {
-            let marker = self.targets.iter().position(|target| target.as_deref() == Some(name))?;
+            let marker = self.targets.iter().rposition(|target| target.as_deref() == Some(name))?;
             u16::try_from(marker).ok()
         };
         let partition_key_indexes = table

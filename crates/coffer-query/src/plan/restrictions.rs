@@ -466,11 +466,8 @@ impl Collector<'_, '_> {
         }
         let choice = match values {
             InValues::Terms(terms) => {
-                let receiver = Receiver::new(name, &column.ty);
-                let terms: Result<Vec<Term>> = terms
-                    .iter()
-                    .map(|value| term::prepare(self.context, value, &receiver))
-                    .collect();
+                let terms: Result<Vec<Term>> =
+                    terms.iter().map(|value| self.value(&column, value)).collect();
                 let mut terms = terms?;
                 match (terms.pop(), terms.is_empty()) {
                     (Some(only), true) => Choice::One(only),

@@ -191,11 +191,11 @@ impl<'a, 'c> SelectableContext<'a, 'c> {
                 CellChoice::Field(u16::try_from(index).unwrap_or(u16::MAX))
             }
             (Selectable::Element { key, .. }, CqlType::Set(ty) | CqlType::Map(ty, _)) => {
-                CellChoice::Element(self.bound_term(key, &column.name, ty)?)
+                CellChoice::Element(self.bound_term(key, &column.name, &column.ty, ty)?)
             }
             (Selectable::Slice { from, to, .. }, CqlType::Set(ty) | CqlType::Map(ty, _)) => {
-                let from = from.as_ref().map(|term| self.bound_term(term, &column.name, ty));
-                let to = to.as_ref().map(|term| self.bound_term(term, &column.name, ty));
+                let from = from.as_ref().map(|term| self.bound_term(term, &column.name, &column.ty, ty));
+                let to = to.as_ref().map(|term| self.bound_term(term, &column.name, &column.ty, ty));
                 CellChoice::Slice(from.transpose()?, to.transpose()?)
             }
             (Selectable::Column(_), _) => CellChoice::All,
@@ -208,8 +208,16 @@ impl<'a, 'c> SelectableContext<'a, 'c> {
         })
     }
 
-    fn bound_term(&mut self, term: &Parsed, name: &str, ty: &CqlType) -> Result<Term> {
-        term::prepare(self.terms, term, &Receiver::new(format!("key({name})"), ty))
+    /// A key of a map or an element of a set.
+    fn bound_term(
+        &mut self,
+        term: &Parsed,
+        name: &str,
+        of: &CqlType,
+        ty: &CqlType,
+    ) -> Result<Term> {
+        let what = if matches!(of.unfrozen(), CqlType::Set(_)) { "value" } else { "key" };
+        term::prepare(self.terms, term, &Receiver::new(format!("{what}({name})"), ty))
     }
 
     fn field(&mut self, inner: &Selectable, field: &str) -> Result<(Expression, CqlType)> {
@@ -240,7 +248,7 @@ impl<'a, 'c> SelectableContext<'a, 'c> {
         let (expression, ty) = self.prepare(inner, None)?;
         let (key_type, result) = self.element_type(inner, &ty)?;
         let name = column_name(self.terms, inner);
-        let key = self.bound_term(key, &name, &key_type)?;
+        let key = self.bound_term(key, &name, &ty, &key_type)?;
         Ok((Expression::Element { receiver: Box::new(expression), ty, key }, result))
     }
 
@@ -253,8 +261,8 @@ impl<'a, 'c> SelectableContext<'a, 'c> {
         let (expression, ty) = self.prepare(inner, None)?;
         let (key_type, _) = self.element_type(inner, &ty)?;
         let name = column_name(self.terms, inner);
-        let from = from.map(|term| self.bound_term(term, &name, &key_type)).transpose()?;
-        let to = to.map(|term| self.bound_term(term, &name, &key_type)).transpose()?;
+        let from = from.map(|term| self.bound_term(term, &name, &ty, &key_type)).transpose()?;
+        let to = to.map(|term| self.bound_term(term, &name, &ty, &key_type)).transpose()?;
         let receiver = Box::new(expression);
         Ok((Expression::Slice { receiver, ty: ty.clone(), from, to }, ty.unfrozen().clone()))
     }
