@@ -29,7 +29,7 @@ pub(super) enum Type {
 
 impl Type {
     pub(super) fn native(random: &mut Random) -> Type {
-        Type::Native(*random.pick::<&str>(&KEY_NATIVES))
+        Type::Native(random.pick::<&str>(&KEY_NATIVES))
     }
 
     /// A type of a key column or of what is inside another type.
@@ -57,7 +57,7 @@ impl Type {
             1 => Type::Set(inner(random)),
             2 => Type::Map(inner(random), inner(random)),
             3 => Type::Tuple((0..2).map(|_| Type::native(random)).collect()),
-            _ => Type::User(*random.pick::<&str>(&["address", "pair"])),
+            _ => Type::User(random.pick::<&str>(&["address", "pair"])),
         }
     }
 
