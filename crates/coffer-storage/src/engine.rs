@@ -302,6 +302,11 @@ impl Engine {
         }
     }
 
+    /// Seals what is written to the table from now on with a data key under its present table key.
+    pub fn renew_log_key(&self, table: TableId) {
+        self.core.log.fence(table, || ());
+    }
+
     /// Sizes and counts of one table.
     ///
     /// # Errors

@@ -292,6 +292,7 @@ impl Database {
         let entry = catalog.tables.get(&table);
         if entry.is_some_and(|entry| entry.key.table_key_id == keys.record().table_key_id) {
             self.keyring().install(keys);
+            self.engine().renew_log_key(table);
             self.key_healths().succeeded(table.0, &**self.clock());
         }
     }

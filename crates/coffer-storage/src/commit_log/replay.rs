@@ -41,6 +41,8 @@ pub(crate) struct IndexedFile {
     pub(crate) last: Lsn,
     /// Records by table, apart for each data key: a table that was closed goes on with a fresh one.
     pub(crate) tables: HashMap<TableId, Vec<TableRecords>>,
+    /// Data keys that a frame under way will introduce.
+    announced: Vec<(TableId, WrappedDataKey)>,
 }
 
 /// Records of one table in one file that are still to be replayed.
@@ -60,8 +62,14 @@ pub(crate) struct LogIndex {
 impl LogIndex {
     /// Takes up a file that may get frames.
     pub(crate) fn open_file(&mut self, header: &FileHeader, path: PathBuf) {
-        let file =
-            IndexedFile { header: *header, path, closed: false, last: Lsn(0), tables: HashMap::new() };
+        let file = IndexedFile {
+            header: *header,
+            path,
+            closed: false,
+            last: Lsn(0),
+            tables: HashMap::new(),
+            announced: Vec::new(),
+        };
         self.files.insert(header.number, file);
     }
 
@@ -71,21 +79,22 @@ impl LogIndex {
         }
     }
 
-    /// Notes the data key of a table in a file, before anything is sealed with it.
-    pub(crate) fn add_key(&mut self, number: u64, table: TableId, wrapped: &WrappedDataKey) {
-        let Some(file) = self.files.get_mut(&number) else { return };
-        let keyed = file.tables.entry(table).or_default();
-        if keyed.last().is_none_or(|last| last.wrapped != *wrapped) {
-            keyed.push(TableRecords { wrapped: wrapped.clone(), groups: Vec::new() });
+    /// Notes the data key of a table in a file, before anything is sealed with it. Frames that were
+    /// gathered earlier may still be recorded under the key before.
+    pub(crate) fn announce_key(&mut self, number: u64, table: TableId, wrapped: &WrappedDataKey) {
+        if let Some(file) = self.files.get_mut(&number) {
+            file.announced.push((table, wrapped.clone()));
         }
     }
 
     /// Notes the groups of a frame; `places` are their offsets, in order.
     pub(crate) fn record(&mut self, header: &FileHeader, directory: &Directory, places: &[(u64, Lsn)]) {
-        for (table, wrapped) in &directory.keys {
-            self.add_key(header.number, *table, wrapped);
-        }
         let Some(file) = self.files.get_mut(&header.number) else { return };
+        for (table, wrapped) in &directory.keys {
+            file.announced.retain(|(_, announced)| announced != wrapped);
+            let records = TableRecords { wrapped: wrapped.clone(), groups: Vec::new() };
+            file.tables.entry(*table).or_default().push(records);
+        }
         for (group, (offset, lsn)) in directory.groups.iter().zip(places) {
             file.last = file.last.max(*lsn);
             if let Some(records) = file.tables.get_mut(&group.table).and_then(|keyed| keyed.last_mut()) {
@@ -130,8 +139,13 @@ impl LogIndex {
 
     /// The table keys that wrap data keys of the table in the log.
     pub(crate) fn table_keys(&self, table: TableId) -> Vec<TableKeyId> {
-        let records = self.files.values().filter_map(|file| file.tables.get(&table)).flatten();
-        records.map(|records| records.wrapped.table_key_id).collect()
+        let of_file = |file: &IndexedFile| {
+            let announced = file.announced.iter().filter(|(of, _)| *of == table);
+            let records = file.tables.get(&table).into_iter().flatten();
+            let wrapped = records.map(|records| &records.wrapped).chain(announced.map(|(_, key)| key));
+            wrapped.map(|wrapped| wrapped.table_key_id).collect::<Vec<_>>()
+        };
+        self.files.values().flat_map(of_file).collect()
     }
 
     /// Number of groups by table and table key.

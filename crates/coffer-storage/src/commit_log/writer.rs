@@ -269,7 +269,7 @@ impl Pending {
         let newborn = log.context.keys.newborn();
         let (key, wrapped) = newborn.create_data_key(&identity).map_err(refused)?;
         let sealer = Mutex::new(Sealer::new(key, &identity).map_err(refused)?);
-        log.index.lock().add_key(file.header.number, table, &wrapped);
+        log.index.lock().announce_key(file.header.number, table, &wrapped);
         let key = Arc::new(TableLogKey { sealer, wrapped });
         self.keys.insert(table, FileKey { key, introduced: false });
         Ok(())
@@ -312,7 +312,12 @@ impl Pending {
         Ok(self.frame.groups.len() - 1)
     }
 
+    /// Gives the table's next mutation a fresh data key.
     pub(super) fn forget_key(&mut self, table: TableId) {
+        if self.frame.groups.iter().any(|group| group.table == table) {
+            let frame = self.close_frame();
+            self.ready.push_back(frame);
+        }
         self.keys.remove(&table);
     }
 }
