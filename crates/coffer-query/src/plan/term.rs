@@ -292,10 +292,10 @@ fn resolve_call<'t>(
                 arguments.iter().map(|term| TermArgument { context, term }).collect();
             let dynamic: Vec<&dyn Argument> =
                 described.iter().map(|argument| argument as &dyn Argument).collect();
-            let function = functions::resolve(name, &dynamic, context.table, receiver)?;
-            let function = function.ok_or_else(|| {
-                Error::invalid(format!("Unknown function {} called", display::qualified(name)))
-            });
+            let unknown =
+                || Error::invalid(format!("Unknown function {} called", display::qualified(name)));
+            let function = functions::resolve(name, &dynamic, context.table, receiver)
+                .and_then(|function| function.ok_or_else(unknown));
             (function, arguments.iter().collect())
         }
         Parsed::Cast { term: inner, ty } => {
