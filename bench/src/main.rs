@@ -1,10 +1,11 @@
 //! `coffer-bench`: closed-loop load over CQL with an ordinary driver.
 //!
 //! `run` measures one server; `compare` measures two, line by line in turn, on the same data and in the
-//! same run, and prints the ratios. CPU per operation is read from `/proc/PID/stat` of the server, so it
+//! same run, and prints the ratios; `fairness` measures point reads beside scans. CPU per operation is read from `/proc/PID/stat` of the server, so it
 //! counts everything the server does meanwhile (log, flush, compaction).
 
 mod data;
+mod fairness;
 mod measure;
 mod report;
 mod workload;
@@ -57,6 +58,35 @@ enum Command {
         #[command(flatten)]
         load: LoadArgs,
     },
+    /// Measures point reads alone and beside scanning clients; fails when their p99 differs too much.
+    Fairness {
+        #[command(flatten)]
+        node: NodeArgs,
+        #[command(flatten)]
+        fairness: FairnessArgs,
+    },
+}
+
+#[derive(Args, Clone)]
+struct FairnessArgs {
+    /// Clients that scan the whole table in pages of 10,000 rows.
+    #[arg(long, default_value_t = 4)]
+    scanners: usize,
+    /// Point reads in flight.
+    #[arg(long, default_value_t = 8)]
+    in_flight: usize,
+    /// Seconds measured for each line.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Rows loaded into each of the two tables first.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u64,
+    /// Use the data an earlier run left instead of loading it anew.
+    #[arg(long)]
+    reuse: bool,
+    /// Largest allowed ratio of the 99th percentiles.
+    #[arg(long, default_value_t = 3.0)]
+    ratio_max: f64,
 }
 
 #[derive(Args)]
@@ -101,6 +131,22 @@ struct LoadArgs {
     json: bool,
 }
 
+impl LoadArgs {
+    /// What one line takes that needs no data of its own.
+    fn of_one(workload: Workload, in_flight: usize, seconds: f64, rows: u64) -> Self {
+        Self {
+            workloads: vec![workload],
+            in_flight: vec![in_flight],
+            seconds,
+            warmup: 2.0,
+            rows,
+            reuse: true,
+            table_options: None,
+            json: false,
+        }
+    }
+}
+
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -127,6 +173,7 @@ async fn run(cli: Cli) -> Result<()> {
             let second = Target::connect(&peer_name, &peer_node, peer_pid).await?;
             measure_all(&[first, second], &load).await
         }
+        Command::Fairness { node, fairness } => fairness::run(&node, &fairness).await,
     }
 }
 
