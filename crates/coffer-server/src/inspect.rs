@@ -193,6 +193,16 @@ fn proof_of(error: Error) -> Result<Proof> {
     }
 }
 
+/// Whether a file has the name of another one of its kind: as long, and as hexadecimal, as its own.
+fn is_renamed(path: &Path, own: &str) -> bool {
+    let (Some(stem), Some(name)) = (path.file_stem(), path.file_name()) else {
+        return false;
+    };
+    let (stem, own_stem) = (stem.to_string_lossy(), Path::new(own).file_stem());
+    let is_number = stem.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_number && own_stem.is_some_and(|own| own.len() == stem.len()) && name != own
+}
+
 fn segment(path: &Path, place: &Place) -> Result<Report> {
     let structure = match inspect_segment(&OsVfs, path) {
         Ok(structure) => structure,
@@ -207,7 +217,13 @@ fn segment(path: &Path, place: &Place) -> Result<Report> {
         "bytes": structure.length,
         "sha256": hex::encode(structure.sha256),
     });
-    let (proof, record) = keys::verify_segment(path, place, &structure)?;
+    let name = format!("{}.segment", structure.segment);
+    let (proof, record) = if is_renamed(path, &name) {
+        let what = format!("it says that it is {name}, under another name");
+        (Proof::Tampered(what), None)
+    } else {
+        keys::verify_segment(path, place, &structure)?
+    };
     if let (Some(fields), Some(record)) = (fields.as_object_mut(), record) {
         let description = keys::describe_record(&record);
         fields.extend(description);
@@ -230,6 +246,14 @@ fn log(path: &Path, place: &Place) -> Result<Report> {
     let Some(structure) = structure else {
         return Ok(Report::new("commit log", json!({}), proof));
     };
+    let name = format!("{:016x}.log", structure.number);
+    let proof = match proof {
+        Proof::Verified if is_renamed(path, &name) => {
+            Proof::Tampered(format!("it is {name} under another name"))
+        }
+        Proof::Verified => keys::verify_log(path, place, &structure)?,
+        unproven => unproven,
+    };
     let frames = structure.frames.map(|frames| {
         let tables = frames.tables.iter().map(|((table, key), groups)| {
             json!({
@@ -242,6 +266,7 @@ fn log(path: &Path, place: &Place) -> Result<Report> {
             "first": frames.range.map(|(first, _)| first.0),
             "last": frames.range.map(|(_, last)| last.0),
             "ended": frames.ended,
+            "catalog_version": frames.catalog_version,
             "tables": tables.collect::<Vec<_>>(),
         })
     });
@@ -269,7 +294,7 @@ fn tail(path: &Path, place: &Place) -> Result<Report> {
     Ok(Report::new(
         "log tail",
         fields,
-        keys::verify_tail(path, place, structure.table)?,
+        keys::verify_tail(path, place)?,
     ))
 }
 
@@ -309,7 +334,13 @@ fn document(path: &Path, place: &Place, kind: Option<u8>) -> Result<Report> {
         "keyspaces": structure.keyspaces,
         "tables": tables.collect::<Vec<_>>(),
     });
-    Ok(Report::new("catalog", fields, Proof::Verified))
+    let name = format!("{:016x}.catalog", structure.version);
+    let proof = if is_renamed(path, &name) {
+        Proof::Tampered(format!("it is {name} under another name"))
+    } else {
+        Proof::Verified
+    };
+    Ok(Report::new("catalog", fields, proof))
 }
 
 /// The store's root key lies beside it.

@@ -17,7 +17,7 @@ use crate::segment::{Segment, SegmentEntry};
 use crate::vfs::Vfs;
 
 pub use crate::commit_log::inspect::{
-    LogFrames, LogStructure, TailStructure, inspect_log, inspect_tail, is_log, is_tail,
+    LogFrames, LogStructure, TailStructure, inspect_log, inspect_tail, is_log, is_tail, verify_log,
 };
 
 /// Bytes read at once when a file is digested.

@@ -1,5 +1,6 @@
 //! Proof for files of tables: the catalog says under which keys they are, the KMS opens those.
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,11 @@ use coffer_crypto::{EncryptionType, KeyRecord, RootKey};
 use coffer_keys::{EmbeddedKms, EmbeddedKmsOptions, Keyring, KeyringOptions, TableName};
 use coffer_model::TableId;
 use coffer_storage::inspect::{
-    SegmentStructure, compare_tail_with_catalog, compare_with_catalog, newest_catalog,
-    verify_segment as verify,
+    LogStructure, SegmentStructure, compare_tail_with_catalog, compare_with_catalog,
+    newest_catalog, verify_log as verify_records, verify_segment as verify,
 };
 use coffer_storage::vfs::OsVfs;
-use coffer_storage::{Catalog, TableEntry};
+use coffer_storage::{Catalog, SegmentEntry, TableEntry};
 use serde_json::{Map, Value, json};
 
 use super::{Place, Proof, proof_of};
@@ -62,15 +63,16 @@ pub(super) fn verify_segment(
         Ok(found) => found,
         Err(proof) => return Ok((proof, None)),
     };
-    // by place as well as by identity: a file under another one's name is a swapped file
     let data_dir = place.data_dir.as_deref().unwrap_or(Path::new("."));
-    let found = catalog.tables.iter().find_map(|(id, entry)| {
-        let segment = entry
-            .segments
-            .iter()
-            .find(|segment| segment.id == structure.segment)?;
-        Some((*id, entry, segment))
-    });
+    let find = |is_it: &dyn Fn(&SegmentEntry) -> bool| {
+        catalog.tables.iter().find_map(|(id, entry)| {
+            let segment = entry.segments.iter().find(|segment| is_it(segment))?;
+            Some((*id, entry, segment))
+        })
+    };
+    // by name before identity: a file under another one's name is a swapped file
+    let by_name = find(&|segment| segment.path(Path::new("")).file_name() == path.file_name());
+    let found = by_name.or_else(|| find(&|segment| segment.id == structure.segment));
     let Some((table, entry, segment)) = found else {
         let reason = "the catalog does not list this segment: dropped, compacted away or foreign";
         return Ok((Proof::NoKey(reason.to_owned()), None));
@@ -79,29 +81,28 @@ pub(super) fn verify_segment(
     if let Err(error) = compare_with_catalog(&OsVfs, path, segment) {
         return Ok((proof_of(error)?, record));
     }
-    let keyring = match keyring(data_dir, root, table, entry)? {
-        Ok(keyring) => keyring,
+    let opened = InspectKeys::open(data_dir, root)?;
+    let opened = opened.and_then(|keys| keys.add(table, entry).map(|()| keys));
+    let keys = match opened {
+        Ok(keys) => keys,
         Err(reason) => return Ok((Proof::NoKey(reason), record)),
     };
-    match verify(&OsVfs, path, table, segment, keyring.as_ref()) {
+    match verify(&OsVfs, path, table, segment, keys.keyring.as_ref()) {
         Ok(_) => Ok((Proof::Verified, record)),
         Err(error) => Ok((proof_of(error)?, record)),
     }
 }
 
 /// A tail is proven by its digest in the catalog.
-pub(super) fn verify_tail(path: &Path, place: &Place, table: TableId) -> Result<Proof> {
+pub(super) fn verify_tail(path: &Path, place: &Place) -> Result<Proof> {
     let catalog = match catalog(place) {
         Ok((_, catalog)) => catalog,
         Err(proof) => return Ok(proof),
     };
     let name = path.file_name();
-    let tail = catalog.tables.get(&table).and_then(|entry| {
-        entry
-            .tails
-            .iter()
-            .find(|tail| tail.path(Path::new("")).file_name() == name)
-    });
+    // by name alone: its table stands in the file in question
+    let mut tails = catalog.tables.values().flat_map(|entry| &entry.tails);
+    let tail = tails.find(|tail| tail.path(Path::new("")).file_name() == name);
     let Some(tail) = tail else {
         return Ok(Proof::NoKey(
             "the catalog does not list this tail".to_owned(),
@@ -113,37 +114,84 @@ pub(super) fn verify_tail(path: &Path, place: &Place, table: TableId) -> Result<
     }
 }
 
-/// A keyring that holds the table's keys, or why they cannot be had.
-fn keyring(
-    data_dir: &Path,
-    root: RootKey,
-    table: TableId,
-    entry: &TableEntry,
-) -> Result<std::result::Result<Arc<Keyring>, String>> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let copy = KmsCopy::make(data_dir)?;
-    let needs_kms = entry.key.encryption_type != EncryptionType::AwsOwned;
-    if needs_kms && !copy.has_store {
-        return Ok(Err("the data directory has no embedded KMS".to_owned()));
+/// Opens the records of all tables whose keys can be had.
+pub(super) fn verify_log(path: &Path, place: &Place, structure: &LogStructure) -> Result<Proof> {
+    let (root, catalog) = match catalog(place) {
+        Ok(found) => found,
+        Err(proof) => return Ok(proof),
+    };
+    if structure.cluster != catalog.cluster_id {
+        return Ok(Proof::Tampered("file of another cluster".to_owned()));
     }
-    let options = EmbeddedKmsOptions {
-        root_key_file: copy
-            .has_store
-            .then(|| data_dir.join("kms").join("root.key")),
-        ..EmbeddedKmsOptions::default()
+    let data_dir = place.data_dir.as_deref().unwrap_or(Path::new("."));
+    let keyring = match InspectKeys::open(data_dir, root.duplicate())? {
+        Ok(keyring) => keyring,
+        Err(reason) => return Ok(Proof::NoKey(reason)),
     };
-    let kms = match EmbeddedKms::open(&copy.directory, &options, Arc::clone(&clock)) {
-        Ok(kms) => kms,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    let keyring = Keyring::new(kms, root, clock, KeyringOptions::default());
-    let name = TableName::new(table.0, &entry.schema.keyspace, &entry.schema.name);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(CommandError::io("start a thread"))?;
-    let opened = runtime.block_on(keyring.open(&name, &entry.key));
-    Ok(opened.map(|()| keyring).map_err(|error| error.to_string()))
+    let tables = structure.frames.iter().flat_map(|frames| frames.tables.keys());
+    let tables: BTreeSet<_> = tables.map(|(table, _)| *table).collect();
+    let mut reasons = Vec::new();
+    for table in tables {
+        let opened = match catalog.tables.get(&table) {
+            Some(entry) => keyring.add(table, entry),
+            None => Err("the catalog does not list it any more".to_owned()),
+        };
+        if let Err(reason) = opened {
+            reasons.push(format!("records of table {table}: {reason}"));
+        }
+    }
+    match verify_records(&OsVfs, path, &root, keyring.keyring.as_ref()) {
+        Ok(_) if !reasons.is_empty() => Ok(Proof::NoKey(reasons.join("; "))),
+        Ok(away) if away.is_empty() => Ok(Proof::Verified),
+        Ok(_) => Ok(Proof::NoKey("table keys are not at hand".to_owned())),
+        Err(error) => proof_of(error),
+    }
+}
+
+/// A keyring over a copy of the embedded KMS.
+struct InspectKeys {
+    keyring: Arc<Keyring>,
+    has_store: bool,
+    runtime: tokio::runtime::Runtime,
+    _copy: KmsCopy,
+}
+
+impl InspectKeys {
+    /// A keyring without keys, or why there can be none.
+    fn open(data_dir: &Path, root: RootKey) -> Result<std::result::Result<Self, String>> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let copy = KmsCopy::make(data_dir)?;
+        let options = EmbeddedKmsOptions {
+            root_key_file: copy
+                .has_store
+                .then(|| data_dir.join("kms").join("root.key")),
+            ..EmbeddedKmsOptions::default()
+        };
+        let kms = match EmbeddedKms::open(&copy.directory, &options, Arc::clone(&clock)) {
+            Ok(kms) => kms,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(CommandError::io("start a thread"))?;
+        Ok(Ok(Self {
+            keyring: Keyring::new(kms, root, clock, KeyringOptions::default()),
+            has_store: copy.has_store,
+            runtime,
+            _copy: copy,
+        }))
+    }
+
+    /// Gets the table's keys; the text tells why they cannot be had.
+    fn add(&self, table: TableId, entry: &TableEntry) -> std::result::Result<(), String> {
+        if entry.key.encryption_type != EncryptionType::AwsOwned && !self.has_store {
+            return Err("the data directory has no embedded KMS".to_owned());
+        }
+        let name = TableName::new(table.0, &entry.schema.keyspace, &entry.schema.name);
+        let opened = self.runtime.block_on(self.keyring.open(&name, &entry.key));
+        opened.map_err(|error| error.to_string())
+    }
 }
 
 /// A copy of the KMS's sealed store: opening the store itself tidies its directory up, which only

@@ -1,13 +1,14 @@
 //! What a log file or a tail file is, for the `inspect` command. Never shows contents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use coffer_crypto::{RootKey, TableKeyId};
+use coffer_crypto::{DataKeySource, RootKey, TableKeyId};
 use coffer_model::TableId;
 
 use super::reader::inspect_frames;
 use super::record::{FILE_MAGIC, FileHeader, HEADER_LEN};
+use super::replay::replay;
 use super::tail;
 use crate::Lsn;
 use crate::error::{Error, Result};
@@ -39,6 +40,8 @@ pub struct LogFrames {
     pub ended: bool,
     /// Groups of records by table and the table key that wraps their data key.
     pub tables: BTreeMap<(TableId, TableKeyId), u64>,
+    /// The newest version of the catalog that a frame knows of; 0 without frames.
+    pub catalog_version: u64,
 }
 
 /// What a tail file is.
@@ -67,16 +70,44 @@ pub fn is_tail(start: &[u8]) -> bool {
 /// # Errors
 /// `Io`, `Tampered`, `WrongKey`.
 pub fn inspect_log(vfs: &dyn Vfs, path: &Path, root: Option<&RootKey>) -> Result<LogStructure> {
+    let header = read_header(vfs, path)?;
+    let frames = match root {
+        Some(root) => Some(inspect_frames(vfs, root, &header, PathBuf::from(path))?.0),
+        None => None,
+    };
+    Ok(LogStructure { cluster: header.cluster, number: header.number, length: header.length, frames })
+}
+
+/// Opens all records of a log file whose table's key is at hand; returns the tables whose key is not.
+///
+/// # Errors
+/// `Io`, `Tampered`, `WrongKey`.
+pub fn verify_log(
+    vfs: &dyn Vfs,
+    path: &Path,
+    root: &RootKey,
+    keys: &dyn DataKeySource,
+) -> Result<BTreeSet<TableId>> {
+    let header = read_header(vfs, path)?;
+    let (frames, index) = inspect_frames(vfs, root, &header, PathBuf::from(path))?;
+    let mut away = BTreeSet::new();
+    for table in frames.tables.into_keys().map(|(table, _)| table) {
+        for records in index.records(table, Lsn(0)) {
+            match replay(vfs, keys, table, &records, &mut |_, _| Ok(())) {
+                Err(Error::KeyUnavailable(_)) => drop(away.insert(table)),
+                opened => opened?,
+            }
+        }
+    }
+    Ok(away)
+}
+
+fn read_header(vfs: &dyn Vfs, path: &Path) -> Result<FileHeader> {
     let file = vfs.open(path).map_err(|error| Error::io("open log", path, error))?;
     let mut sector = vec![0; HEADER_LEN];
     let read = file.read_at(0, &mut sector).map_err(|error| Error::io("read log", path, error))?;
     let header = FileHeader::describe(sector.get(..read).unwrap_or_default());
-    let header = header.ok_or_else(|| Error::tampered(path, "header"))?;
-    let frames = match root {
-        Some(root) => Some(inspect_frames(vfs, root, &header, PathBuf::from(path))?),
-        None => None,
-    };
-    Ok(LogStructure { cluster: header.cluster, number: header.number, length: header.length, frames })
+    header.ok_or_else(|| Error::tampered(path, "header"))
 }
 
 /// Reads a tail file. Its proof is the SHA-256 in the catalog.

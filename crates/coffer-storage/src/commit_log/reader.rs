@@ -304,13 +304,13 @@ impl FileScan {
     }
 }
 
-/// Verifies the frames of one file by itself.
+/// Verifies the frames of one file by itself; returns them, and where each table's records are.
 pub(super) fn inspect_frames(
     vfs: &dyn Vfs,
     root: &RootKey,
     header: &FileHeader,
     path: PathBuf,
-) -> Result<LogFrames> {
+) -> Result<(LogFrames, LogIndex)> {
     let mut file = FileScan::open(vfs, root, header.cluster, header.number, path)?;
     let first = file.frame_at(HEADER_LEN).map(|(frame, _)| frame);
     let before = first.as_ref().map_or(Lsn(0), |frame| match frame.kind {
@@ -327,7 +327,8 @@ pub(super) fn inspect_frames(
     let ending = file.frames(&mut scan, None)?;
     let tables = scan.index.group_counts();
     let range = (scan.last > before).then_some((Lsn(before.0 + 1), scan.last));
-    Ok(LogFrames { range, ended: matches!(ending, Ending::Continued | Ending::Stopped), tables })
+    let ended = matches!(ending, Ending::Continued | Ending::Stopped);
+    Ok((LogFrames { range, ended, tables, catalog_version: scan.catalog_version }, scan.index))
 }
 
 /// In chunks, which compare as wide as the processor can: whole files of zeros are looked at.

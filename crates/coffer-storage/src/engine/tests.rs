@@ -17,6 +17,7 @@ use crate::vfs::{CrashLoss, Fault, FaultVfs, OsVfs};
 
 mod crashes;
 mod failing_table;
+mod inspection;
 mod rollback;
 
 const A: TableId = TableId([0xa1; 16]);
