@@ -89,7 +89,7 @@ fn dependencies() -> Result<BTreeMap<String, BTreeSet<String>>> {
         .output()?;
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let packages = metadata["packages"].as_array().ok_or("no packages")?;
+    let packages = metadata.get("packages").and_then(|list| list.as_array()).ok_or("no packages")?;
     Ok(packages
         .iter()
         .map(|package| {

@@ -99,13 +99,7 @@ pub(crate) fn plan(
         && !sorts
         && !lone_statics
         && !select.distinct;
-    let mut warnings = Vec::new();
-    if is_aggregate && !restrictions.restricts_partition {
-        warnings.push("Aggregation query used without partition key".to_owned());
-    }
-    if is_aggregate && restrictions.key_in {
-        warnings.push("Aggregation query used on multiple partition keys (IN restriction)".to_owned());
-    }
+    let warnings = if is_aggregate { aggregation_warnings(&restrictions) } else { Vec::new() };
     Ok(SelectPlan {
         partition_columns: schema.partition_key().into_iter().cloned().collect(),
         clustering_columns,
@@ -124,6 +118,18 @@ pub(crate) fn plan(
         is_point,
         warnings,
     })
+}
+
+/// What Cassandra warns of when an aggregate reads more than one partition.
+fn aggregation_warnings(restrictions: &Restrictions) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !restrictions.restricts_partition {
+        warnings.push("Aggregation query used without partition key".to_owned());
+    }
+    if restrictions.key_in {
+        warnings.push("Aggregation query used on multiple partition keys (IN restriction)".to_owned());
+    }
+    warnings
 }
 
 /// Checks the names of columns and functions. True when static columns are selected and nothing else

@@ -58,6 +58,13 @@ const TYPES: &[SystemColumn] = &[
     ("status", R, Type::Text),
 ];
 
+const AUTOSCALING: &[SystemColumn] = &[
+    ("keyspace_name", P, Type::Text),
+    ("table_name", C, Type::Text),
+    ("provisioned_read_capacity_autoscaling_update", R, Type::FrozenMapTextText),
+    ("provisioned_write_capacity_autoscaling_update", R, Type::FrozenMapTextText),
+];
+
 pub(crate) fn tables() -> Vec<SystemTable> {
     vec![
         SystemTable {
@@ -116,20 +123,7 @@ pub(crate) fn tables() -> Vec<SystemTable> {
         SystemTable {
             name: "autoscaling",
             comment: "autoscaling settings of tables",
-            columns: &[
-                ("keyspace_name", P, Type::Text),
-                ("table_name", C, Type::Text),
-                (
-                    "provisioned_read_capacity_autoscaling_update",
-                    R,
-                    Type::FrozenMapTextText,
-                ),
-                (
-                    "provisioned_write_capacity_autoscaling_update",
-                    R,
-                    Type::FrozenMapTextText,
-                ),
-            ],
+            columns: AUTOSCALING,
             rows: no_rows,
         },
     ]
