@@ -94,18 +94,19 @@ impl Core {
         })
     }
 
-    /// The table keys that files of the table need: those being written, what is written next, log
-    /// files, segments, tail files. Files go from each of these to a later one, so it looks in this
-    /// order; `entry` gives the table as it is after that.
+    /// The table keys that files of the table need: those being written, what is written next,
+    /// records of the log that are in no segment, segments, tail files. Files go from each of these
+    /// to a later one, so it looks in this order; `entry` gives the table as it is at the moment.
     pub(crate) fn table_keys_in_use<E: Deref<Target = TableEntry>>(
         &self,
         table: TableId,
-        entry: impl FnOnce() -> Result<E>,
+        entry: impl Fn() -> Result<E>,
     ) -> Result<HashSet<TableKeyId>> {
+        let flushed = entry()?.replay_from;
         let newborn = self.key_use.of(table);
         let mut needed = newborn.needed;
         needed.extend(newborn.wrapping.map(|(id, _)| id));
-        needed.extend(self.log.index.lock().table_keys(table));
+        needed.extend(self.log.index.lock().table_keys(table, flushed));
         let entry = entry()?;
         needed.extend(entry.segments.iter().map(|segment| segment.table_key));
         needed.extend(entry.tails.iter().flat_map(|tail| &tail.table_keys));

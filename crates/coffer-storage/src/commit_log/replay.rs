@@ -137,15 +137,21 @@ impl LogIndex {
         self.files.values().next().map(|file| holders(file, catalog).collect()).unwrap_or_default()
     }
 
-    /// The table keys that wrap data keys of the table in the log.
-    pub(crate) fn table_keys(&self, table: TableId) -> Vec<TableKeyId> {
-        let of_file = |file: &IndexedFile| {
+    /// The table keys that wrap data keys of the table in the log, but for those whose records are
+    /// all at or before `flushed`. The last key of a file may still be sealed with.
+    pub(crate) fn table_keys(&self, table: TableId, flushed: Lsn) -> Vec<TableKeyId> {
+        let mut needed = Vec::new();
+        for file in self.files.values() {
+            let keyed = file.tables.get(&table).map(Vec::as_slice).unwrap_or_default();
+            let is_live = |records: &TableRecords| records.groups.last().is_some_and(|group| group.lsn > flushed);
+            let (last, earlier) = keyed.split_last().map_or((None, keyed), |(last, earlier)| (Some(last), earlier));
+            let records = earlier.iter().filter(|records| is_live(records));
+            let last = last.filter(|last| !file.closed || is_live(last));
+            needed.extend(records.chain(last).map(|records| records.wrapped.table_key_id));
             let announced = file.announced.iter().filter(|(of, _)| *of == table);
-            let records = file.tables.get(&table).into_iter().flatten();
-            let wrapped = records.map(|records| &records.wrapped).chain(announced.map(|(_, key)| key));
-            wrapped.map(|wrapped| wrapped.table_key_id).collect::<Vec<_>>()
-        };
-        self.files.values().flat_map(of_file).collect()
+            needed.extend(announced.map(|(_, wrapped)| wrapped.table_key_id));
+        }
+        needed
     }
 
     /// Number of groups by table and table key.
