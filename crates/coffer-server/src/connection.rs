@@ -37,8 +37,9 @@ use crate::server::{PageClaim, Server};
 
 /// Frames executed before the answers are written and other connections have their turn.
 const FRAMES_PER_ROUND: usize = 64;
-/// Answers encoded before they are written, in bytes.
-const OUTPUT_BYTES_PER_ROUND: usize = 256 << 10;
+/// Answers encoded before they are written, and written before other connections have their turn,
+/// in bytes.
+const OUTPUT_BYTES_PER_ROUND: usize = 64 << 10;
 /// Rounds of one poll; then the task gives way.
 const ROUNDS_PER_POLL: usize = 4;
 /// Room for one read from the socket: least, and most for a client that fills it.
@@ -46,6 +47,8 @@ const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
 /// A frame longer than this is counted as a request in flight from its header on.
 const LARGE_FRAME_BYTES: u32 = 64 << 10;
+/// Time for a client to take some of its answers; then what they hold in memory is given to others.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for such a frame to arrive.
 const LARGE_FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// Buffers that grew beyond this are given back when they are empty.
@@ -106,6 +109,8 @@ pub(crate) struct Connection {
     events: Option<Arc<EventQueue>>,
     /// Of the handshake, of a large frame, or of the rest when the server stops.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Of a client that takes none of its answers.
+    stalled: Option<Pin<Box<Sleep>>>,
     stop: Option<BoxFuture<'static, ()>>,
     /// Nothing more is read: what is under way is answered, then the connection closes.
     is_ending: bool,
@@ -147,6 +152,7 @@ impl Connection {
                 drop(stopping.wait_for(|is_stopping| *is_stopping).await);
             })),
             is_ending: false,
+            stalled: None,
             server,
         }
     }
@@ -199,10 +205,12 @@ impl Connection {
             self.is_ending = true;
             self.deadline = Some(Box::pin(tokio::time::sleep(STOP_TIMEOUT)));
         }
-        match &mut self.deadline {
-            Some(deadline) => deadline.as_mut().poll(context).is_ready(),
-            None => false,
+        let deadlines = self.deadline.iter_mut().chain(&mut self.stalled);
+        let mut is_over = false;
+        for deadline in deadlines {
+            is_over |= deadline.as_mut().poll(context).is_ready();
         }
+        is_over
     }
 
     /// Whether more answers may be encoded before the client has read some.
@@ -427,17 +435,31 @@ impl Connection {
         encode_response(&mut self.output, &envelope, response);
     }
 
-    /// Writes the output. True when the client has taken all of it.
+    /// Writes the output, at most a round's share of it. True when the client has taken that.
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         if self.output.is_empty() {
             return Ok(false);
         }
-        while !self.output.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(context, &self.output)? {
+        let mut left = OUTPUT_BYTES_PER_ROUND.min(self.output.len());
+        while left > 0 {
+            let chunk = self.output.get(..left).unwrap_or(&self.output);
+            match Pin::new(&mut self.stream).poll_write(context, chunk)? {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(written) => self.output.advance(written),
-                Poll::Pending => return Ok(false),
+                Poll::Ready(written) => {
+                    self.output.advance(written);
+                    left = left.saturating_sub(written);
+                    self.stalled = None;
+                }
+                Poll::Pending => {
+                    self.stalled
+                        .get_or_insert_with(|| Box::pin(tokio::time::sleep(UNREAD_TIMEOUT)));
+                    return Ok(false);
+                }
             }
+        }
+        if !self.output.is_empty() {
+            // the rest of a large page: others have their turn in between
+            return Ok(true);
         }
         self.unsent.clear();
         if self.output.capacity() > BUFFER_BYTES_KEPT {

@@ -10,7 +10,7 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError, unbounded};
 use tokio::sync::oneshot;
 
 /// Rows a read may look at before the next one has its turn.
-const ROWS_PER_TURN: usize = 512;
+const ROWS_PER_TURN: usize = 128;
 /// Added to the nice value of the lane's threads: about a tenth of a connection thread's share.
 const NICE: i32 = 10;
 
