@@ -262,18 +262,49 @@ pub fn shadow(row: &RowRef<'_>, deletion: DeletionTime) -> Option<Bytes> {
     (!kept.is_empty()).then(|| kept.finish())
 }
 
+/// What a read sees of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visible {
+    /// The row as it is.
+    Whole,
+    /// This, without what is deleted or expired.
+    Part(Bytes),
+    /// The row is not there.
+    Nothing,
+}
+
 /// What a read sees of an encoded row at `now_secs`: no tombstones, nothing deleted or expired.
-/// Times to live stay. `None` when the row is not there. A plain row is returned as it is; its
-/// cells are checked where they are read.
+/// Times to live stay. The cells of a row that is seen whole are checked where they are read.
+///
+/// # Errors
+/// [`Error::Malformed`].
+pub fn visible(row: &[u8], now_secs: u32) -> Result<Visible, Error> {
+    if is_plain(row)? {
+        return Ok(Visible::Whole);
+    }
+    Ok(live_part(&RowRef::parse(row)?, now_secs).map_or(Visible::Nothing, Visible::Part))
+}
+
+/// As [`visible`], from and to bytes that are kept. `None` when the row is not there.
 ///
 /// # Errors
 /// [`Error::Malformed`].
 pub fn live(row: Bytes, now_secs: u32) -> Result<Option<Bytes>, Error> {
-    let header = RowRef::parse_header(&row)?;
-    if header.is_plain() {
-        return Ok((!header.is_empty()).then_some(row));
-    }
-    Ok(live_part(&RowRef::parse(&row)?, now_secs))
+    Ok(match visible(&row, now_secs)? {
+        Visible::Whole => Some(row),
+        Visible::Part(part) => Some(part),
+        Visible::Nothing => None,
+    })
+}
+
+/// Whether an encoded row is there for ever, with nothing in it that expires or deletes. Its cells
+/// are not looked at.
+///
+/// # Errors
+/// [`Error::Malformed`].
+pub fn is_plain(row: &[u8]) -> Result<bool, Error> {
+    let header = RowRef::parse_header(row)?;
+    Ok(header.is_plain() && !header.is_empty())
 }
 
 /// As [`live`], from a parsed row, and always a copy.

@@ -228,6 +228,19 @@ impl<'a> RowRef<'a> {
         Ok(row)
     }
 
+    /// As [`RowRef::parse`], and appends the cells to `out`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn parse_cells(bytes: &'a [u8], out: &mut Vec<CellRef<'a>>) -> Result<Self, Error> {
+        let row = Self::parse_header(bytes)?;
+        let mut cells = row.cells();
+        while !cells.rest.is_empty() {
+            out.push(cells.read_cell()?);
+        }
+        Ok(row)
+    }
+
     /// Reads what stands before the cells; these are not looked at.
     pub(crate) fn parse_header(bytes: &'a [u8]) -> Result<Self, Error> {
         let (&flags, mut rest) = bytes.split_first().ok_or(Error::Malformed("row"))?;

@@ -202,7 +202,7 @@ impl Core {
         let mut writer = SegmentWriter::create(&self.vfs, &store.directory, &options, &newborn, partitions)?;
         let mut cursor = memtable.range(&[], &[], Direction::Forward);
         while let Some(key) = cursor.key() {
-            writer.add(key, &cursor.row())?;
+            writer.add(key, cursor.row())?;
             cursor.advance()?;
         }
         let written = writer.finish()?;

@@ -23,7 +23,7 @@ use crate::merge::{Direction, EntrySource};
 
 /// Memory of a new entry besides its row: node share, key box, `Bytes` handle.
 const ENTRY_OVERHEAD_BYTES: u64 = 128;
-/// Entries a cursor takes under one lock at most; the first chunk is smaller.
+/// Entries a cursor takes under one lock: each chunk twice the one before, up to a bound.
 const CHUNK_MAX: usize = 128;
 const CHUNK_FIRST: usize = 16;
 const SHARDS: usize = 16;
@@ -302,7 +302,7 @@ impl MemtableCursor {
             }
             if !self.chunk.is_empty() {
                 self.move_bound();
-                self.chunk_size = CHUNK_MAX;
+                self.chunk_size = (self.chunk_size * 2).min(CHUNK_MAX);
                 return;
             }
         }
@@ -372,7 +372,11 @@ impl EntrySource for MemtableCursor {
         self.key_at(self.position)
     }
 
-    fn row(&self) -> Bytes {
+    fn row(&self) -> &[u8] {
+        self.chunk.get(self.position).map(|(_, row)| row.as_ref()).unwrap_or_default()
+    }
+
+    fn shared_row(&self) -> Bytes {
         self.chunk.get(self.position).map(|(_, row)| row.clone()).unwrap_or_default()
     }
 

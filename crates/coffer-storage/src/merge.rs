@@ -4,7 +4,7 @@
 //! deletions as of a moment. Compaction puts its own second step on [`Merge`] (`compaction/purge.rs`).
 
 use bytes::Bytes;
-use coffer_model::reconcile;
+use coffer_model::reconcile::{self, Visible};
 use coffer_model::{EntryKind, PartitionTombstones, RowRef, entry_key};
 
 use crate::error::Result;
@@ -25,7 +25,9 @@ pub(crate) trait EntrySource: Send {
     /// The entry key where the cursor stands; `None` past the end.
     fn key(&self) -> Option<&[u8]>;
     /// The row's bytes where the cursor stands (for kind 0x00: encoded partition tombstones); empty past the end.
-    fn row(&self) -> Bytes;
+    fn row(&self) -> &[u8];
+    /// As [`EntrySource::row`], to keep beyond the next step: it shares the source's memory.
+    fn shared_row(&self) -> Bytes;
     /// Steps to the next entry.
     ///
     /// # Errors
@@ -34,54 +36,102 @@ pub(crate) trait EntrySource: Send {
 }
 
 /// The union of sources; entries of equal key are reconciled into one. Deletions are kept, not applied.
+///
+/// It lends the entry it stands on: what only one source has is read where it lies.
 pub(crate) struct Merge<'a> {
     sources: Vec<Box<dyn EntrySource + 'a>>,
     /// Places of the sources that are not at their end, as a binary heap: the one that comes next is first.
     heap: Vec<usize>,
     direction: Direction,
-    /// The key of the entry that was taken last.
+    /// Whether the merge stands on the front source's entry. Else it stands on `key` and `merged`, which all their
+    /// sources are past.
+    is_on_front: bool,
     key: Vec<u8>,
+    merged: Bytes,
     versions: Vec<Bytes>,
 }
 
 impl<'a> Merge<'a> {
-    /// Merges cursors that all walk in `direction`.
+    /// Merges cursors that all walk in `direction`. Stands before the first entry.
     #[must_use]
     pub(crate) fn new(sources: Vec<Box<dyn EntrySource + 'a>>, direction: Direction) -> Self {
         let heap: Vec<usize> =
             (0..sources.len()).filter(|place| sources.get(*place).is_some_and(|s| s.key().is_some())).collect();
-        let mut merge = Self { sources, heap, direction, key: Vec::new(), versions: Vec::new() };
+        let mut merge = Self {
+            sources,
+            heap,
+            direction,
+            is_on_front: false,
+            key: Vec::new(),
+            merged: Bytes::new(),
+            versions: Vec::new(),
+        };
         for place in (0..merge.heap.len() / 2).rev() {
             merge.sift_down(place);
         }
         merge
     }
 
-    /// The key of the entry that [`Merge::next_row`] gave last.
+    /// The key of the entry that [`Merge::advance`] went to.
     pub(crate) fn key(&self) -> &[u8] {
-        &self.key
+        if self.is_on_front { self.front().unwrap_or_default() } else { &self.key }
     }
 
-    /// The next entry's row, or partition tombstones; `None` at the end.
+    /// Its row, or partition tombstones.
+    pub(crate) fn row(&self) -> &[u8] {
+        if self.is_on_front { self.front_source().map_or(&[], |source| source.row()) } else { &self.merged }
+    }
+
+    /// As [`Merge::row`], to keep.
+    pub(crate) fn shared_row(&self) -> Bytes {
+        match self.front_source() {
+            Some(source) if self.is_on_front => source.shared_row(),
+            _ => self.merged.clone(),
+        }
+    }
+
+    /// Goes to the next entry; false at the end.
     ///
     /// # Errors
     /// Those of the sources; `Corrupt` for a row that does not decode.
-    pub(crate) fn next_row(&mut self) -> Result<Option<Bytes>> {
-        let Some(front) = self.heap.first() else { return Ok(None) };
-        self.key.clear();
-        self.key.extend_from_slice(self.sources.get(*front).and_then(|source| source.key()).unwrap_or_default());
-        let row = self.take_front()?;
-        // keys of one source rise strictly, so only another one can have the same
-        if self.sources.len() == 1 || self.front() != Some(&self.key) {
-            return Ok(Some(row));
+    pub(crate) fn advance(&mut self) -> Result<bool> {
+        if self.is_on_front {
+            self.is_on_front = false;
+            self.step_front()?;
         }
+        if self.heap.is_empty() {
+            self.key.clear();
+            self.merged.clear();
+            return Ok(false);
+        }
+        if !self.is_front_shared() {
+            self.is_on_front = true;
+            return Ok(true);
+        }
+        let mut key = std::mem::take(&mut self.key);
+        key.clear();
+        key.extend_from_slice(self.front().unwrap_or_default());
+        self.key = key;
         self.versions.clear();
-        self.versions.push(row);
         while self.front() == Some(&self.key) {
-            let row = self.take_front()?;
+            let row = self.front_source().map(|source| source.shared_row()).unwrap_or_default();
             self.versions.push(row);
+            self.step_front()?;
         }
-        merge_versions(&self.key, &self.versions).map(Some)
+        self.merged = merge_versions(&self.key, &self.versions)?;
+        Ok(true)
+    }
+
+    /// Whether another source has the front's key. Keys of one source rise strictly, so it is a child of the first.
+    fn is_front_shared(&self) -> bool {
+        self.heap.get(1..).is_some_and(|rest| {
+            let front = self.front();
+            rest.iter().take(2).any(|place| self.key_of(*place) == front)
+        })
+    }
+
+    fn front_source(&self) -> Option<&(dyn EntrySource + 'a)> {
+        self.heap.first().and_then(|place| self.sources.get(*place)).map(|source| &**source)
     }
 
     /// The key that comes next.
@@ -93,18 +143,17 @@ impl<'a> Merge<'a> {
         self.sources.get(place).and_then(|source| source.key())
     }
 
-    /// The row at the front; steps past it.
-    fn take_front(&mut self) -> Result<Bytes> {
+    /// Steps past the front source's entry.
+    fn step_front(&mut self) -> Result<()> {
         let Some(source) = self.heap.first().and_then(|place| self.sources.get_mut(*place)) else {
-            return Ok(Bytes::new());
+            return Ok(());
         };
-        let row = source.row();
         source.advance()?;
         if source.key().is_none() {
             self.heap.swap_remove(0);
         }
         self.sift_down(0);
-        Ok(row)
+        Ok(())
     }
 
     /// Whether the source at one place of the heap comes before the one at another.
@@ -196,8 +245,12 @@ impl CurrentPartition {
         self.tombstones = tombstones;
     }
 
+    /// Whether there is no tombstone to apply.
+    pub(crate) fn hides_nothing(&self) -> bool {
+        self.tombstones.is_empty()
+    }
+
     /// What the tombstones leave of a row of this or another partition.
-    #[inline]
     pub(crate) fn shadow(&self, key: &[u8], row: Bytes) -> Result<Option<Bytes>> {
         if self.tombstones.is_empty() {
             return Ok(Some(row));
@@ -219,13 +272,15 @@ pub(crate) struct LiveRows<'a> {
     merge: Merge<'a>,
     now_secs: u32,
     partition: CurrentPartition,
+    /// What is alive of the row it stands on, when that is not all of it.
+    part: Option<Bytes>,
 }
 
 impl<'a> LiveRows<'a> {
     /// Rows alive at `now_secs` (seconds since the epoch).
     #[must_use]
     pub(crate) fn new(merge: Merge<'a>, now_secs: u32) -> Self {
-        Self { merge, now_secs, partition: CurrentPartition::default() }
+        Self { merge, now_secs, partition: CurrentPartition::default(), part: None }
     }
 
     /// Gives the tombstones of the partition whose entry keys start with `partition` (token, length, partition key).
@@ -235,33 +290,56 @@ impl<'a> LiveRows<'a> {
         self
     }
 
-    /// The whole entry key of the row that [`LiveRows::next_row`] gave last.
+    /// The whole entry key of the row that it stands on.
     pub(crate) fn key(&self) -> &[u8] {
         self.merge.key()
     }
 
-    /// The next row that is alive (kind static or row); `None` at the end.
+    /// The row that it stands on.
+    pub(crate) fn row(&self) -> &[u8] {
+        self.part.as_deref().unwrap_or_else(|| self.merge.row())
+    }
+
+    /// As [`LiveRows::row`], to keep.
+    pub(crate) fn shared_row(&self) -> Bytes {
+        self.part.clone().unwrap_or_else(|| self.merge.shared_row())
+    }
+
+    /// Goes to the next row that is alive (kind static or row); false at the end.
     ///
     /// # Errors
-    /// As [`Merge::next_row`].
-    pub(crate) fn next_row(&mut self) -> Result<Option<Bytes>> {
-        while let Some(row) = self.merge.next_row()? {
-            let key = self.merge.key();
-            let (prefix, suffix) = entry_key::split(key)?;
-            if suffix.first() == Some(&EntryKind::Tombstones.to_byte()) {
-                // walking backward they come too late and the caller gave them
-                if self.merge.direction == Direction::Forward {
-                    let prefix = Bytes::copy_from_slice(prefix);
-                    self.partition.enter(prefix, PartitionTombstones::decode(&row)?);
-                }
-                continue;
-            }
-            let Some(row) = self.partition.shadow(key, row)? else { continue };
-            if let Some(row) = reconcile::live(row, self.now_secs)? {
-                return Ok(Some(row));
+    /// As [`Merge::advance`].
+    pub(crate) fn advance(&mut self) -> Result<bool> {
+        while self.merge.advance()? {
+            if self.is_alive()? {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
+    }
+
+    /// Whether something is alive of the entry that the merge stands on.
+    fn is_alive(&mut self) -> Result<bool> {
+        let (key, row) = (self.merge.key(), self.merge.row());
+        let (prefix, suffix) = entry_key::split(key)?;
+        if suffix.first() == Some(&EntryKind::Tombstones.to_byte()) {
+            // walking backward they come too late and the caller gave them
+            if self.merge.direction == Direction::Forward {
+                self.partition.enter(Bytes::copy_from_slice(prefix), PartitionTombstones::decode(row)?);
+            }
+            return Ok(false);
+        }
+        if self.partition.hides_nothing() {
+            let visible = reconcile::visible(row, self.now_secs)?;
+            let is_alive = visible != Visible::Nothing;
+            self.part = if let Visible::Part(part) = visible { Some(part) } else { None };
+            return Ok(is_alive);
+        }
+        self.part = match self.partition.shadow(key, self.merge.shared_row())? {
+            Some(row) => reconcile::live(row, self.now_secs)?,
+            None => None,
+        };
+        Ok(self.part.is_some())
     }
 }
 

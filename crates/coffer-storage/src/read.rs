@@ -120,31 +120,54 @@ impl PartitionCursor {
         self.static_row.as_ref()
     }
 
-    /// The next live row; `None` at the end.
+    /// Goes to the next live row; false at the end.
     ///
     /// # Errors
     /// `Tampered`, `Io`, or `KeyUnavailable` when the key was revoked meanwhile; the cursor is then
     /// at its end.
-    pub fn next_row(&mut self) -> Result<Option<RowEntry>> {
-        let next = self.step();
-        if next.is_err() {
+    pub fn advance(&mut self) -> Result<bool> {
+        let stepped = self.step();
+        if stepped.is_err() {
             self.rows = None;
             self.slices.clear();
         }
-        next
+        stepped
     }
 
-    fn step(&mut self) -> Result<Option<RowEntry>> {
+    /// The clustering ordered bytes of the row it stands on; empty before the first and past the end.
+    #[must_use]
+    pub fn clustering(&self) -> &[u8] {
+        self.rows.as_ref().map_or(&[], |rows| clustering_part(rows.key(), self.prefix.len()))
+    }
+
+    /// The encoded row it stands on; dead and expired cells are gone.
+    #[must_use]
+    pub fn row(&self) -> &[u8] {
+        self.rows.as_ref().map_or(&[], LiveRows::row)
+    }
+
+    /// As [`PartitionCursor::advance`], with the row to keep; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`PartitionCursor::advance`].
+    pub fn next_row(&mut self) -> Result<Option<RowEntry>> {
+        if !self.advance()? {
+            return Ok(None);
+        }
+        let clustering = Bytes::copy_from_slice(self.clustering());
+        Ok(self.rows.as_ref().map(|rows| RowEntry { clustering, row: rows.shared_row() }))
+    }
+
+    fn step(&mut self) -> Result<bool> {
         self.reading.tick()?;
         loop {
             if let Some(rows) = &mut self.rows {
-                if let Some(row) = rows.next_row()? {
-                    let clustering = clustering_of(rows.key(), self.prefix.len());
-                    return Ok(Some(RowEntry { clustering, row }));
+                if rows.advance()? {
+                    return Ok(true);
                 }
                 self.rows = None;
             }
-            let Some((start, end)) = self.slices.pop_front() else { return Ok(None) };
+            let Some((start, end)) = self.slices.pop_front() else { return Ok(false) };
             self.rows = Some(self.begin_slice(&start, &end)?);
         }
     }
@@ -283,18 +306,17 @@ impl ScanCursor {
             return Ok(Some(ScanItem::Row(row)));
         }
         let mut skipped = 0;
-        while let Some(row) = self.rows.next_row()? {
+        while self.rows.advance()? {
             let key = self.rows.key();
             let (prefix, suffix) = entry_key::split(key)?;
             let is_static = suffix.first() == Some(&EntryKind::StaticRow.to_byte());
             if prefix != self.prefix.as_ref() {
-                let clustering = clustering_of(key, prefix.len());
+                let row = self.entry(prefix.len());
                 let prefix = Bytes::copy_from_slice(prefix);
-                return self.begin_partition(prefix, is_static, RowEntry { clustering, row }).map(Some);
+                return self.begin_partition(prefix, is_static, row).map(Some);
             }
             if !self.skipping {
-                let clustering = clustering_of(key, prefix.len());
-                return Ok(Some(ScanItem::Row(RowEntry { clustering, row })));
+                return Ok(Some(ScanItem::Row(self.entry(prefix.len()))));
             }
             skipped += 1;
             if skipped == SKIP_WALK_ROWS {
@@ -303,6 +325,11 @@ impl ScanCursor {
             }
         }
         Ok(None)
+    }
+
+    fn entry(&self, prefix_length: usize) -> RowEntry {
+        let clustering = Bytes::copy_from_slice(clustering_part(self.rows.key(), prefix_length));
+        RowEntry { clustering, row: self.rows.shared_row() }
     }
 
     fn begin_partition(&mut self, prefix: Bytes, is_static: bool, row: RowEntry) -> Result<ScanItem> {
@@ -342,8 +369,8 @@ impl ScanCursor {
 }
 
 /// What follows partition and kind in an entry key.
-fn clustering_of(key: &[u8], prefix_length: usize) -> Bytes {
-    Bytes::copy_from_slice(key.get(prefix_length + 1..).unwrap_or_default())
+fn clustering_part(key: &[u8], prefix_length: usize) -> &[u8] {
+    key.get(prefix_length + 1..).unwrap_or_default()
 }
 
 /// The first entry key after a position, and the partition's prefix.

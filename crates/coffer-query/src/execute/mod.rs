@@ -3,6 +3,7 @@
 pub(crate) mod batch;
 pub(crate) mod interrupt;
 pub(crate) mod keys;
+mod limits;
 pub(crate) mod read;
 pub(crate) mod row_view;
 pub(crate) mod schema_change;

@@ -5,22 +5,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_model::{CellRef, RowRef, Token};
-use coffer_storage::RowEntry;
 use cql_types::BoundValue;
 
 use super::interrupt::Interrupt;
 use super::keys::{self, Slice};
-use super::row_view::{PartitionView, RowView, decode_clustering, malformed, recycle};
+use super::limits::{UNLIMITED, limit, token_range};
+use super::row_view::{ClusteringValues, PartitionView, RowView, malformed, recycle};
 use super::stream::{self, Item, KeyStream, MemorySelect, Stream};
 use crate::aggregate::Accumulator;
-use crate::bind::{Evaluation, Value};
+use crate::bind::Evaluation;
 use crate::database::{Database, Outcome, OutcomeKind, QueryParameters, Rows, Session, Step};
 use crate::error::{Error, Result};
 use crate::filter::BoundFilter;
 use crate::paging::PagingState;
 use crate::plan::restrictions::PartitionRestriction;
 use crate::plan::select::SelectPlan;
-use crate::plan::term::Term;
 use crate::table_source::TableSource;
 
 /// Rows that are read before a SELECT gives way to others.
@@ -32,7 +31,6 @@ const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Largest result of a client that does not page.
 const UNPAGED_BYTES_MAX: usize = 64 * 1024 * 1024;
 const CANNOT_PAGE: &str = "Cannot page queries with both ORDER BY and a IN restriction on the partition key; you must either remove the ORDER BY or the IN and sort client side, or disable paging for this query";
-const UNLIMITED: u32 = u32::MAX;
 
 /// A SELECT while it runs.
 pub struct SelectExecution {
@@ -49,15 +47,22 @@ pub struct SelectExecution {
     partition: Option<PartitionView>,
     /// Whether the partition has shown a row, so that its statics do not stand alone.
     shown: bool,
-    last_clustering: Option<Bytes>,
-    /// Where the next page goes on: after this row, or after this partition.
-    position: Option<(Bytes, Option<Bytes>)>,
+    /// Whether the partition has shown a row since it was named last.
+    has_rows: bool,
+    position: Option<Position>,
     accumulators: Vec<Accumulator>,
     content: Vec<u8>,
     count: u32,
     /// Bytes of the ordering columns, and content, of rows that are still to be sorted.
     unsorted: Vec<(Vec<u8>, Vec<u8>)>,
     unsorted_bytes: usize,
+}
+
+/// Where the next page goes on: after a row, or after the whole partition.
+struct Position {
+    partition_key: Bytes,
+    is_inside: bool,
+    clustering: Vec<u8>,
 }
 
 impl std::fmt::Debug for SelectExecution {
@@ -120,10 +125,10 @@ fn execute_point(
             None
         };
         let partition = PartitionView::new(key, plan.partition_columns.len(), static_row)?;
-        let mut decoded = Vec::with_capacity(plan.clustering_columns.len());
-        decode_clustering(&plan.clustering_columns, &clustering, &mut decoded)?;
-        let cells: Vec<CellRef<'_>> =
-            RowRef::parse(&row).map_err(|error| malformed(&error))?.cells().collect();
+        let mut decoded = ClusteringValues::default();
+        decoded.decode(&plan.clustering_columns, &clustering)?;
+        let mut cells = Vec::with_capacity(plan.table.schema.columns.len());
+        RowRef::parse_cells(&row, &mut cells).map_err(|error| malformed(&error))?;
         let static_cells = partition.static_cells()?;
         let view = RowView {
             partition: &partition,
@@ -159,58 +164,6 @@ fn accepts(filters: &[BoundFilter], row: &RowView<'_>) -> Result<bool> {
     Ok(true)
 }
 
-fn limit(term: Option<&Term>, evaluation: &Evaluation<'_>, what: &str) -> Result<u32> {
-    let Some(term) = term else { return Ok(UNLIMITED) };
-    match term.evaluate(evaluation)? {
-        Value::Unset => Ok(UNLIMITED),
-        Value::Null => Err(Error::invalid(format!("Invalid null value of {what}"))),
-        Value::Bytes(bytes) => {
-            let value = bytes.as_ref().try_into().map_or(0, i32::from_be_bytes);
-            u32::try_from(value)
-                .ok()
-                .filter(|value| *value > 0)
-                .ok_or_else(|| Error::invalid("LIMIT must be strictly positive"))
-        }
-    }
-}
-
-fn token_bound(
-    bound: Option<&(Term, bool)>,
-    evaluation: &Evaluation<'_>,
-) -> Result<Option<(i64, bool)>> {
-    let Some((term, inclusive)) = bound else { return Ok(None) };
-    match term.evaluate(evaluation)? {
-        Value::Bytes(bytes) => {
-            let token = bytes.as_ref().try_into().map(i64::from_be_bytes);
-            let token = token.map_err(|_| Error::invalid("Invalid null token value"))?;
-            Ok(Some((token, *inclusive)))
-        }
-        _ => Err(Error::invalid("Invalid null token value")),
-    }
-}
-
-/// First and last token of a restriction, both inclusive; `None` when nothing is between them.
-fn token_range(
-    lower: Option<&(Term, bool)>,
-    upper: Option<&(Term, bool)>,
-    evaluation: &Evaluation<'_>,
-) -> Result<Option<(Token, Token)>> {
-    let first = match token_bound(lower, evaluation)? {
-        None => Some(i64::MIN),
-        Some((token, true)) => Some(token),
-        Some((token, false)) => token.checked_add(1),
-    };
-    let last = match token_bound(upper, evaluation)? {
-        // The smallest token as an upper bound stands for the end of the ring.
-        None | Some((i64::MIN, _)) => Some(i64::MAX),
-        Some((token, true)) => Some(token),
-        Some((token, false)) => token.checked_sub(1),
-    };
-    Ok(first.zip(last).filter(|(first, last)| first <= last).map(|(first, last)| {
-        (Token(first), Token(last))
-    }))
-}
-
 impl SelectExecution {
     fn start(
         evaluation: &Evaluation<'_>,
@@ -241,7 +194,7 @@ impl SelectExecution {
             if is_narrowed && matches!(stream, Stream::Scan(_)) { slices } else { Vec::new() };
         if is_narrowed && scan_slices.is_empty() && matches!(stream, Stream::Scan(_)) {
             // An empty IN asks for no row at all.
-            stream = Stream::Memory(VecDeque::new());
+            stream = Stream::default();
         }
         let inside = state.as_ref().is_some_and(|state| state.clustering.is_some());
         let execution = SelectExecution {
@@ -267,7 +220,7 @@ impl SelectExecution {
                 _ => None,
             },
             shown: inside,
-            last_clustering: None,
+            has_rows: false,
             position: None,
             accumulators: plan.selection.accumulators(),
             content: Vec::new(),
@@ -311,6 +264,7 @@ impl SelectExecution {
     ) -> Result<Option<Outcome>, Interrupt> {
         let plan = Arc::clone(&self.plan);
         let values = std::mem::take(&mut self.values);
+        let mut stream = std::mem::take(&mut self.stream);
         let evaluation = Evaluation { database, values: &values };
         let mut scratch = Scratch::default();
         let mut outcome = None;
@@ -326,7 +280,7 @@ impl SelectExecution {
             if self.content.len().max(self.unsorted_bytes) > bytes {
                 break;
             }
-            let Some(item) = self.stream.next(database)? else {
+            let Some(item) = stream.next(database)? else {
                 self.end_partition(&plan, &evaluation)?;
                 outcome = Some(self.finish(&evaluation, false)?);
                 break;
@@ -335,17 +289,18 @@ impl SelectExecution {
                 Item::Partition { key, static_row } => {
                     self.begin_partition(&plan, &evaluation, key, static_row)?;
                 }
-                Item::Row(_) if self.partition_remaining == 0 => self.stream.skip_partition(),
-                Item::Row(row) if !self.is_wanted(&row.clustering) => {}
-                Item::Row(row) => {
-                    self.row(&plan, &evaluation, &row, &mut scratch)?;
+                Item::Row if self.partition_remaining == 0 => stream.skip_partition(),
+                Item::Row if !self.is_wanted(stream.row().0) => {}
+                Item::Row => {
+                    self.row(&plan, &evaluation, stream.row(), &mut scratch)?;
                     if self.partition_remaining == 0 {
-                        self.stream.skip_partition();
+                        stream.skip_partition();
                     }
                 }
             }
         }
         self.values = values;
+        self.stream = stream;
         Ok(outcome)
     }
 
@@ -375,7 +330,7 @@ impl SelectExecution {
         static_row: Option<Bytes>,
     ) -> Result<()> {
         // A scan that goes on inside a partition names it again.
-        let continued = self.last_clustering.is_none()
+        let continued = !self.has_rows
             && self.shown
             && self.partition.as_ref().is_some_and(|partition| partition.key == key);
         if !continued {
@@ -383,7 +338,7 @@ impl SelectExecution {
             self.shown = false;
             self.partition_remaining = self.per_partition;
         }
-        self.last_clustering = None;
+        self.has_rows = false;
         self.partition =
             Some(PartitionView::new(key, plan.partition_columns.len(), static_row)?);
         Ok(())
@@ -392,7 +347,8 @@ impl SelectExecution {
     /// A partition without rows shows as one row when it has statics.
     fn end_partition(&mut self, plan: &SelectPlan, evaluation: &Evaluation<'_>) -> Result<()> {
         if let Some(partition) = &self.partition {
-            self.position = Some((partition.key.clone(), None));
+            let partition_key = partition.key.clone();
+            self.position = Some(Position { partition_key, is_inside: false, clustering: Vec::new() });
         }
         if self.shown || !plan.lone_statics || self.remaining == 0 {
             return Ok(());
@@ -403,7 +359,7 @@ impl SelectExecution {
             let view = RowView {
                 partition: &partition,
                 static_cells: &static_cells,
-                clustering: &[],
+                clustering: &ClusteringValues::default(),
                 cells: &[],
             };
             self.emit(plan, evaluation, &view)?;
@@ -417,17 +373,16 @@ impl SelectExecution {
         &mut self,
         plan: &SelectPlan,
         evaluation: &Evaluation<'_>,
-        entry: &RowEntry,
+        (clustering, row): (&[u8], &[u8]),
         scratch: &mut Scratch,
     ) -> Result<()> {
         let Some(partition) = self.partition.take() else {
             return Err(Error::Server("a row came before its partition".to_owned()));
         };
         self.shown = true;
-        decode_clustering(&plan.clustering_columns, &entry.clustering, &mut scratch.clustering)?;
-        let row = RowRef::parse(&entry.row).map_err(|error| malformed(&error))?;
+        scratch.clustering.decode(&plan.clustering_columns, clustering)?;
         let mut cells = recycle(std::mem::take(&mut scratch.cells));
-        cells.extend(row.cells());
+        RowRef::parse_cells(row, &mut cells).map_err(|error| malformed(&error))?;
         let static_cells = partition.static_cells()?;
         let view = RowView {
             partition: &partition,
@@ -437,12 +392,26 @@ impl SelectExecution {
         };
         self.emit(plan, evaluation, &view)?;
         scratch.cells = recycle(cells);
-        self.last_clustering = Some(entry.clustering.clone());
-        let inside = self.partition_remaining > 0;
-        self.position = Some((partition.key.clone(), inside.then(|| entry.clustering.clone())));
         drop(static_cells);
+        self.note_position(&partition.key, clustering);
         self.partition = Some(partition);
         Ok(())
+    }
+
+    fn note_position(&mut self, partition_key: &Bytes, clustering: &[u8]) {
+        self.has_rows = true;
+        let is_inside = self.partition_remaining > 0;
+        match &mut self.position {
+            Some(position) if position.partition_key == partition_key => {
+                position.is_inside = is_inside;
+                position.clustering.clear();
+                position.clustering.extend_from_slice(clustering);
+            }
+            _ => {
+                let (partition_key, clustering) = (partition_key.clone(), clustering.to_vec());
+                self.position = Some(Position { partition_key, is_inside, clustering });
+            }
+        }
     }
 
     /// A row that was read: filtered, then aggregated or written.
@@ -475,10 +444,23 @@ impl SelectExecution {
             return Ok(());
         }
         plan.selection.write(view, evaluation, &mut self.content)?;
+        if self.count == 0 {
+            self.reserve_content();
+        }
         self.count += 1;
         self.remaining = less(self.remaining);
         self.partition_remaining = less(self.partition_remaining);
         Ok(())
+    }
+
+    /// With a LIMIT, makes room for as many rows like the first as may come at once.
+    fn reserve_content(&mut self) {
+        if self.remaining == UNLIMITED {
+            return;
+        }
+        let rows = self.remaining.min(self.page_rows.unwrap_or(UNLIMITED)).min(self.partition_remaining);
+        let rows = usize::try_from(rows).unwrap_or(INLINE_ROWS).min(INLINE_ROWS);
+        self.content.reserve(self.content.len().saturating_mul(rows).min(INLINE_BYTES));
     }
 
     fn finish(&mut self, evaluation: &Evaluation<'_>, more: bool) -> Result<Outcome> {
@@ -490,12 +472,12 @@ impl SelectExecution {
         if plan.sorts {
             self.sort_rows(&plan);
         }
-        let paging_state = self.position.take().filter(|_| more).map(|(key, clustering)| {
+        let paging_state = self.position.take().filter(|_| more).map(|position| {
             let state = PagingState {
                 remaining: self.remaining,
                 partition_remaining: self.partition_remaining,
-                partition_key: key,
-                clustering,
+                partition_key: position.partition_key,
+                clustering: position.is_inside.then(|| position.clustering.into()),
             };
             state.encode(plan.table.schema.id)
         });
@@ -532,7 +514,7 @@ fn less(limit: u32) -> u32 {
 #[derive(Default)]
 struct Scratch {
     cells: Vec<CellRef<'static>>,
-    clustering: Vec<Bytes>,
+    clustering: ClusteringValues,
 }
 
 /// Rows of a page; `None` when the client does not page.
@@ -559,7 +541,7 @@ fn open_stream(
         PartitionRestriction::Tokens { lower, upper } => {
             match token_range(lower.as_ref(), upper.as_ref(), evaluation)? {
                 Some(tokens) => (None, tokens),
-                None => return Ok(Stream::Memory(VecDeque::new())),
+                None => return Ok(Stream::default()),
             }
         }
     };

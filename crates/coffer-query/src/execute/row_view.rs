@@ -54,27 +54,43 @@ pub(crate) fn malformed(error: &coffer_model::Error) -> Error {
 pub(crate) struct RowView<'a> {
     pub(crate) partition: &'a PartitionView,
     pub(crate) static_cells: &'a [CellRef<'a>],
-    /// Decoded clustering values; empty for a partition that has only a static row.
-    pub(crate) clustering: &'a [Bytes],
+    /// Empty for a partition that has only a static row.
+    pub(crate) clustering: &'a ClusteringValues,
     pub(crate) cells: &'a [CellRef<'a>],
 }
 
-/// Decodes the clustering columns of a row into `out`.
-pub(crate) fn decode_clustering(
-    columns: &[Column],
-    bytes: &[u8],
-    out: &mut Vec<Bytes>,
-) -> Result<()> {
-    out.clear();
-    let mut rest = bytes;
-    for column in columns {
-        let ColumnKind::Clustering { reversed, .. } = column.kind else { continue };
-        out.push(
-            ordered_bytes::decode(&column.ty, reversed, &mut rest)
-                .map_err(|error| malformed(&error))?,
-        );
+/// Decoded clustering values of one row; taken up again for the next.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ClusteringValues {
+    bytes: Vec<u8>,
+    /// Where each value ends.
+    ends: Vec<usize>,
+}
+
+impl ClusteringValues {
+    /// Replaces the values by those of another row.
+    pub(crate) fn decode(&mut self, columns: &[Column], bytes: &[u8]) -> Result<()> {
+        self.bytes.clear();
+        self.ends.clear();
+        let mut rest = bytes;
+        for column in columns {
+            let ColumnKind::Clustering { reversed, .. } = column.kind else { continue };
+            ordered_bytes::decode_into(&column.ty, reversed, &mut rest, &mut self.bytes)
+                .map_err(|error| malformed(&error))?;
+            self.ends.push(self.bytes.len());
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The value of the clustering column at a position.
+    pub(crate) fn get(&self, position: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(position)?;
+        let start = match position.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        self.bytes.get(start..end)
+    }
 }
 
 /// An emptied vector of cells with the allocation of the last one.
@@ -97,13 +113,13 @@ impl<'a> RowView<'a> {
 
     /// The value of a column.
     pub(crate) fn value(&self, column: &Column) -> Result<Option<Cow<'a, [u8]>>> {
-        let borrowed = |bytes: &'a Bytes| Cow::Borrowed(&bytes[..]);
         match column.kind {
             ColumnKind::PartitionKey { position } => {
-                Ok(self.partition.components.get(usize::from(position)).map(borrowed))
+                let component = self.partition.components.get(usize::from(position));
+                Ok(component.map(|bytes| Cow::Borrowed(&bytes[..])))
             }
             ColumnKind::Clustering { position, .. } => {
-                Ok(self.clustering.get(usize::from(position)).map(borrowed))
+                Ok(self.clustering.get(usize::from(position)).map(Cow::Borrowed))
             }
             _ if column.ty.is_multi_cell() => {
                 Ok(assemble(&column.ty, self.cells_of(column))?.map(Cow::Owned))

@@ -19,7 +19,8 @@ use crate::table_source::VirtualTable;
 /// What comes next.
 pub(crate) enum Item {
     Partition { key: Bytes, static_row: Option<Bytes> },
-    Row(RowEntry),
+    /// A row, to be had from [`Stream::row`].
+    Row,
 }
 
 /// A source of rows.
@@ -27,9 +28,34 @@ pub(crate) enum Stream {
     /// Listed partitions, one after the other.
     Keys(Box<KeyStream>),
     /// A range of tokens.
-    Scan(Box<ScanCursor>),
+    Scan(Box<ScanStream>),
     /// A computed table.
-    Memory(VecDeque<Item>),
+    Memory(MemoryStream),
+}
+
+impl Default for Stream {
+    /// No rows at all.
+    fn default() -> Self {
+        Stream::Memory(MemoryStream::default())
+    }
+}
+
+/// Rows of a range of tokens.
+pub(crate) struct ScanStream {
+    cursor: ScanCursor,
+    row: Option<RowEntry>,
+}
+
+/// Rows of a computed table.
+#[derive(Default)]
+pub(crate) struct MemoryStream {
+    items: VecDeque<MemoryItem>,
+    row: Option<RowEntry>,
+}
+
+enum MemoryItem {
+    Partition(Bytes),
+    Row(RowEntry),
 }
 
 /// Rows of listed partitions.
@@ -50,24 +76,47 @@ impl Stream {
     pub(crate) fn next(&mut self, database: &Database) -> Result<Option<Item>, Interrupt> {
         match self {
             Stream::Keys(keys) => keys.next(database),
-            Stream::Scan(cursor) => Ok(cursor.next_item()?.map(|item| match item {
-                ScanItem::Partition { partition_key, static_row, .. } => {
-                    Item::Partition { key: partition_key, static_row }
+            Stream::Scan(scan) => Ok(match scan.cursor.next_item()? {
+                Some(ScanItem::Partition { partition_key, static_row, .. }) => {
+                    Some(Item::Partition { key: partition_key, static_row })
                 }
-                ScanItem::Row(row) => Item::Row(row),
-            })),
-            Stream::Memory(items) => Ok(items.pop_front()),
+                Some(ScanItem::Row(row)) => {
+                    scan.row = Some(row);
+                    Some(Item::Row)
+                }
+                None => None,
+            }),
+            Stream::Memory(memory) => Ok(match memory.items.pop_front() {
+                Some(MemoryItem::Partition(key)) => Some(Item::Partition { key, static_row: None }),
+                Some(MemoryItem::Row(row)) => {
+                    memory.row = Some(row);
+                    Some(Item::Row)
+                }
+                None => None,
+            }),
         }
+    }
+
+    /// Clustering bytes and encoded cells of the row that [`Item::Row`] told of.
+    pub(crate) fn row(&self) -> (&[u8], &[u8]) {
+        let entry = match self {
+            Stream::Keys(keys) => {
+                return keys.cursor.as_ref().map_or((&[], &[]), |cursor| (cursor.clustering(), cursor.row()));
+            }
+            Stream::Scan(scan) => &scan.row,
+            Stream::Memory(memory) => &memory.row,
+        };
+        entry.as_ref().map_or((&[], &[]), |entry| (&entry.clustering, &entry.row))
     }
 
     /// Leaves out the rest of the partition that began last.
     pub(crate) fn skip_partition(&mut self) {
         match self {
             Stream::Keys(keys) => keys.cursor = None,
-            Stream::Scan(cursor) => cursor.skip_partition(),
-            Stream::Memory(items) => {
-                while matches!(items.front(), Some(Item::Row(_))) {
-                    items.pop_front();
+            Stream::Scan(scan) => scan.cursor.skip_partition(),
+            Stream::Memory(memory) => {
+                while matches!(memory.items.front(), Some(MemoryItem::Row(_))) {
+                    memory.items.pop_front();
                 }
             }
         }
@@ -77,8 +126,8 @@ impl Stream {
 impl KeyStream {
     fn next(&mut self, database: &Database) -> Result<Option<Item>, Interrupt> {
         if let Some(cursor) = &mut self.cursor {
-            if let Some(row) = cursor.next_row()? {
-                return Ok(Some(Item::Row(row)));
+            if cursor.advance()? {
+                return Ok(Some(Item::Row));
             }
             self.cursor = None;
         }
@@ -140,7 +189,8 @@ pub(crate) fn scan(
         clustering: clustering.map(|bytes| &bytes[..]),
     });
     let range = ScanRange { first, last, after };
-    Ok(Stream::Scan(Box::new(database.engine().scan(table, &range, now)?)))
+    let cursor = database.engine().scan(table, &range, now)?;
+    Ok(Stream::Scan(Box::new(ScanStream { cursor, row: None })))
 }
 
 struct MemoryRow {
@@ -174,12 +224,12 @@ pub(crate) fn memory(
     let mut last: Option<Bytes> = None;
     for row in rows {
         if last.as_ref() != Some(&row.key) {
-            items.push_back(Item::Partition { key: row.key.clone(), static_row: None });
+            items.push_back(MemoryItem::Partition(row.key.clone()));
             last = Some(row.key);
         }
-        items.push_back(Item::Row(RowEntry { clustering: row.clustering, row: row.row }));
+        items.push_back(MemoryItem::Row(RowEntry { clustering: row.clustering, row: row.row }));
     }
-    Ok(Stream::Memory(items))
+    Ok(Stream::Memory(MemoryStream { items, row: None }))
 }
 
 /// Which rows of a computed table are wanted.

@@ -44,7 +44,7 @@ impl CompactionJob {
         let mut writer = SegmentWriter::create(vfs, directory, &self.options, keys, partitions_max)?;
         let mut entries = PurgedEntries::new(Merge::new(self.sources()?, Direction::Forward), &self.limits);
         let mut until_check = 0_u32;
-        while let Some(row) = entries.next_row()? {
+        while entries.advance()? {
             if until_check == 0 {
                 if cancelled.load(Ordering::Relaxed) {
                     return Err(Error::Cancelled);
@@ -52,7 +52,7 @@ impl CompactionJob {
                 until_check = CANCEL_CHECK_ENTRIES;
             }
             until_check -= 1;
-            writer.add(entries.key(), &row)?;
+            writer.add(entries.key(), entries.row())?;
         }
         writer.finish()
     }

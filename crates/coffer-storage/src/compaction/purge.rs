@@ -55,6 +55,8 @@ pub(super) struct PurgedEntries<'a> {
     /// Prefix of the partition that `partition_limits` is for.
     prefix: Vec<u8>,
     partition_limits: Option<reconcile::PurgeLimits>,
+    /// What stays of the entry it stands on, when that is not all of it.
+    rest: Option<Bytes>,
 }
 
 impl<'a> PurgedEntries<'a> {
@@ -66,40 +68,50 @@ impl<'a> PurgedEntries<'a> {
             current: CurrentPartition::default(),
             prefix: Vec::new(),
             partition_limits: None,
+            rest: None,
         }
     }
 
-    /// The key of the entry that [`PurgedEntries::next_row`] gave last.
+    /// The key of the entry that it stands on.
     pub(super) fn key(&self) -> &[u8] {
         self.merge.key()
     }
 
-    /// The row, or partition tombstones, of the next entry that stays; `None` at the end.
-    pub(super) fn next_row(&mut self) -> Result<Option<Bytes>> {
-        while let Some(row) = self.merge.next_row()? {
-            if let Some(kept) = self.keep(row)? {
-                return Ok(Some(kept));
-            }
-        }
-        Ok(None)
+    /// Its row, or partition tombstones.
+    pub(super) fn row(&self) -> &[u8] {
+        self.rest.as_deref().unwrap_or_else(|| self.merge.row())
     }
 
-    fn keep(&mut self, row: Bytes) -> Result<Option<Bytes>> {
-        let (prefix, suffix) = entry_key::split(self.merge.key())?;
+    /// Goes to the next entry that stays; false at the end.
+    pub(super) fn advance(&mut self) -> Result<bool> {
+        while self.merge.advance()? {
+            if self.stays()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether something stays of the entry that the merge stands on.
+    fn stays(&mut self) -> Result<bool> {
+        let key = self.merge.key();
+        let (prefix, suffix) = entry_key::split(key)?;
         if suffix.first() == Some(&EntryKind::Tombstones.to_byte()) {
-            let mut tombstones = PartitionTombstones::decode(&row)?;
+            let mut tombstones = PartitionTombstones::decode(self.merge.row())?;
             self.current.enter(Bytes::copy_from_slice(prefix), tombstones.clone());
             let limits = self.limits()?;
             tombstones.purge(limits.gc_before_secs, limits.max_purgeable_timestamp);
-            return Ok((!tombstones.is_empty()).then(|| tombstones.encode().into()));
+            self.rest = (!tombstones.is_empty()).then(|| tombstones.encode().into());
+            return Ok(self.rest.is_some());
         }
-        let Some(row) = self.current.shadow(self.merge.key(), row)? else { return Ok(None) };
-        let parsed = RowRef::parse(&row)?;
-        if parsed.is_plain() && !parsed.is_empty() {
-            return Ok(Some(row));
+        self.rest = None;
+        if self.current.hides_nothing() && reconcile::is_plain(self.merge.row())? {
+            return Ok(true);
         }
+        let Some(row) = self.current.shadow(key, self.merge.shared_row())? else { return Ok(false) };
         let limits = self.limits()?;
-        Ok(reconcile::purge(&parsed, &limits))
+        self.rest = reconcile::purge(&RowRef::parse(&row)?, &limits);
+        Ok(self.rest.is_some())
     }
 
     /// The limits of the current partition, asked for once.

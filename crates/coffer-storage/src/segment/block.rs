@@ -181,7 +181,12 @@ impl BlockCursor {
     }
 
     /// The current value; empty when the cursor stands nowhere.
-    pub(super) fn value(&self) -> Bytes {
+    pub(super) fn value(&self) -> &[u8] {
+        if self.is_valid() { self.block.part(&self.entry.value).unwrap_or_default() } else { &[] }
+    }
+
+    /// As [`BlockCursor::value`], to keep: it shares the block's memory.
+    pub(super) fn shared_value(&self) -> Bytes {
         if self.is_valid() && self.entry.value.end <= self.block.bytes.len() {
             self.block.bytes.slice(self.entry.value.clone())
         } else {

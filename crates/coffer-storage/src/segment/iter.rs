@@ -24,6 +24,8 @@ pub(crate) struct SegmentCursor {
     segment: Arc<Segment>,
     /// Where the walk ends: the first key past it forward, the last key in it reversed.
     bound: Option<Vec<u8>>,
+    /// Whether all of the block of rows is known to lie before the bound.
+    is_inside: bool,
     direction: Direction,
     caching: Caching,
     top: BlockCursor,
@@ -44,7 +46,7 @@ impl SegmentCursor {
             Direction::Reversed => Some(start.to_vec()),
         };
         let top = BlockCursor::new(segment.top().clone());
-        let mut cursor = Self { segment, bound, direction, caching, top, index: None, rows: None };
+        let mut cursor = Self { segment, bound, is_inside: false, direction, caching, top, index: None, rows: None };
         match direction {
             Direction::Forward => cursor.seek_forward(start)?,
             Direction::Reversed => cursor.seek_reversed(end)?,
@@ -89,7 +91,7 @@ impl SegmentCursor {
     /// Loads the index block under the top's place; false when that is nowhere.
     fn load_index(&mut self) -> Result<bool> {
         self.index = if self.top.is_valid() {
-            Some(BlockCursor::new(self.segment.index_block(&self.top.value())?))
+            Some(BlockCursor::new(self.segment.index_block(self.top.value())?))
         } else {
             None
         };
@@ -98,9 +100,13 @@ impl SegmentCursor {
 
     /// Loads the block of rows under the index's place; false when that is nowhere.
     fn load_rows(&mut self) -> Result<bool> {
+        self.is_inside = false;
         self.rows = match &self.index {
             Some(index) if index.is_valid() => {
-                Some(BlockCursor::new(self.segment.data_block(&index.value(), self.caching)?))
+                // no key of a block is above its separator
+                self.is_inside = self.direction == Direction::Forward
+                    && self.bound.as_ref().is_none_or(|bound| index.key() < bound.as_slice());
+                Some(BlockCursor::new(self.segment.data_block(index.value(), self.caching)?))
             }
             _ => None,
         };
@@ -160,6 +166,9 @@ impl SegmentCursor {
 
     #[inline]
     fn stop_at_bound(&mut self) {
+        if self.is_inside {
+            return;
+        }
         let (Some(rows), Some(bound)) = (&self.rows, &self.bound) else { return };
         let past = match self.direction {
             Direction::Forward => rows.key() >= bound.as_slice(),
@@ -177,8 +186,12 @@ impl EntrySource for SegmentCursor {
         self.rows.as_ref().filter(|rows| rows.is_valid()).map(BlockCursor::key)
     }
 
-    fn row(&self) -> Bytes {
+    fn row(&self) -> &[u8] {
         self.rows.as_ref().map(BlockCursor::value).unwrap_or_default()
+    }
+
+    fn shared_row(&self) -> Bytes {
+        self.rows.as_ref().map(BlockCursor::shared_value).unwrap_or_default()
     }
 
     fn advance(&mut self) -> Result<()> {

@@ -158,11 +158,11 @@ impl Segment {
         let mut top = BlockCursor::new(self.top.clone());
         self.decoded(top.first())?;
         while top.is_valid() {
-            let handle = self.decoded(Handle::decode(&top.value()))?;
+            let handle = self.decoded(Handle::decode(top.value()))?;
             let mut listed = BlockCursor::new(self.read_index_block(&handle)?);
             self.decoded(listed.first())?;
             while listed.is_valid() {
-                let rows = self.decoded(Handle::decode(&listed.value()))?;
+                let rows = self.decoded(Handle::decode(listed.value()))?;
                 at = self.follow(at, &rows, data)?;
                 self.read_data_block(&rows)?;
                 data = data.saturating_add(1);

@@ -104,7 +104,7 @@ fn entries(partitions: u32, rows: u32) -> Entries {
 fn collect(mut cursor: SegmentCursor) -> crate::Result<Vec<(Vec<u8>, Bytes)>> {
     let mut found = Vec::new();
     while let Some(key) = cursor.key() {
-        found.push((key.to_vec(), cursor.row()));
+        found.push((key.to_vec(), cursor.shared_row()));
         cursor.advance()?;
     }
     Ok(found)

@@ -207,7 +207,7 @@ fn visible(writes: &[Write], partition: u8, clustering: Option<u8>, now: u32) ->
     (liveness.1 || !cells.is_empty()).then_some(cells)
 }
 
-fn cells_of(row: &Bytes) -> Cells {
+fn cells_of(row: &[u8]) -> Cells {
     let row = RowRef::parse(row).expect("a row");
     let cell = |cell: CellRef<'_>| ((cell.column.0, cell.path.to_vec()), cell.value().expect("alive").to_vec());
     row.cells().map(cell).collect()
@@ -290,8 +290,8 @@ fn cursors(segments: &[Arc<Segment>], start: &[u8], end: Option<&[u8]>, directio
 
 fn rows(mut rows: LiveRows<'_>) -> Vec<(Vec<u8>, Cells)> {
     let mut found = Vec::new();
-    while let Some(row) = rows.next_row().expect("reads") {
-        found.push((rows.key().to_vec(), cells_of(&row)));
+    while rows.advance().expect("reads") {
+        found.push((rows.key().to_vec(), cells_of(rows.row())));
     }
     found
 }

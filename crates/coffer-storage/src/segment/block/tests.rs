@@ -61,13 +61,13 @@ fn a_cursor_walks_both_ways_from_any_place() {
         let mut cursor = BlockCursor::new(block.clone());
         cursor.seek(&keys[start]).expect("seeks");
         for key in &keys[start..] {
-            assert_eq!((cursor.key(), cursor.value()), (key.as_slice(), value(key)));
+            assert_eq!((cursor.key(), cursor.shared_value()), (key.as_slice(), value(key)));
             cursor.next().expect("walks");
         }
         assert!(!cursor.is_valid());
         cursor.seek(&keys[start]).expect("seeks");
         for key in keys[..=start].iter().rev() {
-            assert_eq!((cursor.key(), cursor.value()), (key.as_slice(), value(key)));
+            assert_eq!((cursor.key(), cursor.shared_value()), (key.as_slice(), value(key)));
             cursor.prev().expect("walks");
         }
         assert!(!cursor.is_valid());
