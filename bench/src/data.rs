@@ -33,9 +33,7 @@ pub(crate) struct Loaded {
 impl DataSet {
     /// Creates keyspace and tables anew, with `options` added to `WITH` of both tables.
     pub(crate) async fn create(&self, target: &Target, options: Option<&str>) -> Result<()> {
-        let with = options
-            .map(|text| format!(" WITH {text}"))
-            .unwrap_or_default();
+        let with = options.map(|text| format!(" WITH {text}")).unwrap_or_default();
         for statement in [
             "DROP KEYSPACE IF EXISTS bench".to_owned(),
             "CREATE KEYSPACE bench WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}".to_owned(),
@@ -73,11 +71,7 @@ impl DataSet {
             task.await??;
         }
         let (elapsed, server_cpu) = watch.stop()?;
-        Ok(Loaded {
-            rows: self.rows * 2,
-            elapsed,
-            server_cpu,
-        })
+        Ok(Loaded { rows: self.rows * 2, elapsed, server_cpu })
     }
 
     /// The number of whole partitions of `ts`.
@@ -109,13 +103,7 @@ pub(crate) fn series_row(device: u64, at: u64) -> (i64, i64, f64, String, Vec<u8
     let i = device.wrapping_mul(ROWS_PER_DEVICE).wrapping_add(at);
     #[expect(clippy::cast_precision_loss, reason = "a made-up reading")]
     let reading = (i % 10_000) as f64 / 100.0;
-    (
-        device.cast_signed(),
-        at.cast_signed(),
-        reading,
-        format!("status-{}", i % 16),
-        value(i),
-    )
+    (device.cast_signed(), at.cast_signed(), reading, format!("status-{}", i % 16), value(i))
 }
 
 /// SplitMix64: a cheap bijection, so that keys are spread and repeat in every run.

@@ -102,11 +102,7 @@ struct NodeArgs {
 #[derive(Args, Clone)]
 struct LoadArgs {
     /// Which workloads, by name.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "read,insert,slice,append,mixed"
-    )]
+    #[arg(long, value_delimiter = ',', default_value = "read,insert,slice,append,mixed")]
     workloads: Vec<Workload>,
     /// Requests in flight; one line for each.
     #[arg(long, value_delimiter = ',', default_value = "1,32,256")]
@@ -148,10 +144,8 @@ impl LoadArgs {
 }
 
 fn main() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(run(Cli::parse()))
 }
 
@@ -161,14 +155,7 @@ async fn run(cli: Cli) -> Result<()> {
             let target = Target::connect("server", &node.node, node.pid).await?;
             measure_all(&[target], &load).await
         }
-        Command::Compare {
-            node,
-            name,
-            peer_node,
-            peer_pid,
-            peer_name,
-            load,
-        } => {
+        Command::Compare { node, name, peer_node, peer_pid, peer_name, load } => {
             let first = Target::connect(&name, &node.node, node.pid).await?;
             let second = Target::connect(&peer_name, &peer_node, peer_pid).await?;
             measure_all(&[first, second], &load).await

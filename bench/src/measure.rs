@@ -36,16 +36,8 @@ impl Target {
     /// Connects to `node`; `pid` is the server's process.
     pub(crate) async fn connect(name: &str, node: &str, pid: u32) -> Result<Self> {
         let pool = PoolSize::PerHost(NonZeroUsize::new(CONNECTIONS).unwrap_or(NonZeroUsize::MIN));
-        let session = SessionBuilder::new()
-            .known_node(node)
-            .pool_size(pool)
-            .build()
-            .await?;
-        Ok(Self {
-            name: name.to_owned(),
-            pid,
-            session: Arc::new(session),
-        })
+        let session = SessionBuilder::new().known_node(node).pool_size(pool).build().await?;
+        Ok(Self { name: name.to_owned(), pid, session: Arc::new(session) })
     }
 }
 
@@ -98,24 +90,11 @@ pub(crate) async fn measure(
     // Operation numbers differ in every call, so that appended rows are new ones.
     let started = SERIES.fetch_add(1 << 32, Ordering::Relaxed);
     let next = Arc::new(AtomicU64::new(started));
-    drive(
-        target,
-        &prepared,
-        in_flight,
-        Duration::from_secs_f64(load.warmup),
-        &next,
-    )
-    .await?;
+    drive(target, &prepared, in_flight, Duration::from_secs_f64(load.warmup), &next).await?;
     let server = Stopwatch::start(target.pid)?;
     let client = Stopwatch::start(std::process::id())?;
-    let latency = drive(
-        target,
-        &prepared,
-        in_flight,
-        Duration::from_secs_f64(load.seconds),
-        &next,
-    )
-    .await?;
+    let latency =
+        drive(target, &prepared, in_flight, Duration::from_secs_f64(load.seconds), &next).await?;
     let (elapsed, server_cpu) = server.stop()?;
     let (_, client_cpu) = client.stop()?;
     Ok(Line {
@@ -149,9 +128,7 @@ async fn drive(
             let mut latency = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?;
             let mut began = now();
             while began < end {
-                prepared
-                    .operate(&target, next.fetch_add(1, Ordering::Relaxed))
-                    .await?;
+                prepared.operate(&target, next.fetch_add(1, Ordering::Relaxed)).await?;
                 let done = now();
                 latency.saturating_record(u64::try_from((done - began).as_micros())?);
                 began = done;
@@ -166,10 +143,7 @@ async fn drive(
     Ok(all)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "measuring real time is what this program is for"
-)]
+#[expect(clippy::disallowed_methods, reason = "measuring real time is what this program is for")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -184,29 +158,19 @@ pub(crate) struct Stopwatch {
 impl Stopwatch {
     /// Starts measuring process `pid`.
     pub(crate) fn start(pid: u32) -> Result<Self> {
-        Ok(Self {
-            pid,
-            began: now(),
-            cpu: cpu_time(pid)?,
-        })
+        Ok(Self { pid, began: now(), cpu: cpu_time(pid)? })
     }
 
     /// Wall time and CPU time since the start.
     pub(crate) fn stop(&self) -> Result<(Duration, Duration)> {
-        Ok((
-            now() - self.began,
-            cpu_time(self.pid)?.saturating_sub(self.cpu),
-        ))
+        Ok((now() - self.began, cpu_time(self.pid)?.saturating_sub(self.cpu)))
     }
 }
 
 /// User and system time of all threads of `pid`.
 fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat
-        .rsplit_once(')')
-        .map(|(_, rest)| rest)
-        .unwrap_or_default();
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
     // After the name: state is field 0, utime field 11, stime field 12.
     let ticks: u32 = fields
         .split_whitespace()
@@ -220,9 +184,6 @@ fn cpu_time(pid: u32) -> Result<Duration> {
 /// Resident memory of `pid` in KiB.
 fn resident_kib(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .ok_or("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }

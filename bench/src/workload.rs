@@ -55,9 +55,7 @@ impl Prepared {
         Ok(Self {
             workload,
             data: *data,
-            read: session
-                .prepare("SELECT v FROM bench.kv WHERE k = ?")
-                .await?,
+            read: session.prepare("SELECT v FROM bench.kv WHERE k = ?").await?,
             insert: session.prepare(data::INSERT_KV).await?,
             slice: session
                 .prepare("SELECT t, a, b, v FROM bench.ts WHERE dev = ? AND t >= ? LIMIT 100")
@@ -107,10 +105,7 @@ impl Prepared {
 
     async fn insert(&self, target: &Target, random: u64) -> Result<()> {
         let i = random % (self.data.rows * 2);
-        target
-            .session
-            .execute_unpaged(&self.insert, (data::key(i), data::value(i)))
-            .await?;
+        target.session.execute_unpaged(&self.insert, (data::key(i), data::value(i))).await?;
         Ok(())
     }
 }

@@ -124,9 +124,7 @@ impl Client {
             }
             match self.stream.read(&mut chunk)? {
                 0 => return Err("the server closed the connection".into()),
-                length => self
-                    .input
-                    .extend_from_slice(chunk.get(..length).unwrap_or_default()),
+                length => self.input.extend_from_slice(chunk.get(..length).unwrap_or_default()),
             }
         }
     }
@@ -149,15 +147,9 @@ impl Client {
         size: Option<i32>,
         state: Option<Bytes>,
     ) -> Result<Received> {
-        let parameters = QueryParameters {
-            page_size: size,
-            paging_state: state,
-            ..QueryParameters::default()
-        };
-        self.request(&Request::Query(Query {
-            statement: Text::from(statement),
-            parameters,
-        }))
+        let parameters =
+            QueryParameters { page_size: size, paging_state: state, ..QueryParameters::default() };
+        self.request(&Request::Query(Query { statement: Text::from(statement), parameters }))
     }
 
     /// Sends a statement that must succeed.
@@ -166,12 +158,9 @@ impl Client {
     /// When the server answers an error; the text holds code and message.
     pub fn execute(&mut self, statement: &str) -> Result<ReceivedBody> {
         match self.query(statement)? {
-            ReceivedBody::Error(error) => Err(format!(
-                "0x{:04X} {}: {statement}",
-                error.detail.code(),
-                error.message
-            )
-            .into()),
+            ReceivedBody::Error(error) => {
+                Err(format!("0x{:04X} {}: {statement}", error.detail.code(), error.message).into())
+            }
             body => Ok(body),
         }
     }
@@ -203,12 +192,7 @@ impl Client {
     /// # Errors
     /// When the server refuses it.
     pub fn prepare(&mut self, statement: &str) -> Result<ReceivedPrepared> {
-        match self
-            .request(&Request::Prepare(Prepare {
-                statement: Text::from(statement),
-            }))?
-            .body
-        {
+        match self.request(&Request::Prepare(Prepare { statement: Text::from(statement) }))?.body {
             ReceivedBody::Prepared(prepared) => Ok(prepared),
             other => Err(format!("PREPARE was answered with {other:?}").into()),
         }
@@ -223,12 +207,7 @@ impl Client {
         id: &Bytes,
         parameters: QueryParameters,
     ) -> Result<ReceivedBody> {
-        Ok(self
-            .request(&Request::Execute(Execute {
-                id: id.clone(),
-                parameters,
-            }))?
-            .body)
+        Ok(self.request(&Request::Execute(Execute { id: id.clone(), parameters }))?.body)
     }
 }
 

@@ -47,9 +47,7 @@ impl Random {
     }
 
     fn pick<'t, T>(&mut self, items: &'t [T]) -> &'t T {
-        items
-            .get(self.below(items.len()))
-            .unwrap_or_else(|| unreachable!("a choice from nothing"))
+        items.get(self.below(items.len())).unwrap_or_else(|| unreachable!("a choice from nothing"))
     }
 
     /// Some of the items, in their order; at least one.
@@ -113,7 +111,8 @@ pub fn run(
             statements.push(if random.chance(50) {
                 (table.modification(&mut random), None)
             } else {
-                let page = random.chance(50).then(|| 1 + i32::try_from(random.below(7)).unwrap_or(0));
+                let page =
+                    random.chance(50).then(|| 1 + i32::try_from(random.below(7)).unwrap_or(0));
                 (query::select(&table, &mut random), page)
             });
         }

@@ -32,11 +32,7 @@ impl Script {
     /// Reads the text of a script.
     #[must_use]
     pub fn parse(name: &str, text: &str) -> Self {
-        let mut script = Self {
-            keyspace: name.to_owned(),
-            only_coffer: false,
-            steps: Vec::new(),
-        };
+        let mut script = Self { keyspace: name.to_owned(), only_coffer: false, steps: Vec::new() };
         let (mut statement, mut page_size, mut prepares) = (String::new(), None, false);
         for line in text.lines() {
             if let Some(comment) = line.strip_prefix("--").filter(|_| statement.is_empty()) {
@@ -138,21 +134,10 @@ fn answer(client: &mut Client, step: &Step) -> Result<String> {
             ReceivedBody::Void => writeln!(text, "ok")?,
             ReceivedBody::SetKeyspace(keyspace) => writeln!(text, "use {keyspace}")?,
             ReceivedBody::SchemaChange(change) => {
-                writeln!(
-                    text,
-                    "{} {} {:?}",
-                    change.kind.name(),
-                    change.keyspace,
-                    change.target
-                )?;
+                writeln!(text, "{} {} {:?}", change.kind.name(), change.keyspace, change.target)?;
             }
             ReceivedBody::Error(error) => {
-                writeln!(
-                    text,
-                    "error 0x{:04X}: {}",
-                    error.detail.code(),
-                    error.message
-                )?;
+                writeln!(text, "error 0x{:04X}: {}", error.detail.code(), error.message)?;
             }
             ReceivedBody::Rows(rows) => {
                 write_rows(&mut text, &rows)?;
@@ -179,12 +164,7 @@ pub(crate) fn whole_answer(
     statement: &str,
     page_size: Option<i32>,
 ) -> Result<String> {
-    let step = Step {
-        statement: statement.to_owned(),
-        page_size,
-        prepares: false,
-        differs: None,
-    };
+    let step = Step { statement: statement.to_owned(), page_size, prepares: false, differs: None };
     let text = answer(client, &step)?;
     if page_size.is_none() {
         return Ok(text);
@@ -206,27 +186,24 @@ pub(crate) fn whole_answer(
 }
 
 fn columns(columns: &[ReceivedColumn]) -> String {
-    let columns: Vec<String> = columns
-        .iter()
-        .map(|column| format!("{} {}", column.name, column.ty))
-        .collect();
+    let columns: Vec<String> =
+        columns.iter().map(|column| format!("{} {}", column.name, column.ty)).collect();
     columns.join(" | ")
 }
 
 fn write_rows(text: &mut String, rows: &ReceivedRows) -> Result<()> {
     writeln!(text, "{}", columns(&rows.columns))?;
     for row in &rows.rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&rows.columns)
-            .map(|(cell, column)| match cell {
-                // What no literal can be written of, a list with a null for one, shows as bytes.
-                Some(bytes) => {
-                    to_literal(&column.ty, bytes).unwrap_or_else(|_| format!("bytes {bytes:02x?}"))
-                }
-                None => "null".to_owned(),
-            })
-            .collect();
+        let cells: Vec<String> =
+            row.iter()
+                .zip(&rows.columns)
+                .map(|(cell, column)| match cell {
+                    // What no literal can be written of, a list with a null for one, shows as bytes.
+                    Some(bytes) => to_literal(&column.ty, bytes)
+                        .unwrap_or_else(|_| format!("bytes {bytes:02x?}")),
+                    None => "null".to_owned(),
+                })
+                .collect();
         writeln!(text, "  {}", cells.join(" | "))?;
     }
     writeln!(text, "({} rows)", rows.rows.len())?;

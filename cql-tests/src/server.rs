@@ -46,14 +46,7 @@ pub fn build(features: &[&str]) -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let one_at_a_time = ONE_AT_A_TIME.lock().map_err(|_| "another build panicked")?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args([
-        "build",
-        "--quiet",
-        "--package",
-        "coffer-server",
-        "--bin",
-        "coffer",
-    ]);
+    cargo.args(["build", "--quiet", "--package", "coffer-server", "--bin", "coffer"]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
@@ -61,24 +54,16 @@ pub fn build(features: &[&str]) -> Result<PathBuf> {
     if !features.is_empty() {
         cargo.args(["--features", &features.join(",")]);
     }
-    let output = cargo
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stderr(Stdio::inherit())
-        .output()?;
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output()?;
     let built = output
         .stdout
         .lines()
         .map_while(io::Result::ok)
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok())
         .find_map(|message| {
-            message
-                .get("executable")
-                .and_then(|path| path.as_str())
-                .map(PathBuf::from)
+            message.get("executable").and_then(|path| path.as_str()).map(PathBuf::from)
         });
-    let built = built
-        .filter(|_| output.status.success())
-        .ok_or("cargo did not build coffer")?;
+    let built = built.filter(|_| output.status.success()).ok_or("cargo did not build coffer")?;
     let apart = built.with_file_name(format!("coffer-for-tests-{}", features.join("-")));
     // A server that runs from the file of an earlier copy keeps it.
     let copy = apart.with_extension(std::process::id().to_string());
@@ -105,10 +90,7 @@ struct How {
 
 enum Directory {
     /// The data directory is below the temporary one, so that its log is removed with it.
-    Temporary(
-        #[expect(dead_code, reason = "removed when dropped")] TempDir,
-        PathBuf,
-    ),
+    Temporary(#[expect(dead_code, reason = "removed when dropped")] TempDir, PathBuf),
     Given(PathBuf),
 }
 
@@ -141,11 +123,7 @@ impl ServerBuilder {
     /// Adds arguments of `coffer serve`.
     #[must_use]
     pub fn arguments<S: AsRef<str>>(mut self, arguments: &[S]) -> Self {
-        self.arguments.extend(
-            arguments
-                .iter()
-                .map(|argument| argument.as_ref().to_owned()),
-        );
+        self.arguments.extend(arguments.iter().map(|argument| argument.as_ref().to_owned()));
         self
     }
 
@@ -194,12 +172,7 @@ impl ServerBuilder {
             shell: self.shell,
         };
         let (child, address) = launch(&how, directory.path())?;
-        Ok(Server {
-            child,
-            address,
-            directory,
-            how,
-        })
+        Ok(Server { child, address, directory, how })
     }
 }
 
@@ -255,10 +228,8 @@ impl Server {
     /// # Errors
     /// When it ends with another status.
     pub fn stop(&mut self) -> Result<()> {
-        let pid = i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or("no process")?;
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
         kill_process(pid, Signal::TERM)?;
         let status = self.child.wait()?;
         if status.success() {
@@ -285,10 +256,8 @@ impl Server {
     /// See [`ServerBuilder::start`].
     pub fn restart_with<S: AsRef<str>>(&mut self, arguments: &[S]) -> Result<()> {
         self.how.shell = None;
-        self.how.arguments = arguments
-            .iter()
-            .map(|argument| argument.as_ref().to_owned())
-            .collect();
+        self.how.arguments =
+            arguments.iter().map(|argument| argument.as_ref().to_owned()).collect();
         self.restart()
     }
 
@@ -312,11 +281,7 @@ impl Server {
     /// When the program cannot be started.
     pub fn coffer<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Output> {
         let mut command = Command::new(&self.how.program);
-        Ok(command
-            .args(arguments)
-            .arg("--data-dir")
-            .arg(self.directory())
-            .output()?)
+        Ok(command.args(arguments).arg("--data-dir").arg(self.directory()).output()?)
     }
 
     /// `coffer kms ARGUMENTS`; gives what it printed, without the line's end.
@@ -341,10 +306,7 @@ impl Drop for Server {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test program is no file of the database"
-)]
+#[expect(clippy::disallowed_methods, reason = "a test program is no file of the database")]
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
@@ -354,10 +316,7 @@ fn log_path(directory: &Path) -> PathBuf {
 }
 
 fn launch(how: &How, directory: &Path) -> Result<(Child, SocketAddr)> {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(log_path(directory))?;
+    let log = File::options().create(true).append(true).open(log_path(directory))?;
     let mut command = match &how.shell {
         None => Command::new(&how.program),
         Some(text) => {
@@ -374,21 +333,15 @@ fn launch(how: &How, directory: &Path) -> Result<(Child, SocketAddr)> {
         .args(["--listen", "127.0.0.1:0"])
         .args(&how.arguments);
     command.envs(how.environment.iter().map(|(name, value)| (name, value)));
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
     let stdout = child.stdout.take().ok_or("no output")?;
     let (lines, ready) = mpsc::channel();
-    std::thread::Builder::new()
-        .name("server-output".to_owned())
-        .spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(io::Result::ok) {
-                // After the ready line nobody listens, but the pipe must be kept empty.
-                if lines.send(line).is_err() {}
-            }
-        })?;
+    std::thread::Builder::new().name("server-output".to_owned()).spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(io::Result::ok) {
+            // After the ready line nobody listens, but the pipe must be kept empty.
+            if lines.send(line).is_err() {}
+        }
+    })?;
     match ready_address(&ready) {
         Some(address) => Ok((child, address)),
         None => {

@@ -37,17 +37,11 @@ struct Load {
 }
 
 fn rows() -> u64 {
-    std::env::var("COFFER_TEST_ROWS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1_000_000)
+    std::env::var("COFFER_TEST_ROWS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000)
 }
 
 fn key_of(row: u64) -> (String, i64) {
-    (
-        format!("device-{:05}", row / ROWS_PER_DEVICE),
-        (row % ROWS_PER_DEVICE).cast_signed(),
-    )
+    (format!("device-{:05}", row / ROWS_PER_DEVICE), (row % ROWS_PER_DEVICE).cast_signed())
 }
 
 fn payload(row: u64) -> String {
@@ -55,10 +49,7 @@ fn payload(row: u64) -> String {
 }
 
 async fn connect(server: &Server) -> Result<Session> {
-    Ok(SessionBuilder::new()
-        .known_node_addr(server.address())
-        .build()
-        .await?)
+    Ok(SessionBuilder::new().known_node_addr(server.address()).build().await?)
 }
 
 async fn write(load: &Load, writer: u64) {
@@ -73,12 +64,7 @@ async fn write(load: &Load, writer: u64) {
         #[expect(clippy::cast_precision_loss, reason = "a made-up reading")]
         let values = (device, at, row as f64 / 8.0, payload(row));
         // A failure means that the server is gone: the row is not acknowledged, and this writer ends.
-        if load
-            .session
-            .execute_unpaged(&load.insert, values)
-            .await
-            .is_err()
-        {
+        if load.session.execute_unpaged(&load.insert, values).await.is_err() {
             return;
         }
         load.acknowledged.0[usize::try_from(writer).unwrap_or_default()]
@@ -98,13 +84,7 @@ async fn write_all(
         .prepare("INSERT INTO fleet.readings (device, at, value, note) VALUES (?, ?, ?, ?)")
         .await?;
     let (acknowledged, progress) = (acknowledged.clone(), progress.clone());
-    let load = Load {
-        session,
-        insert,
-        acknowledged,
-        progress,
-        rows: rows(),
-    };
+    let load = Load { session, insert, acknowledged, progress, rows: rows() };
     Ok(Arc::new(load))
 }
 
@@ -138,16 +118,12 @@ async fn swap_key(server: &Server, session: &Session) -> Result<String> {
 /// Reads every partition whole and checks that every acknowledged row is in it with its values.
 async fn verify(server: &Server, acknowledged: &Acknowledged, rows: u64) -> Result<u64> {
     let session = connect(server).await?;
-    let select = session
-        .prepare("SELECT at, value, note FROM fleet.readings WHERE device = ?")
-        .await?;
+    let select =
+        session.prepare("SELECT at, value, note FROM fleet.readings WHERE device = ?").await?;
     let mut found = 0;
     for device in 0..rows.div_ceil(ROWS_PER_DEVICE) {
         let (name, _) = key_of(device * ROWS_PER_DEVICE);
-        let result = session
-            .execute_unpaged(&select, (name,))
-            .await?
-            .into_rows_result()?;
+        let result = session.execute_unpaged(&select, (name,)).await?.into_rows_result()?;
         let mut here = vec![None; usize::try_from(ROWS_PER_DEVICE)?];
         for row in result.rows::<(i64, f64, String)>()? {
             let (at, value, note) = row?;
@@ -191,9 +167,7 @@ async fn every_acknowledged_row_survives_kill_and_key_swaps() -> Result<()> {
     ] {
         session.query_unpaged(statement, &[]).await?;
     }
-    let acknowledged = Arc::new(Acknowledged(
-        (0..WRITERS).map(|_| AtomicU64::new(0)).collect(),
-    ));
+    let acknowledged = Arc::new(Acknowledged((0..WRITERS).map(|_| AtomicU64::new(0)).collect()));
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {per_sec}, {eta} left")?;
     let progress = ProgressBar::new(rows).with_style(style);
 
@@ -209,10 +183,7 @@ async fn every_acknowledged_row_survives_kill_and_key_swaps() -> Result<()> {
         writer.await?;
     }
     let before = progress.position();
-    assert!(
-        before < rows,
-        "all rows were written before the server was killed"
-    );
+    assert!(before < rows, "all rows were written before the server was killed");
     server.restart()?;
     assert_eq!(
         verify(&server, &acknowledged, rows).await?,
@@ -231,17 +202,9 @@ async fn every_acknowledged_row_survives_kill_and_key_swaps() -> Result<()> {
         writer.await?;
     }
     progress.finish();
-    assert_eq!(
-        progress.position(),
-        rows,
-        "a writer failed while the key was swapped"
-    );
+    assert_eq!(progress.position(), rows, "a writer failed while the key was swapped");
     server.stop()?;
     server.restart()?;
-    assert_eq!(
-        verify(&server, &acknowledged, rows).await?,
-        rows,
-        "rows after the restart"
-    );
+    assert_eq!(verify(&server, &acknowledged, rows).await?, rows, "rows after the restart");
     Ok(())
 }

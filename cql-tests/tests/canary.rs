@@ -36,32 +36,15 @@ fn markers(kind: usize) -> Vec<String> {
     bytes
         .chunks(16)
         .map(|chunk| {
-            let letters: String = chunk
-                .iter()
-                .map(|byte| char::from(b'a' + byte % 26))
-                .collect();
-            format!(
-                "q{}{letters}",
-                char::from(b'a' + u8::try_from(kind).expect("ten kinds"))
-            )
+            let letters: String = chunk.iter().map(|byte| char::from(b'a' + byte % 26)).collect();
+            format!("q{}{letters}", char::from(b'a' + u8::try_from(kind).expect("ten kinds")))
         })
         .collect()
 }
 
 /// Puts every marker where its kind belongs, in memtables, segments and logs.
 fn fill(server: &Server, all: &[Vec<String>]) -> Result<()> {
-    let [
-        partition,
-        clustering,
-        statics,
-        cells,
-        lists,
-        sets,
-        maps,
-        columns,
-        comments,
-        failed,
-    ] = all
+    let [partition, clustering, statics, cells, lists, sets, maps, columns, comments, failed] = all
     else {
         return Err("ten kinds".into());
     };
@@ -82,10 +65,8 @@ fn fill(server: &Server, all: &[Vec<String>]) -> Result<()> {
             "CREATE TABLE ks.n{i} (k int PRIMARY KEY, {} int) WITH comment = '{}'",
             columns[i], comments[i]
         ))?;
-        let answer = client.query(&format!(
-            "INSERT INTO ks.t (p, c, nope) VALUES ('{}', 'x', 1)",
-            failed[i]
-        ))?;
+        let answer = client
+            .query(&format!("INSERT INTO ks.t (p, c, nope) VALUES ('{}', 'x', 1)", failed[i]))?;
         assert!(
             matches!(answer, ReceivedBody::Error(_)),
             "a failed statement was wanted, not {answer:?}"
@@ -115,11 +96,7 @@ fn found(directory: &Path, all: &[Vec<String>]) -> Result<BTreeSet<String>> {
             }
         }
     }
-    let wanted: BTreeSet<&[u8]> = all
-        .iter()
-        .flatten()
-        .map(|marker| marker.as_bytes())
-        .collect();
+    let wanted: BTreeSet<&[u8]> = all.iter().flatten().map(|marker| marker.as_bytes()).collect();
     let mut found = BTreeSet::new();
     for file in files {
         let content = fs::read(&file)?;
@@ -169,16 +146,7 @@ fn the_scan_finds_every_stored_marker_when_sealing_is_left_out() -> Result<()> {
     )?;
     // Failed statements are stored nowhere, sealed or not.
     let failed = char::from(b'a' + 9);
-    assert_eq!(
-        seen.iter()
-            .filter(|marker| marker.chars().nth(1) == Some(failed))
-            .count(),
-        0
-    );
-    assert_eq!(
-        seen.len(),
-        count - MARKERS_OF_A_KIND,
-        "the scan misses what is there"
-    );
+    assert_eq!(seen.iter().filter(|marker| marker.chars().nth(1) == Some(failed)).count(), 0);
+    assert_eq!(seen.len(), count - MARKERS_OF_A_KIND, "the scan misses what is there");
     Ok(())
 }

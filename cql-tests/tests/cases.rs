@@ -16,26 +16,16 @@ fn every_script_gets_its_expected_answers() -> Result<()> {
     paths.sort();
     assert!(paths.len() > 10, "the scripts were not found");
     for path in paths {
-        let name = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .ok_or("a script has no name")?;
-        let text = run_script(
-            server.address(),
-            &Script::parse(name, &fs::read_to_string(&path)?),
-        )?
-        .text();
+        let name = path.file_stem().and_then(|stem| stem.to_str()).ok_or("a script has no name")?;
+        let text =
+            run_script(server.address(), &Script::parse(name, &fs::read_to_string(&path)?))?.text();
         let expected = path.with_extension("expected");
         if std::env::var_os("UPDATE_EXPECTED").is_some() {
             fs::write(&expected, &text)?;
         } else if fs::read_to_string(&expected)? != text {
             let got = path.with_extension("got");
             fs::write(&got, &text)?;
-            wrong.push(format!(
-                "{} differs from {}",
-                got.display(),
-                expected.display()
-            ));
+            wrong.push(format!("{} differs from {}", got.display(), expected.display()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -60,16 +60,11 @@ struct Progress {
 impl Progress {
     fn new() -> Arc<Self> {
         let acknowledged = (0..WRITERS).map(|_| AtomicI32::new(0)).collect();
-        Arc::new(Self {
-            acknowledged,
-            ..Self::default()
-        })
+        Arc::new(Self { acknowledged, ..Self::default() })
     }
 
     fn of(&self, writer: i32) -> Result<&AtomicI32> {
-        self.acknowledged
-            .get(usize::try_from(writer)?)
-            .ok_or_else(|| "no such writer".into())
+        self.acknowledged.get(usize::try_from(writer)?).ok_or_else(|| "no such writer".into())
     }
 
     fn total(&self) -> u64 {
@@ -97,10 +92,7 @@ impl Progress {
 }
 
 fn value(writer: i32, row: i32) -> String {
-    format!(
-        "{writer} wrote {row} and {}",
-        "some more to fill the segments ".repeat(8)
-    )
+    format!("{writer} wrote {row} and {}", "some more to fill the segments ".repeat(8))
 }
 
 fn int(value: i32) -> BoundValue {
@@ -158,18 +150,14 @@ fn start_writers(server: &Server, progress: &Arc<Progress>) -> Result<Vec<JoinHa
 }
 
 fn join(threads: Vec<JoinHandle<Result<()>>>) -> Result<()> {
-    threads
-        .into_iter()
-        .try_for_each(|thread| thread.join().map_err(|_| "a thread panicked")?)
+    threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread panicked")?)
 }
 
 /// Every acknowledged row is there, and at most the one row more that was under way.
 fn verify(server: &Server, progress: &Progress) -> Result<()> {
     let mut client = Client::connect(server.address())?;
     for writer in 0..WRITERS {
-        let rows = client
-            .rows(&format!("SELECT c, v FROM ks.t WHERE w = {writer}"))?
-            .rows;
+        let rows = client.rows(&format!("SELECT c, v FROM ks.t WHERE w = {writer}"))?.rows;
         let done = progress.of(writer)?.load(Ordering::SeqCst);
         for (row, cells) in (0..).zip(&rows) {
             assert_eq!(
@@ -211,19 +199,12 @@ fn shown_key(client: &mut Client) -> Result<String> {
 
 fn prepared(options: &[&str], first_key: bool) -> Result<(Server, Vec<String>)> {
     let server = ServerBuilder::default().arguments(options).start()?;
-    let keys = (0..2)
-        .map(|_| server.kms(&["create-key"]))
-        .collect::<Result<Vec<_>>>()?;
+    let keys = (0..2).map(|_| server.kms(&["create-key"])).collect::<Result<Vec<_>>>()?;
     let mut client = Client::connect(server.address())?;
     client.execute("CREATE KEYSPACE ks WITH replication = {'class': 'SingleRegionStrategy'}")?;
-    let key = if first_key {
-        with_key(&keys[0])
-    } else {
-        String::new()
-    };
-    client.execute(&format!(
-        "CREATE TABLE ks.t (w int, c int, v text, PRIMARY KEY (w, c)) {key}"
-    ))?;
+    let key = if first_key { with_key(&keys[0]) } else { String::new() };
+    client
+        .execute(&format!("CREATE TABLE ks.t (w int, c int, v text, PRIMARY KEY (w, c)) {key}"))?;
     Ok((server, keys))
 }
 
@@ -372,10 +353,7 @@ fn the_fiftieth_swap_costs_no_more_than_the_first() -> Result<()> {
     // An older table key is one wrapped key in the record; keys nest no deeper, segments come and go.
     let (small, large) = (sizes[..10].iter().min(), sizes[40..].iter().max());
     let (small, large) = (small.copied().unwrap_or(0), large.copied().unwrap_or(0));
-    assert!(
-        large < small + 50 * 1024,
-        "the catalog grew from {small} to {large} bytes: {sizes:?}"
-    );
+    assert!(large < small + 50 * 1024, "the catalog grew from {small} to {large} bytes: {sizes:?}");
     verify(&server, &progress)?;
     server.kill()?;
     server.restart()?;
@@ -388,9 +366,7 @@ fn the_fiftieth_swap_costs_no_more_than_the_first() -> Result<()> {
 fn catalog_bytes(directory: &Path) -> Result<u64> {
     for _ in 0..1000 {
         let names = files_with(&directory.join("catalog"), ".catalog")?;
-        let lengths = names
-            .iter()
-            .map(|name| fs::metadata(name).map(|metadata| metadata.len()));
+        let lengths = names.iter().map(|name| fs::metadata(name).map(|metadata| metadata.len()));
         if let Ok(lengths) = lengths.collect::<std::io::Result<Vec<u64>>>()
             && let Some(largest) = lengths.into_iter().max()
         {
@@ -418,26 +394,16 @@ fn fills_up(server: &mut Server, options: &[&str]) -> Result<()> {
         assert!(done < 20_000, "the disk never fills up");
     };
     let code = refusal.detail.code();
-    assert!(
-        [0x1001, 0x1500, 0x1100].contains(&code),
-        "0x{code:04X} {}",
-        refusal.message
-    );
+    assert!([0x1001, 0x1500, 0x1100].contains(&code), "0x{code:04X} {}", refusal.message);
     assert!(!refusal.message.is_empty());
     let rows = |client: &mut Client| client.rows("SELECT c FROM ks.t WHERE w = 1");
-    assert!(
-        rows(&mut client)?.rows.len() >= usize::try_from(done)?,
-        "reads go on"
-    );
+    assert!(rows(&mut client)?.rows.len() >= usize::try_from(done)?, "reads go on");
     // Whatever is tried now, nothing acknowledged goes away and the process stays.
     for attempt in 0..20 {
         let statement = format!("INSERT INTO ks.t (w, c, v) VALUES (2, {attempt}, '{text}')");
         client.query(&statement)?;
     }
-    assert!(
-        rows(&mut client)?.rows.len() >= usize::try_from(done)?,
-        "reads go on"
-    );
+    assert!(rows(&mut client)?.rows.len() >= usize::try_from(done)?, "reads go on");
     let log = server.log()?;
     assert!(!log.contains("panicked"), "{log}");
     server.kill()?;
@@ -446,10 +412,7 @@ fn fills_up(server: &mut Server, options: &[&str]) -> Result<()> {
     let found = rows(&mut client)?.rows;
     for c in 0..done {
         let wanted = Some(Bytes::copy_from_slice(&c.to_be_bytes()));
-        assert!(
-            found.contains(&vec![wanted]),
-            "acknowledged row {c} of {done} is lost"
-        );
+        assert!(found.contains(&vec![wanted]), "acknowledged row {c} of {done} is lost");
     }
     client.execute("INSERT INTO ks.t (w, c, v) VALUES (3, 1, 'writes again')")?;
     Ok(())
@@ -493,10 +456,8 @@ fn a_full_disk_costs_no_acknowledged_write() -> Result<()> {
         return Ok(());
     };
     let directory = folder.path().join("data");
-    let mut server = ServerBuilder::default()
-        .directory(&directory)
-        .arguments(&SMALL_FILES)
-        .start()?;
+    let mut server =
+        ServerBuilder::default().directory(&directory).arguments(&SMALL_FILES).start()?;
     let result = fills_up_and_grows(&mut server, folder.path());
     server.kill()?;
     result
@@ -510,9 +471,7 @@ fn fills_up_and_grows(server: &mut Server, mounted: &Path) -> Result<()> {
     let text = "what fills the disk ".repeat(500);
     let mut done = 0_i32;
     let refusal = loop {
-        match client.query(&format!(
-            "INSERT INTO ks.t (c, v) VALUES ({done}, '{text}')"
-        ))? {
+        match client.query(&format!("INSERT INTO ks.t (c, v) VALUES ({done}, '{text}')"))? {
             ReceivedBody::Void => done += 1,
             ReceivedBody::Error(error) => break error,
             other => return Err(format!("{other:?}").into()),
@@ -520,11 +479,7 @@ fn fills_up_and_grows(server: &mut Server, mounted: &Path) -> Result<()> {
         assert!(done < 20_000, "the disk never fills up");
     };
     let code = refusal.detail.code();
-    assert!(
-        [0x1001, 0x1500, 0x1100].contains(&code),
-        "0x{code:04X} {}",
-        refusal.message
-    );
+    assert!([0x1001, 0x1500, 0x1100].contains(&code), "0x{code:04X} {}", refusal.message);
     let count = |client: &mut Client| -> Result<usize> {
         Ok(client.rows("SELECT c FROM ks.t")?.rows.len())
     };
@@ -535,10 +490,7 @@ fn fills_up_and_grows(server: &mut Server, mounted: &Path) -> Result<()> {
     server.restart()?;
     let mut client = Client::connect(server.address())?;
     let found = count(&mut client)?;
-    assert!(
-        found >= usize::try_from(done)?,
-        "{done} rows acknowledged, {found} found"
-    );
+    assert!(found >= usize::try_from(done)?, "{done} rows acknowledged, {found} found");
     client.execute("INSERT INTO ks.t (c, v) VALUES (-1, 'writes again')")?;
     assert_eq!(count(&mut client)?, found + 1);
     Ok(())
@@ -551,34 +503,21 @@ impl<'a> SmallDisk<'a> {
     /// `None` without the right to mount.
     fn mount(path: &'a Path) -> Result<Option<Self>> {
         let mut mount = std::process::Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"])
-            .arg(path);
+        mount.args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"]).arg(path);
         Ok(mount.output()?.status.success().then_some(Self(path)))
     }
 
     fn resize(path: &Path, size: &str) -> Result<()> {
         let mut mount = std::process::Command::new("mount");
-        mount
-            .args(["-o", &format!("remount,size={size}")])
-            .arg(path);
+        mount.args(["-o", &format!("remount,size={size}")]).arg(path);
         let output = mount.output()?;
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err("the disk cannot be enlarged".into())
-        }
+        if output.status.success() { Ok(()) } else { Err("the disk cannot be enlarged".into()) }
     }
 }
 
 impl Drop for SmallDisk<'_> {
     fn drop(&mut self) {
         // Lazily: a server that is being killed may still hold it.
-        if std::process::Command::new("umount")
-            .arg("-l")
-            .arg(self.0)
-            .output()
-            .is_err()
-        {}
+        if std::process::Command::new("umount").arg("-l").arg(self.0).output().is_err() {}
     }
 }

@@ -19,10 +19,7 @@ fn frame(version: u8, flags: u8, stream: i16, opcode: u8, body: &[u8]) -> Vec<u8
 }
 
 fn string_map(pairs: &[(&str, &str)]) -> Vec<u8> {
-    let mut body = u16::try_from(pairs.len())
-        .expect("few")
-        .to_be_bytes()
-        .to_vec();
+    let mut body = u16::try_from(pairs.len()).expect("few").to_be_bytes().to_vec();
     for text in pairs.iter().flat_map(|(key, value)| [key, value]) {
         body.extend_from_slice(&u16::try_from(text.len()).expect("short").to_be_bytes());
         body.extend_from_slice(text.as_bytes());
@@ -38,38 +35,22 @@ fn startup() -> Vec<u8> {
 fn first_error(answer: &[u8]) -> Option<(FrameHeader, i32)> {
     let header = FrameHeader::decode(answer.first_chunk::<HEADER_BYTES>()?);
     let code = answer.get(HEADER_BYTES..HEADER_BYTES + 4)?;
-    (header.opcode == 0).then(|| {
-        (
-            header,
-            i32::from_be_bytes(code.try_into().expect("four bytes")),
-        )
-    })
+    (header.opcode == 0).then(|| (header, i32::from_be_bytes(code.try_into().expect("four bytes"))))
 }
 
 #[test]
 fn other_versions_are_told_which_are_supported_in_a_v4_frame() -> Result<()> {
     let server = Server::start()?;
     for version in [3, 5, 6, 65, 66] {
-        for (opcode, body) in [
-            (0x05, Vec::new()),
-            (0x01, string_map(&[("CQL_VERSION", "3.0.0")])),
-        ] {
-            let answer = exchange(
-                server.address(),
-                &frame(version, 0x10, 7, opcode, &body),
-                SILENCE,
-            )?;
+        for (opcode, body) in [(0x05, Vec::new()), (0x01, string_map(&[("CQL_VERSION", "3.0.0")]))]
+        {
+            let answer =
+                exchange(server.address(), &frame(version, 0x10, 7, opcode, &body), SILENCE)?;
             let (header, code) = first_error(&answer).ok_or("no error")?;
-            assert_eq!(
-                (header.version, header.stream, code),
-                (4, 7, 0x0A),
-                "version {version}"
-            );
+            assert_eq!((header.version, header.stream, code), (4, 7, 0x0A), "version {version}");
             let text = String::from_utf8_lossy(&answer);
             assert!(
-                text.contains(&format!(
-                    "Invalid or unsupported protocol version ({version})"
-                )),
+                text.contains(&format!("Invalid or unsupported protocol version ({version})")),
                 "{text}"
             );
         }
@@ -122,9 +103,7 @@ fn a_broken_body_costs_one_error_and_not_the_connection() -> Result<()> {
 
 #[test]
 fn a_frame_over_the_limit_is_refused_before_memory_is_taken() -> Result<()> {
-    let server = ServerBuilder::default()
-        .environment("COFFER_FRAME_BYTES_MAX", "65536")
-        .start()?;
+    let server = ServerBuilder::default().environment("COFFER_FRAME_BYTES_MAX", "65536").start()?;
     let mut client = Client::connect(server.address())?;
     // At the limit: read whole, and found to be no CQL.
     let statement = " ".repeat(65536 - 4 - 3);
@@ -135,21 +114,15 @@ fn a_frame_over_the_limit_is_refused_before_memory_is_taken() -> Result<()> {
     assert!(format!("{:?}", client.receive()?.body).contains("Syntax"));
     // One past it.
     body.push(0);
-    let answer = exchange(
-        server.address(),
-        &[startup(), frame(4, 0, 2, 0x07, &body)].concat(),
-        SILENCE,
-    )?;
+    let answer =
+        exchange(server.address(), &[startup(), frame(4, 0, 2, 0x07, &body)].concat(), SILENCE)?;
     let text = String::from_utf8_lossy(&answer);
     assert!(text.contains("65537") && text.contains("65536"), "{text}");
     // A header that promises 4 GiB takes nothing.
     let huge = [startup(), vec![4, 0, 0, 2, 0x07, 0xff, 0xff, 0xff, 0xff]].concat();
     let resident = resident_kib(server.pid())?;
     exchange(server.address(), &huge, SILENCE)?;
-    assert!(
-        resident_kib(server.pid())? < resident + 64 * 1024,
-        "memory was taken for a promise"
-    );
+    assert!(resident_kib(server.pid())? < resident + 64 * 1024, "memory was taken for a promise");
     assert_eq!(
         client.rows("SELECT key FROM system.local")?.rows.len(),
         1,
@@ -179,11 +152,7 @@ fn random_bytes_and_cut_frames_harm_nobody() -> Result<()> {
         exchange(server.address(), &bytes, Duration::from_millis(1))?;
     }
     assert_eq!(witness.rows("SELECT key FROM system.local")?.rows.len(), 1);
-    assert!(
-        !server.log()?.contains("panicked"),
-        "a task panicked: {}",
-        server.log()?
-    );
+    assert!(!server.log()?.contains("panicked"), "a task panicked: {}", server.log()?);
     Ok(())
 }
 
@@ -191,10 +160,8 @@ fn random_bytes_and_cut_frames_harm_nobody() -> Result<()> {
 fn deep_nesting_is_refused_by_name() -> Result<()> {
     let server = Server::start()?;
     let mut client = Client::connect(server.address())?;
-    let (code, _) = client.error(&format!(
-        "SELECT * FROM system.local WHERE key = {}1",
-        "[".repeat(200_000)
-    ))?;
+    let (code, _) = client
+        .error(&format!("SELECT * FROM system.local WHERE key = {}1", "[".repeat(200_000)))?;
     assert_eq!(code, 0x2000);
     let (code, text) = client.error(&format!(
         "SELECT {}key{} FROM system.local",
@@ -208,9 +175,6 @@ fn deep_nesting_is_refused_by_name() -> Result<()> {
 
 fn resident_kib(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .ok_or("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }

@@ -29,11 +29,7 @@ impl Clocked {
             .environment("COFFER_ALLOW_TEST_CLOCK", "1")
             .arguments(&["--test-clock", clock.to_str().ok_or("path")?])
             .start()?;
-        Ok(Self {
-            server,
-            clock,
-            _directory: directory,
-        })
+        Ok(Self { server, clock, _directory: directory })
     }
 
     fn set_clock(&self, seconds: i64) -> Result<()> {
@@ -55,12 +51,8 @@ fn keyspace(client: &mut Client) -> Result<()> {
 
 fn literal(client: &mut Client, statement: &str) -> Result<String> {
     let rows = client.rows(statement)?;
-    let bytes = rows
-        .rows
-        .first()
-        .and_then(|row| row.first())
-        .and_then(Option::as_ref)
-        .ok_or("no value")?;
+    let bytes =
+        rows.rows.first().and_then(|row| row.first()).and_then(Option::as_ref).ok_or("no value")?;
     Ok(to_literal(&rows.columns[0].ty, bytes)?)
 }
 
@@ -115,17 +107,8 @@ fn the_documentations_own_statements_work() -> Result<()> {
                     }
          };",
     )?;
-    client.execute(&format!(
-        "ALTER TABLE my_keyspace.my_table {}",
-        with_key(sample)
-    ))?;
-    assert_eq!(
-        literal(
-            &mut client,
-            "SELECT place FROM my_keyspace.my_table WHERE id = 1"
-        )?,
-        "'p'"
-    );
+    client.execute(&format!("ALTER TABLE my_keyspace.my_table {}", with_key(sample)))?;
+    assert_eq!(literal(&mut client, "SELECT place FROM my_keyspace.my_table WHERE id = 1")?, "'p'");
     let shown = literal(
         &mut client,
         "SELECT custom_properties FROM system_schema_mcs.tables WHERE keyspace_name = 'my_keyspace' AND table_name = 'my_table'",
@@ -148,11 +131,7 @@ fn a_table_without_the_option_is_under_the_owned_key_and_shows_no_arn() -> Resul
         shown.contains("'encryption_specification': {'encryption_type': 'AWS_OWNED_KMS_KEY'}"),
         "{shown}"
     );
-    assert_eq!(
-        server.kms(&["list-keys"])?,
-        "",
-        "the owned key is nobody's to list"
-    );
+    assert_eq!(server.kms(&["list-keys"])?, "", "the owned key is nobody's to list");
     Ok(())
 }
 
@@ -171,15 +150,10 @@ fn create_with_an_unusable_key_names_it_and_leaves_nothing_behind() -> Result<()
         (pending.as_str(), "is pending deletion"),
         (missing, "does not exist"),
     ] {
-        let (code, text) = client.error(&format!(
-            "CREATE TABLE ks.t (k int PRIMARY KEY) {}",
-            with_key(arn)
-        ))?;
+        let (code, text) =
+            client.error(&format!("CREATE TABLE ks.t (k int PRIMARY KEY) {}", with_key(arn)))?;
         assert_eq!(code, INVALID, "{text}");
-        assert!(
-            text.contains(arn) && text.contains(wanted) && text.contains("ks.t"),
-            "{text}"
-        );
+        assert!(text.contains(arn) && text.contains(wanted) && text.contains("ks.t"), "{text}");
         assert_eq!(
             client
                 .rows("SELECT * FROM system_schema.tables WHERE keyspace_name = 'ks'")?
@@ -188,9 +162,7 @@ fn create_with_an_unusable_key_names_it_and_leaves_nothing_behind() -> Result<()
             0
         );
     }
-    let tables = fs::read_dir(server.directory().join("tables"))
-        .map(Iterator::count)
-        .unwrap_or(0);
+    let tables = fs::read_dir(server.directory().join("tables")).map(Iterator::count).unwrap_or(0);
     assert_eq!(tables, 0, "a failed CREATE left files");
     Ok(())
 }
@@ -202,19 +174,13 @@ fn a_disabled_key_stops_only_its_table_and_comes_back_without_a_restart() -> Res
     let mut client = Client::connect(server.address())?;
     keyspace(&mut client)?;
     let (first, second) = (server.kms(&["create-key"])?, server.kms(&["create-key"])?);
-    client.execute(&format!(
-        "CREATE TABLE ks.a (k int PRIMARY KEY, v text) {}",
-        with_key(&first)
-    ))?;
-    client.execute(&format!(
-        "CREATE TABLE ks.b (k int PRIMARY KEY, v text) {}",
-        with_key(&second)
-    ))?;
+    client
+        .execute(&format!("CREATE TABLE ks.a (k int PRIMARY KEY, v text) {}", with_key(&first)))?;
+    client
+        .execute(&format!("CREATE TABLE ks.b (k int PRIMARY KEY, v text) {}", with_key(&second)))?;
     client.execute("CREATE TABLE ks.owned (k int PRIMARY KEY, v text)")?;
     for table in ["a", "b", "owned"] {
-        client.execute(&format!(
-            "INSERT INTO ks.{table} (k, v) VALUES (1, 'before')"
-        ))?;
+        client.execute(&format!("INSERT INTO ks.{table} (k, v) VALUES (1, 'before')"))?;
     }
     server.kms(&["disable-key", &first])?;
     clocked.set_clock(301)?;
@@ -224,27 +190,12 @@ fn a_disabled_key_stops_only_its_table_and_comes_back_without_a_restart() -> Res
     };
     assert_eq!(error.detail.code(), INVALID, "{}", error.message);
     for part in ["ks.a", first.as_str(), "is disabled"] {
-        assert!(
-            error.message.contains(part),
-            "{part} is missing in: {}",
-            error.message
-        );
+        assert!(error.message.contains(part), "{part} is missing in: {}", error.message);
     }
-    assert_eq!(
-        client.error("INSERT INTO ks.a (k, v) VALUES (2, 'x')")?.0,
-        INVALID
-    );
+    assert_eq!(client.error("INSERT INTO ks.a (k, v) VALUES (2, 'x')")?.0, INVALID);
     for table in ["b", "owned"] {
-        client.execute(&format!(
-            "INSERT INTO ks.{table} (k, v) VALUES (2, 'during')"
-        ))?;
-        assert_eq!(
-            client
-                .rows(&format!("SELECT * FROM ks.{table}"))?
-                .rows
-                .len(),
-            2
-        );
+        client.execute(&format!("INSERT INTO ks.{table} (k, v) VALUES (2, 'during')"))?;
+        assert_eq!(client.rows(&format!("SELECT * FROM ks.{table}"))?.rows.len(), 2);
     }
     // A batch that touches it fails whole.
     let batch = "BEGIN BATCH INSERT INTO ks.b (k, v) VALUES (3, 'x'); INSERT INTO ks.a (k, v) VALUES (3, 'x'); APPLY BATCH";
@@ -256,9 +207,7 @@ fn a_disabled_key_stops_only_its_table_and_comes_back_without_a_restart() -> Res
     );
 
     server.kms(&["enable-key", &first])?;
-    until(&mut client, "SELECT v FROM ks.a WHERE k = 1", |body| {
-        !is_error(body)
-    })?;
+    until(&mut client, "SELECT v FROM ks.a WHERE k = 1", |body| !is_error(body))?;
     assert_eq!(client.rows("SELECT * FROM ks.a")?.rows.len(), 1);
     client.execute("INSERT INTO ks.a (k, v) VALUES (2, 'after')")?;
     assert_eq!(client.rows("SELECT * FROM ks.a")?.rows.len(), 2);
@@ -271,18 +220,12 @@ fn a_server_starts_and_serves_the_rest_while_a_key_is_away() -> Result<()> {
     let mut client = Client::connect(server.address())?;
     keyspace(&mut client)?;
     let arn = server.kms(&["create-key"])?;
-    client.execute(&format!(
-        "CREATE TABLE ks.away (k int PRIMARY KEY, v text) {}",
-        with_key(&arn)
-    ))?;
+    client
+        .execute(&format!("CREATE TABLE ks.away (k int PRIMARY KEY, v text) {}", with_key(&arn)))?;
     client.execute("CREATE TABLE ks.here (k int PRIMARY KEY, v text)")?;
     for k in 0..100 {
-        client.execute(&format!(
-            "INSERT INTO ks.away (k, v) VALUES ({k}, 'logged')"
-        ))?;
-        client.execute(&format!(
-            "INSERT INTO ks.here (k, v) VALUES ({k}, 'logged')"
-        ))?;
+        client.execute(&format!("INSERT INTO ks.away (k, v) VALUES ({k}, 'logged')"))?;
+        client.execute(&format!("INSERT INTO ks.here (k, v) VALUES ({k}, 'logged')"))?;
     }
     server.kill()?;
     server.kms(&["disable-key", &arn])?;
@@ -295,11 +238,7 @@ fn a_server_starts_and_serves_the_rest_while_a_key_is_away() -> Result<()> {
         "0x{code:04X} {text}"
     );
     let described = client.rows("DESCRIBE TABLE ks.away")?;
-    assert_eq!(
-        described.rows.len(),
-        1,
-        "a table whose key is away can be described"
-    );
+    assert_eq!(described.rows.len(), 1, "a table whose key is away can be described");
     server.kms(&["enable-key", &arn])?;
     until(&mut client, "SELECT * FROM ks.away", |body| !is_error(body))?;
     assert_eq!(
@@ -324,15 +263,11 @@ fn after_a_swap_the_old_key_is_not_needed_and_no_segment_was_touched() -> Result
     let mut client = Client::connect(server.address())?;
     keyspace(&mut client)?;
     let mut arn = server.kms(&["create-key"])?;
-    client.execute(&format!(
-        "CREATE TABLE ks.t (k int PRIMARY KEY, v text) {}",
-        with_key(&arn)
-    ))?;
+    client.execute(&format!("CREATE TABLE ks.t (k int PRIMARY KEY, v text) {}", with_key(&arn)))?;
     let mut untouched = Vec::new();
     for round in 0..10 {
-        client.execute(&format!(
-            "INSERT INTO ks.t (k, v) VALUES ({round}, 'under {round} keys')"
-        ))?;
+        client
+            .execute(&format!("INSERT INTO ks.t (k, v) VALUES ({round}, 'under {round} keys')"))?;
         server.stop()?; // a clean stop flushes
         server.restart()?;
         client = Client::connect(server.address())?;
@@ -344,12 +279,7 @@ fn after_a_swap_the_old_key_is_not_needed_and_no_segment_was_touched() -> Result
         let shown = custom_properties(&mut client, "t")?;
         assert!(shown.contains(&next) && !shown.contains(&arn), "{shown}");
         for (path, content) in &before {
-            assert_eq!(
-                &fs::read(path)?,
-                content,
-                "a swap touched {}",
-                path.display()
-            );
+            assert_eq!(&fs::read(path)?, content, "a swap touched {}", path.display());
         }
         untouched.push(before.len());
         arn = next;
@@ -374,15 +304,9 @@ fn an_alter_to_an_unusable_key_changes_nothing() -> Result<()> {
     keyspace(&mut client)?;
     let (good, bad) = (server.kms(&["create-key"])?, server.kms(&["create-key"])?);
     server.kms(&["disable-key", &bad])?;
-    client.execute(&format!(
-        "CREATE TABLE ks.t (k int PRIMARY KEY) {}",
-        with_key(&good)
-    ))?;
+    client.execute(&format!("CREATE TABLE ks.t (k int PRIMARY KEY) {}", with_key(&good)))?;
     let (code, text) = client.error(&format!("ALTER TABLE ks.t {}", with_key(&bad)))?;
-    assert!(
-        code == INVALID && text.contains(&bad),
-        "0x{code:04X} {text}"
-    );
+    assert!(code == INVALID && text.contains(&bad), "0x{code:04X} {text}");
     assert!(custom_properties(&mut client, "t")?.contains(&good));
     client.execute("INSERT INTO ks.t (k) VALUES (1)")?;
     // The same key again is no change, and no error.
@@ -396,10 +320,7 @@ fn every_swap_is_in_the_tables_history() -> Result<()> {
     let mut client = Client::connect(server.address())?;
     keyspace(&mut client)?;
     let (first, second) = (server.kms(&["create-key"])?, server.kms(&["create-key"])?);
-    client.execute(&format!(
-        "CREATE TABLE ks.t (k int PRIMARY KEY) {}",
-        with_key(&first)
-    ))?;
+    client.execute(&format!("CREATE TABLE ks.t (k int PRIMARY KEY) {}", with_key(&first)))?;
     client.execute(&format!("ALTER TABLE ks.t {}", with_key(&second)))?;
     client.execute("DROP TABLE ks.t")?;
     let rows = client.rows(

@@ -31,10 +31,7 @@ fn started(options: &[&str]) -> Result<(Server, Client)> {
 
 fn query(statement: &str) -> Request {
     let statement = Text::from(statement);
-    Request::Query(Query {
-        statement,
-        parameters: QueryParameters::default(),
-    })
+    Request::Query(Query { statement, parameters: QueryParameters::default() })
 }
 
 fn code(body: &ReceivedBody) -> Option<i32> {
@@ -52,16 +49,10 @@ fn is_let_in(address: SocketAddr) -> bool {
 
 #[test]
 fn as_many_connections_as_allowed_and_no_more() -> Result<()> {
-    let server = ServerBuilder::default()
-        .arguments(&["--connections-max", "3"])
-        .start()?;
-    let mut open: Vec<Client> = (0..3)
-        .map(|_| Client::connect(server.address()))
-        .collect::<Result<_>>()?;
-    assert!(
-        !is_let_in(server.address()),
-        "a fourth connection was let in"
-    );
+    let server = ServerBuilder::default().arguments(&["--connections-max", "3"]).start()?;
+    let mut open: Vec<Client> =
+        (0..3).map(|_| Client::connect(server.address())).collect::<Result<_>>()?;
+    assert!(!is_let_in(server.address()), "a fourth connection was let in");
     for client in &mut open {
         assert_eq!(client.rows("SELECT key FROM system.local")?.rows.len(), 1);
     }
@@ -116,22 +107,15 @@ fn bounds_requests(option: &[&str], limit: i32, value: &str) -> Result<()> {
             break;
         }
     }
-    let text = texts
-        .first()
-        .ok_or_else(|| format!("{option:?}: nothing was refused"))?;
+    let text = texts.first().ok_or_else(|| format!("{option:?}: nothing was refused"))?;
     assert!(text.contains("unanswered requests"), "{text}");
     let mut found: Vec<i32> = Vec::new();
     for row in client.rows("SELECT k FROM ks.t")?.rows {
-        found.push(i32::from_be_bytes(
-            row[0].as_deref().ok_or("no key")?.try_into()?,
-        ));
+        found.push(i32::from_be_bytes(row[0].as_deref().ok_or("no key")?.try_into()?));
     }
     found.sort_unstable();
     all.sort_unstable();
-    assert_eq!(
-        found, all,
-        "what was refused must not be written, what was acknowledged must"
-    );
+    assert_eq!(found, all, "what was refused must not be written, what was acknowledged must");
     Ok(())
 }
 
@@ -147,12 +131,7 @@ fn requests_in_flight_of_all_connections_are_bounded() -> Result<()> {
 
 #[test]
 fn bytes_in_flight_of_one_connection_are_bounded() -> Result<()> {
-    let options = [
-        "--frame-bytes-max",
-        "4KiB",
-        "--connection-request-bytes-max",
-        "8KiB",
-    ];
+    let options = ["--frame-bytes-max", "4KiB", "--connection-request-bytes-max", "8KiB"];
     bounds_requests(&options, 2, &"00".repeat(1900))
 }
 
@@ -169,14 +148,9 @@ fn a_statement_is_as_long_as_allowed_and_no_longer() -> Result<()> {
     assert_eq!(client.rows(&statement(1000))?.rows.len(), 0);
     let (code, text) = client.error(&statement(1001))?;
     assert_eq!(code, INVALID);
-    assert!(
-        text.contains("1001") && text.contains("statement_bytes_max"),
-        "{text}"
-    );
+    assert!(text.contains("1001") && text.contains("statement_bytes_max"), "{text}");
     let body = client
-        .request(&Request::Prepare(Prepare {
-            statement: Text::from(statement(1001).as_str()),
-        }))?
+        .request(&Request::Prepare(Prepare { statement: Text::from(statement(1001).as_str()) }))?
         .body;
     assert_eq!(self::code(&body), Some(INVALID));
     Ok(())
@@ -200,10 +174,7 @@ fn nesting_is_as_deep_as_allowed_and_no_deeper() -> Result<()> {
         assert_eq!(code, INVALID, "{text}");
         deepest = Some(depth);
     }
-    assert!(
-        deepest.is_some_and(|depth| (32..1000).contains(&depth)),
-        "{deepest:?}"
-    );
+    assert!(deepest.is_some_and(|depth| (32..1000).contains(&depth)), "{deepest:?}");
     Ok(())
 }
 
@@ -213,12 +184,7 @@ fn a_page_has_as_many_rows_as_allowed_and_no_more() -> Result<()> {
     for k in 0..25 {
         client.execute(&format!("INSERT INTO ks.t (k) VALUES ({k})"))?;
     }
-    for (size, wanted) in [
-        (Some(9), 9),
-        (Some(10), 10),
-        (Some(11), 10),
-        (Some(i32::MAX), 10),
-    ] {
+    for (size, wanted) in [(Some(9), 9), (Some(10), 10), (Some(11), 10), (Some(i32::MAX), 10)] {
         let ReceivedBody::Rows(rows) = client.page("SELECT k FROM ks.t", size, None)?.body else {
             return Err("rows".into());
         };
@@ -254,52 +220,28 @@ fn statements_unused_longest_leave_the_prepared_cache() -> Result<()> {
         values: Values::Positional(vec![BoundValue::Value(Bytes::from_static(&[0, 0, 0, 1]))]),
         ..QueryParameters::default()
     };
-    assert!(matches!(
-        client.execute_prepared(&first.id, parameters())?,
-        ReceivedBody::Rows(_)
-    ));
-    let last = (1..2000)
-        .map(|number| client.prepare(&statement(number)))
-        .last()
-        .ok_or("none")??;
+    assert!(matches!(client.execute_prepared(&first.id, parameters())?, ReceivedBody::Rows(_)));
+    let last =
+        (1..2000).map(|number| client.prepare(&statement(number))).last().ok_or("none")??;
     let ReceivedBody::Error(error) = client.execute_prepared(&first.id, parameters())? else {
         return Err("2,000 statements fit into 64 KiB".into());
     };
-    assert_eq!(
-        error.detail,
-        ErrorDetail::Unprepared {
-            id: first.id.clone()
-        }
-    );
+    assert_eq!(error.detail, ErrorDetail::Unprepared { id: first.id.clone() });
     assert_eq!(error.detail.code(), UNPREPARED);
     assert!(
-        matches!(
-            client.execute_prepared(&last.id, parameters())?,
-            ReceivedBody::Rows(_)
-        ),
+        matches!(client.execute_prepared(&last.id, parameters())?, ReceivedBody::Rows(_)),
         "the newest one stays"
     );
-    assert_eq!(
-        client.prepare(&statement(0))?.id,
-        first.id,
-        "the same id again"
-    );
-    assert!(matches!(
-        client.execute_prepared(&first.id, parameters())?,
-        ReceivedBody::Rows(_)
-    ));
+    assert_eq!(client.prepare(&statement(0))?.id, first.id, "the same id again");
+    assert!(matches!(client.execute_prepared(&first.id, parameters())?, ReceivedBody::Rows(_)));
     Ok(())
 }
 
 #[test]
 fn one_write_is_as_large_as_allowed_and_no_larger() -> Result<()> {
     let (_server, mut client) = started(&["--mutation-bytes-max", "64KiB"])?;
-    let insert = |bytes: usize| {
-        format!(
-            "INSERT INTO ks.t (k, v) VALUES (1, 0x{})",
-            "ab".repeat(bytes)
-        )
-    };
+    let insert =
+        |bytes: usize| format!("INSERT INTO ks.t (k, v) VALUES (1, 0x{})", "ab".repeat(bytes));
     client.execute(&insert(60 << 10))?;
     let (code, text) = client.error(&insert(64 << 10))?;
     assert_eq!(code, INVALID, "{text}");
@@ -316,26 +258,19 @@ fn one_write_is_as_large_as_allowed_and_no_larger() -> Result<()> {
 #[test]
 fn a_client_that_does_not_read_takes_no_memory() -> Result<()> {
     let (server, mut client) = started(&["--write-backlog-bytes-max", "1MiB"])?;
-    client.execute(&format!(
-        "INSERT INTO ks.t (k, v) VALUES (1, 0x{})",
-        "ab".repeat(400 << 10)
-    ))?;
+    client.execute(&format!("INSERT INTO ks.t (k, v) VALUES (1, 0x{})", "ab".repeat(400 << 10)))?;
     let (before, _) = server.resident_kib()?;
     // 500 answers of 400 KiB are 200 MiB.
     let mut slow = Client::connect(server.address())?;
-    let requests: Vec<Request> = (0..500)
-        .map(|_| query("SELECT v FROM ks.t WHERE k = 1"))
-        .collect();
+    let requests: Vec<Request> =
+        (0..500).map(|_| query("SELECT v FROM ks.t WHERE k = 1")).collect();
     slow.send_requests(&requests)?;
     // Others are served meanwhile, often enough for all answers to have been made.
     for _ in 0..2000 {
         assert_eq!(client.rows("SELECT k FROM ks.t WHERE k = 1")?.rows.len(), 1);
     }
     let (largest, _) = server.resident_kib()?;
-    assert!(
-        largest < before + 50 * 1024,
-        "from {before} to {largest} KiB"
-    );
+    assert!(largest < before + 50 * 1024, "from {before} to {largest} KiB");
     let mut streams: Vec<i16> = Vec::new();
     for _ in 0..500 {
         let received = slow.receive()?;
@@ -346,18 +281,14 @@ fn a_client_that_does_not_read_takes_no_memory() -> Result<()> {
         streams.push(received.stream);
     }
     streams.sort_unstable();
-    assert!(
-        streams.into_iter().eq(0..500),
-        "every request gets its answer once it is read"
-    );
+    assert!(streams.into_iter().eq(0..500), "every request gets its answer once it is read");
     Ok(())
 }
 
 #[test]
 fn a_client_that_never_starts_is_cut_off() -> Result<()> {
-    let server = ServerBuilder::default()
-        .arguments(&["--startup-timeout-millis", "100"])
-        .start()?;
+    let server =
+        ServerBuilder::default().arguments(&["--startup-timeout-millis", "100"]).start()?;
     let mut silent = Client::raw(server.address())?;
     let mut started = Client::connect(server.address())?;
     assert!(silent.receive().is_err(), "it is still connected");
@@ -374,10 +305,7 @@ const LARGE_ROW: usize = 48 << 10;
 
 /// Bytes that do not compress, different for each row.
 fn incompressible(row: i32) -> Bytes {
-    let mut state = u64::try_from(row)
-        .unwrap_or_default()
-        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-        | 1;
+    let mut state = u64::try_from(row).unwrap_or_default().wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut bytes = Vec::with_capacity(LARGE_ROW);
     while bytes.len() < LARGE_ROW {
         state ^= state << 13;
@@ -447,10 +375,7 @@ fn data_many_times_the_limits_load_compact_and_read_within_them() -> Result<()> 
     server.restart()?;
     read_all(&server)?;
     let (recovered, _) = server.resident_kib()?;
-    assert!(
-        recovered <= limit,
-        "{recovered} KiB after recovery, of {limit}"
-    );
+    assert!(recovered <= limit, "{recovered} KiB after recovery, of {limit}");
     Ok(())
 }
 
@@ -464,11 +389,7 @@ fn read_all(server: &Server) -> Result<()> {
         };
         for row in &rows.rows {
             let key = i32::from_be_bytes(row[0].as_deref().ok_or("no key")?.try_into()?);
-            assert_eq!(
-                row[1].as_ref(),
-                Some(&incompressible(key)),
-                "row {key} has another value"
-            );
+            assert_eq!(row[1].as_ref(), Some(&incompressible(key)), "row {key} has another value");
             seen += 1;
         }
         state = rows.paging_state;
@@ -489,15 +410,13 @@ fn point_reads_go_on_beside_a_scan() -> Result<()> {
     let alone = slowest(&mut client)?;
     let address = server.address();
     let scans =
-        std::thread::Builder::new()
-            .name("scans".to_owned())
-            .spawn(move || -> Result<()> {
-                let mut client = Client::connect(address)?;
-                for _ in 0..40 {
-                    client.rows("SELECT count(*) FROM ks.t")?;
-                }
-                Ok(())
-            })?;
+        std::thread::Builder::new().name("scans".to_owned()).spawn(move || -> Result<()> {
+            let mut client = Client::connect(address)?;
+            for _ in 0..40 {
+                client.rows("SELECT count(*) FROM ks.t")?;
+            }
+            Ok(())
+        })?;
     let beside = slowest(&mut client)?;
     scans.join().map_err(|_| "the scans panicked")??;
     // Two processors, a debug build and other tests: three times is for the bench to show, a stall of
@@ -519,8 +438,5 @@ fn slowest(client: &mut Client) -> Result<Duration> {
         times.push(begun.elapsed());
     }
     times.sort_unstable();
-    times
-        .get(times.len() * 99 / 100)
-        .copied()
-        .ok_or_else(|| "no times".into())
+    times.get(times.len() * 99 / 100).copied().ok_or_else(|| "no times".into())
 }

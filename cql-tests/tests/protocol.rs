@@ -36,10 +36,7 @@ fn query(statement: &str) -> Request {
 }
 
 fn values(values: Vec<BoundValue>) -> QueryParameters {
-    QueryParameters {
-        values: Values::Positional(values),
-        ..QueryParameters::default()
-    }
+    QueryParameters { values: Values::Positional(values), ..QueryParameters::default() }
 }
 
 fn int(value: i32) -> BoundValue {
@@ -63,19 +60,13 @@ fn options_tell_what_is_supported_before_and_after_startup() -> Result<()> {
     let server = Server::start()?;
     let mut client = Client::raw(server.address())?;
     let before = client.request(&Request::Options)?.body;
-    let after = Client::connect(server.address())?
-        .request(&Request::Options)?
-        .body;
+    let after = Client::connect(server.address())?.request(&Request::Options)?.body;
     assert_eq!(before, after);
     let ReceivedBody::Supported(supported) = before else {
         return Err("SUPPORTED".into());
     };
-    let option = |name: &str| {
-        supported
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, all)| all.clone())
-    };
+    let option =
+        |name: &str| supported.iter().find(|(key, _)| key == name).map(|(_, all)| all.clone());
     assert_eq!(option("PROTOCOL_VERSIONS"), Some(vec!["4/v4".to_owned()]));
     assert!(
         option("CQL_VERSION")
@@ -96,15 +87,9 @@ fn a_startup_with_what_is_not_supported_is_a_protocol_error() -> Result<()> {
         vec![("COMPRESSION", "lz4")],
     ] {
         let mut client = Client::raw(server.address())?;
-        let options: Vec<_> = options
-            .iter()
-            .map(|(key, value)| (Text::from(*key), Text::from(*value)))
-            .collect();
-        let body = client
-            .request(&Request::Startup(Startup {
-                options: options.clone(),
-            }))?
-            .body;
+        let options: Vec<_> =
+            options.iter().map(|(key, value)| (Text::from(*key), Text::from(*value))).collect();
+        let body = client.request(&Request::Startup(Startup { options: options.clone() }))?.body;
         assert_eq!(code(&body)?, 0x000A, "{options:?}");
     }
     Ok(())
@@ -117,10 +102,7 @@ fn a_password_is_asked_for_and_a_wrong_one_is_refused() -> Result<()> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    hash.stdin
-        .take()
-        .ok_or("no input")?
-        .write_all(b"open sesame\n")?;
+    hash.stdin.take().ok_or("no input")?.write_all(b"open sesame\n")?;
     let hash = String::from_utf8(hash.wait_with_output()?.stdout)?;
     assert!(!hash.contains("sesame"));
     let server = ServerBuilder::default()
@@ -136,9 +118,7 @@ fn a_password_is_asked_for_and_a_wrong_one_is_refused() -> Result<()> {
         let early = client.request(&query("SELECT key FROM system.local"))?.body;
         assert_eq!(code(&early)?, 0x000A, "a statement before authentication");
         let token = Some(Bytes::copy_from_slice(token));
-        let body = client
-            .request(&Request::AuthResponse(AuthResponse { token }))?
-            .body;
+        let body = client.request(&Request::AuthResponse(AuthResponse { token }))?.body;
         Ok((client, body))
     };
     for wrong in [
@@ -157,10 +137,7 @@ fn a_password_is_asked_for_and_a_wrong_one_is_refused() -> Result<()> {
     let (mut client, body) = attempt(b"\0alibaba\0open sesame")?;
     assert!(matches!(body, ReceivedBody::AuthSuccess { .. }), "{body:?}");
     assert_eq!(client.rows("SELECT key FROM system.local")?.rows.len(), 1);
-    assert!(
-        !server.log()?.contains("barley"),
-        "a password is in the log"
-    );
+    assert!(!server.log()?.contains("barley"), "a password is in the log");
     Ok(())
 }
 
@@ -186,64 +163,31 @@ fn compressed_connections_carry_the_same_rows() -> Result<()> {
 fn schema_events_reach_those_who_registered_and_nobody_else() -> Result<()> {
     let (server, mut client) = started()?;
     let mut listener = Client::connect(server.address())?;
-    let events = vec![
-        EventKind::SchemaChange,
-        EventKind::StatusChange,
-        EventKind::TopologyChange,
-    ];
+    let events = vec![EventKind::SchemaChange, EventKind::StatusChange, EventKind::TopologyChange];
     assert_eq!(
-        listener
-            .request(&Request::Register(Register { events }))?
-            .body,
+        listener.request(&Request::Register(Register { events }))?.body,
         ReceivedBody::Ready
     );
     let mut stranger = Client::connect(server.address())?;
     let table = || ChangeTarget::Table("t".to_owned());
     for (statement, kind, target) in [
-        (
-            "CREATE TABLE ks.t (k int PRIMARY KEY)",
-            ChangeKind::Created,
-            table(),
-        ),
+        ("CREATE TABLE ks.t (k int PRIMARY KEY)", ChangeKind::Created, table()),
         ("ALTER TABLE ks.t ADD v int", ChangeKind::Updated, table()),
-        (
-            "CREATE TYPE ks.u (a int)",
-            ChangeKind::Created,
-            ChangeTarget::Type("u".to_owned()),
-        ),
-        (
-            "DROP TYPE ks.u",
-            ChangeKind::Dropped,
-            ChangeTarget::Type("u".to_owned()),
-        ),
+        ("CREATE TYPE ks.u (a int)", ChangeKind::Created, ChangeTarget::Type("u".to_owned())),
+        ("DROP TYPE ks.u", ChangeKind::Dropped, ChangeTarget::Type("u".to_owned())),
         ("DROP TABLE ks.t", ChangeKind::Dropped, table()),
         (
             "ALTER KEYSPACE ks WITH durable_writes = true",
             ChangeKind::Updated,
             ChangeTarget::Keyspace,
         ),
-        (
-            "DROP KEYSPACE ks",
-            ChangeKind::Dropped,
-            ChangeTarget::Keyspace,
-        ),
+        ("DROP KEYSPACE ks", ChangeKind::Dropped, ChangeTarget::Keyspace),
     ] {
-        let change = SchemaChange {
-            kind,
-            keyspace: "ks".to_owned(),
-            target,
-        };
-        assert_eq!(
-            client.execute(statement)?,
-            ReceivedBody::SchemaChange(change.clone())
-        );
+        let change = SchemaChange { kind, keyspace: "ks".to_owned(), target };
+        assert_eq!(client.execute(statement)?, ReceivedBody::SchemaChange(change.clone()));
         let received = listener.receive()?;
         assert_eq!(received.stream, -1, "{statement}");
-        assert_eq!(
-            received.body,
-            ReceivedBody::Event(Event::SchemaChange(change)),
-            "{statement}"
-        );
+        assert_eq!(received.body, ReceivedBody::Event(Event::SchemaChange(change)), "{statement}");
     }
     // The next frame of one that did not register is the answer to its own request.
     assert_eq!(stranger.rows("SELECT key FROM system.local")?.rows.len(), 1);
@@ -264,18 +208,11 @@ fn a_slow_request_does_not_hold_up_the_ones_after_it() -> Result<()> {
     let quick = query("SELECT key FROM system.local");
     client.send_requests(&[slow, quick])?;
     let (first, second) = (client.receive()?, client.receive()?);
-    assert_eq!(
-        (first.stream, second.stream),
-        (1, 0),
-        "answers came in the order of the requests"
-    );
+    assert_eq!((first.stream, second.stream), (1, 0), "answers came in the order of the requests");
     let ReceivedBody::Rows(count) = second.body else {
         return Err(format!("a count, not {:?}", second.body).into());
     };
-    assert_eq!(
-        count.rows[0][0].as_deref(),
-        Some(&20_000_i64.to_be_bytes()[..])
-    );
+    assert_eq!(count.rows[0][0].as_deref(), Some(&20_000_i64.to_be_bytes()[..]));
     Ok(())
 }
 
@@ -291,10 +228,7 @@ fn prepared_ids_are_cassandras_and_survive_a_restart_as_ids() -> Result<()> {
     let prepared = client.prepare(insert)?;
     assert_eq!(prepared.id, md5(insert));
     assert_eq!(prepared.partition_key_indexes, vec![0]);
-    assert_eq!(
-        Client::connect(server.address())?.prepare(insert)?.id,
-        prepared.id
-    );
+    assert_eq!(Client::connect(server.address())?.prepare(insert)?.id, prepared.id);
     client.execute("USE ks")?;
     let select = "SELECT v FROM t WHERE k = ?";
     assert_eq!(client.prepare(select)?.id, md5(&format!("ks{select}")));
@@ -307,12 +241,7 @@ fn prepared_ids_are_cassandras_and_survive_a_restart_as_ids() -> Result<()> {
         return Err("UNPREPARED".into());
     };
     assert_eq!(error.detail.code(), UNPREPARED);
-    assert_eq!(
-        error.detail,
-        cql_protocol::ErrorDetail::Unprepared {
-            id: prepared.id.clone()
-        }
-    );
+    assert_eq!(error.detail, cql_protocol::ErrorDetail::Unprepared { id: prepared.id.clone() });
     assert_eq!(client.prepare(insert)?.id, prepared.id);
     let body = client.execute_prepared(&prepared.id, values(vec![int(1), string("x")]))?;
     assert_eq!(body, ReceivedBody::Void);
@@ -345,20 +274,14 @@ fn a_schema_change_invalidates_what_was_prepared_for_the_table() -> Result<()> {
     client.execute("ALTER TABLE ks.t ADD w int")?;
     let body = client.execute_prepared(&insert.id, values(vec![int(2), int(8)]))?;
     assert_eq!(code(&body)?, UNPREPARED);
-    assert_eq!(
-        client.rows("SELECT w FROM ks.t WHERE k = 1")?.rows,
-        vec![vec![None]]
-    );
+    assert_eq!(client.rows("SELECT w FROM ks.t WHERE k = 1")?.rows, vec![vec![None]]);
 
     // What is dropped cannot be prepared.
     client.execute("DROP TABLE ks.t")?;
     let body = client.execute_prepared(&after.id, values(vec![int(1)]))?;
     assert_eq!(code(&body)?, UNPREPARED);
-    let body = client
-        .request(&Request::Prepare(Prepare {
-            statement: Text::from(statement),
-        }))?
-        .body;
+    let body =
+        client.request(&Request::Prepare(Prepare { statement: Text::from(statement) }))?.body;
     assert_eq!(code(&body)?, INVALID);
     Ok(())
 }
@@ -372,10 +295,7 @@ fn values_may_be_null_or_unset() -> Result<()> {
         client.execute_prepared(&insert.id, values(bound))
     };
     run(&mut client, vec![int(1), string("v"), string("w")])?;
-    run(
-        &mut client,
-        vec![int(1), BoundValue::Unset, BoundValue::Null],
-    )?;
+    run(&mut client, vec![int(1), BoundValue::Unset, BoundValue::Null])?;
     let cells = client.rows("SELECT v, w FROM ks.t WHERE k = 1")?.rows;
     assert_eq!(
         cells,
@@ -388,18 +308,11 @@ fn values_may_be_null_or_unset() -> Result<()> {
         vec![int(1), string("v")],
         vec![int(1), string("v"), string("w"), string("x")],
         vec![string("five!"), string("v"), string("w")],
-        vec![
-            int(1),
-            BoundValue::Value(Bytes::from_static(b"\xff\xfe")),
-            string("w"),
-        ],
+        vec![int(1), BoundValue::Value(Bytes::from_static(b"\xff\xfe")), string("w")],
     ] {
         let body = run(&mut client, wrong.clone())?;
         let code = code(&body)?;
-        assert!(
-            code == INVALID || code == 0x000A,
-            "0x{code:04X} for {wrong:?}"
-        );
+        assert!(code == INVALID || code == 0x000A, "0x{code:04X} for {wrong:?}");
     }
     Ok(())
 }
@@ -410,40 +323,20 @@ fn named_values_find_their_markers_in_any_order() -> Result<()> {
     client.execute("CREATE TABLE ks.t (k int PRIMARY KEY, v text, w text)")?;
     let named = |pairs: Vec<(&str, BoundValue)>| QueryParameters {
         values: Values::Named(
-            pairs
-                .into_iter()
-                .map(|(name, value)| (Text::from(name), value))
-                .collect(),
+            pairs.into_iter().map(|(name, value)| (Text::from(name), value)).collect(),
         ),
         ..QueryParameters::default()
     };
     let statement = Text::from("INSERT INTO ks.t (k, v, w) VALUES (:a, :b, :c)");
-    let parameters = named(vec![
-        ("c", string("third")),
-        ("a", int(2)),
-        ("b", string("second")),
-    ]);
-    let request = Request::Query(Query {
-        statement: statement.clone(),
-        parameters,
-    });
+    let parameters = named(vec![("c", string("third")), ("a", int(2)), ("b", string("second"))]);
+    let request = Request::Query(Query { statement: statement.clone(), parameters });
     assert_eq!(client.request(&request)?.body, ReceivedBody::Void);
     let cells = client.rows("SELECT v, w FROM ks.t WHERE k = 2")?.rows;
-    let wanted = vec![
-        Some(Bytes::from_static(b"second")),
-        Some(Bytes::from_static(b"third")),
-    ];
+    let wanted = vec![Some(Bytes::from_static(b"second")), Some(Bytes::from_static(b"third"))];
     assert_eq!(cells, vec![wanted]);
     let parameters = named(vec![("a", int(2)), ("nope", string("second"))]);
-    let request = Request::Query(Query {
-        statement,
-        parameters,
-    });
-    assert_eq!(
-        code(&client.request(&request)?.body)?,
-        INVALID,
-        "a name is missing"
-    );
+    let request = Request::Query(Query { statement, parameters });
+    assert_eq!(code(&client.request(&request)?.body)?, INVALID, "a name is missing");
     Ok(())
 }
 
@@ -459,34 +352,18 @@ fn the_flags_of_a_request_are_obeyed() -> Result<()> {
     client.execute_prepared(&insert.id, at(2000, "later"))?;
     client.execute_prepared(&insert.id, at(1000, "earlier"))?;
     let rows = client.rows("SELECT v, writetime(v) FROM ks.t")?.rows;
-    assert_eq!(
-        rows[0][0].as_deref(),
-        Some(&b"later"[..]),
-        "the default timestamp decides"
-    );
+    assert_eq!(rows[0][0].as_deref(), Some(&b"later"[..]), "the default timestamp decides");
     assert_eq!(rows[0][1].as_deref(), Some(&2000_i64.to_be_bytes()[..]));
 
     let select = client.prepare("SELECT v FROM ks.t WHERE k = ?")?;
-    let lean = QueryParameters {
-        skip_metadata: true,
-        ..values(vec![int(1)])
-    };
+    let lean = QueryParameters { skip_metadata: true, ..values(vec![int(1)]) };
     let ReceivedBody::Rows(rows) = client.execute_prepared(&select.id, lean)? else {
         return Err("rows".into());
     };
-    assert_eq!(
-        (rows.columns.len(), rows.column_count, rows.rows.len()),
-        (0, 1, 1)
-    );
+    assert_eq!((rows.columns.len(), rows.column_count, rows.rows.len()), (0, 1, 1));
 
-    let traced = client.traced(
-        &query("SELECT v FROM ks.t"),
-        FrameFlags(FrameFlags::TRACING),
-    )?;
-    assert!(
-        traced.tracing_id.is_some(),
-        "a traced request gets the id of its trace"
-    );
+    let traced = client.traced(&query("SELECT v FROM ks.t"), FrameFlags(FrameFlags::TRACING))?;
+    assert!(traced.tracing_id.is_some(), "a traced request gets the id of its trace");
 
     let batch = Request::Batch(Batch {
         kind: BatchKind::Logged,
@@ -505,9 +382,7 @@ fn the_flags_of_a_request_are_obeyed() -> Result<()> {
         default_timestamp: Some(77),
     });
     assert_eq!(client.request(&batch)?.body, ReceivedBody::Void);
-    let rows = client
-        .rows("SELECT writetime(v) FROM ks.t WHERE k IN (5, 6)")?
-        .rows;
+    let rows = client.rows("SELECT writetime(v) FROM ks.t WHERE k IN (5, 6)")?.rows;
     let stamp = Some(Bytes::copy_from_slice(&77_i64.to_be_bytes()));
     assert_eq!(rows, vec![vec![stamp.clone()], vec![stamp]]);
     Ok(())

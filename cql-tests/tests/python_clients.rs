@@ -18,10 +18,8 @@ fn run(command: &mut Command) -> Result<Output> {
     if output.status.success() {
         return Ok(output);
     }
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     Err(format!("{command:?}: {}\n{out}\n{err}", output.status).into())
 }
 
@@ -44,10 +42,7 @@ fn environment() -> Result<PathBuf> {
 fn cqlsh_and_the_python_driver_work_unmodified() -> Result<()> {
     let bin = environment()?;
     let server = Server::start()?;
-    let (host, port) = (
-        server.address().ip().to_string(),
-        server.address().port().to_string(),
-    );
+    let (host, port) = (server.address().ip().to_string(), server.address().port().to_string());
     let arn = server.kms(&["create-key"])?;
 
     let driver = run(Command::new(bin.join("python"))
@@ -60,10 +55,7 @@ fn cqlsh_and_the_python_driver_work_unmodified() -> Result<()> {
         .arg(python_folder().join("session.cql"))
         .env("HOME", env!("CARGO_TARGET_TMPDIR"))
         .output()?;
-    let (out, err) = (
-        String::from_utf8(shell.stdout)?,
-        String::from_utf8(shell.stderr)?,
-    );
+    let (out, err) = (String::from_utf8(shell.stdout)?, String::from_utf8(shell.stderr)?);
     for wanted in [
         "  1 |  first | {'a', 'b'}",
         "(2 rows)",
@@ -73,10 +65,7 @@ fn cqlsh_and_the_python_driver_work_unmodified() -> Result<()> {
         "Consistency level set to QUORUM",
         "system_schema",
     ] {
-        assert!(
-            out.contains(wanted),
-            "cqlsh did not print {wanted}:\n{out}\n{err}"
-        );
+        assert!(out.contains(wanted), "cqlsh did not print {wanted}:\n{out}\n{err}");
     }
     assert!(err.contains("Undefined column name nope"), "{err}");
     assert!(!server.log()?.contains(" ERROR "), "{}", server.log()?);

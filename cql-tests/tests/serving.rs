@@ -33,11 +33,7 @@ fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Result<
 
 fn text(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(out),
-        String::from_utf8_lossy(err)
-    )
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
 }
 
 /// A `coffer serve` whose standard output is read to its end after a stop.
@@ -46,12 +42,7 @@ struct Printed(Child);
 impl Printed {
     fn start(folder: &Path, arguments: &[&str]) -> Result<Self> {
         let mut command = coffer(folder, arguments, &[])?;
-        Ok(Self(
-            command
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()?,
-        ))
+        Ok(Self(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?))
     }
 
     /// Reads up to the ready line; what was printed.
@@ -69,17 +60,10 @@ impl Printed {
 
     /// SIGTERM; what was printed since, and whether the exit was clean.
     fn stop(mut self) -> Result<(String, bool)> {
-        let pid = i32::try_from(self.0.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or("no process")?;
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
         kill_process(pid, Signal::TERM)?;
         let mut rest = String::new();
-        self.0
-            .stdout
-            .as_mut()
-            .ok_or("no output")?
-            .read_to_string(&mut rest)?;
+        self.0.stdout.as_mut().ok_or("no output")?.read_to_string(&mut rest)?;
         Ok((rest, self.0.wait()?.success()))
     }
 }
@@ -101,10 +85,7 @@ fn without_arguments_it_serves_on_9042_from_coffer_data() -> Result<()> {
         Err(_) => {
             drop(server);
             let (success, printed) = run(folder.path(), &[], &[])?;
-            assert!(
-                !success && printed.contains("listen on 127.0.0.1:9042"),
-                "{printed}"
-            );
+            assert!(!success && printed.contains("listen on 127.0.0.1:9042"), "{printed}");
         }
     }
     assert!(folder.path().join("coffer-data").join("root.key").exists());
@@ -117,28 +98,15 @@ fn the_first_start_says_what_it_made_and_later_ones_print_one_line() -> Result<(
     let arguments = ["serve", "--data-dir", "here", "--listen", "127.0.0.1:0"];
     let mut first = Printed::start(folder.path(), &arguments)?;
     let printed = first.until_ready()?;
-    for wanted in [
-        "here",
-        "root.key",
-        "cqlsh 127.0.0.1 ",
-        "coffer kms create-key",
-        "is ready",
-    ] {
-        assert!(
-            printed.contains(wanted),
-            "{wanted} is missing in: {printed}"
-        );
+    for wanted in ["here", "root.key", "cqlsh 127.0.0.1 ", "coffer kms create-key", "is ready"] {
+        assert!(printed.contains(wanted), "{wanted} is missing in: {printed}");
     }
     let address = printed
         .split_whitespace()
         .filter_map(|word| word.parse::<std::net::SocketAddr>().ok())
         .next_back()
         .ok_or("no address in the ready line")?;
-    assert_ne!(
-        address.port(),
-        0,
-        "port 0 stands for a free one, which is printed"
-    );
+    assert_ne!(address.port(), 0, "port 0 stands for a free one, which is printed");
     let mut client = Client::connect(address)?;
     client.execute("CREATE KEYSPACE ks WITH replication = {'class': 'SingleRegionStrategy'}")?;
     client.execute("CREATE TABLE ks.t (k int PRIMARY KEY)")?;
@@ -155,13 +123,7 @@ fn the_first_start_says_what_it_made_and_later_ones_print_one_line() -> Result<(
         .split_whitespace()
         .find_map(|word| word.parse().ok())
         .ok_or("no address in the ready line")?;
-    assert_eq!(
-        Client::connect(address)?
-            .rows("SELECT * FROM ks.t")?
-            .rows
-            .len(),
-        1
-    );
+    assert_eq!(Client::connect(address)?.rows("SELECT * FROM ks.t")?.rows.len(), 1);
     assert!(second.stop()?.1);
     Ok(())
 }
@@ -173,16 +135,10 @@ fn a_second_server_on_the_same_directory_is_refused_by_name() -> Result<()> {
     let arguments = ["serve", "--data-dir", directory, "--listen", "127.0.0.1:0"];
     let (success, printed) = run(Path::new("/"), &arguments, &[])?;
     assert!(!success, "{printed}");
-    assert!(
-        printed.contains(directory) && printed.contains("in use"),
-        "{printed}"
-    );
+    assert!(printed.contains(directory) && printed.contains("in use"), "{printed}");
     assert!(printed.contains(&server.pid().to_string()), "{printed}");
     assert_eq!(
-        Client::connect(server.address())?
-            .rows("SELECT key FROM system.local")?
-            .rows
-            .len(),
+        Client::connect(server.address())?.rows("SELECT key FROM system.local")?.rows.len(),
         1
     );
     Ok(())
@@ -198,10 +154,7 @@ fn cluster_name(server: &Server) -> Result<String> {
 fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() -> Result<()> {
     let folder = TempDir::new()?;
     let file = folder.path().join("coffer.toml");
-    fs::write(
-        &file,
-        "cluster_name = \"of the file\"\nrack = \"of the file\"\n",
-    )?;
+    fs::write(&file, "cluster_name = \"of the file\"\nrack = \"of the file\"\n")?;
     let file = file.to_str().ok_or("path")?;
     let of_file = || ServerBuilder::default().arguments(&["--config", file]);
     let of_variable = || of_file().environment("COFFER_CLUSTER_NAME", "of the variable");
@@ -222,85 +175,40 @@ fn a_wrong_option_is_refused_with_its_name_and_what_is_allowed() -> Result<()> {
     fs::write(&unknown, "page_rows_maximum = 5\n")?;
     let table = folder.path().join("table.toml");
     fs::write(&table, "[page_rows_max]\n")?;
-    let (file, unknown) = (
-        file.to_str().ok_or("path")?,
-        unknown.to_str().ok_or("path")?,
-    );
+    let (file, unknown) = (file.to_str().ok_or("path")?, unknown.to_str().ok_or("path")?);
     let table = table.to_str().ok_or("path")?;
     let none: &[(&str, &str)] = &[];
     for (arguments, variables, wanted) in [
-        (
-            vec!["--durability", "never"],
-            none,
-            &["durability", "never", "synced, periodic"][..],
-        ),
-        (
-            vec!["--connections-max", "0"],
-            none,
-            &["connections_max", "1 to 100000"],
-        ),
+        (vec!["--durability", "never"], none, &["durability", "never", "synced, periodic"][..]),
+        (vec!["--connections-max", "0"], none, &["connections_max", "1 to 100000"]),
         (vec!["--listen", "nowhere"], none, &["listen", "HOST:PORT"]),
         (vec!["--nonsense", "1"], none, &["--nonsense"]),
-        (
-            vec!["--block-bytes", "5000"],
-            none,
-            &["block_bytes", "4096, 16384, 65536"],
-        ),
+        (vec!["--block-bytes", "5000"], none, &["block_bytes", "4096, 16384, 65536"]),
         (
             vec![],
             &[("COFFER_FRAME_BYTES_MAX", "12 parsecs")],
-            &[
-                "frame_bytes_max",
-                "COFFER_FRAME_BYTES_MAX",
-                "4KiB to 256MiB",
-            ],
+            &["frame_bytes_max", "COFFER_FRAME_BYTES_MAX", "4KiB to 256MiB"],
         ),
         (
             vec![],
             &[("COFFER_FRAME_BITES", "1")],
             &["frame_bites", "COFFER_FRAME_BITES", "frame_bytes_max"],
         ),
-        (
-            vec!["--config", file],
-            none,
-            &["page_rows_max", "wrong.toml", "1 to 1000000"],
-        ),
-        (
-            vec!["--config", table],
-            none,
-            &["page_rows_max", "table.toml", "1 to 1000000"],
-        ),
-        (
-            vec!["--config", unknown],
-            none,
-            &["page_rows_maximum", "unknown.toml", "page_rows_max,"],
-        ),
+        (vec!["--config", file], none, &["page_rows_max", "wrong.toml", "1 to 1000000"]),
+        (vec!["--config", table], none, &["page_rows_max", "table.toml", "1 to 1000000"]),
+        (vec!["--config", unknown], none, &["page_rows_maximum", "unknown.toml", "page_rows_max,"]),
         (vec!["--config", "no-such.toml"], none, &["no-such.toml"]),
-        (
-            vec!["--listen", "0.0.0.0:0"],
-            none,
-            &["listen", "allow-plaintext"],
-        ),
-        (
-            vec!["--test-clock", "clock"],
-            none,
-            &["COFFER_ALLOW_TEST_CLOCK"],
-        ),
+        (vec!["--listen", "0.0.0.0:0"], none, &["listen", "allow-plaintext"]),
+        (vec!["--test-clock", "clock"], none, &["COFFER_ALLOW_TEST_CLOCK"]),
     ] {
         let all = [&["serve", "--data-dir", "never-made"], arguments.as_slice()].concat();
         let (success, printed) = run(folder.path(), &all, variables)?;
         assert!(!success, "{all:?} {variables:?} was accepted: {printed}");
         for part in wanted {
-            assert!(
-                printed.contains(part),
-                "{all:?}: {part} is missing in: {printed}"
-            );
+            assert!(printed.contains(part), "{all:?}: {part} is missing in: {printed}");
         }
     }
-    assert!(
-        !folder.path().join("never-made").exists(),
-        "a refused start made files"
-    );
+    assert!(!folder.path().join("never-made").exists(), "a refused start made files");
     Ok(())
 }
 
@@ -310,10 +218,7 @@ fn the_kms_commands_work_with_and_without_a_server() -> Result<()> {
     for is_running in [true, false] {
         let alias = if is_running { "with" } else { "without" };
         let arn = server.kms(&["create-key", "--description", "one", "--alias", alias])?;
-        assert!(
-            arn.starts_with("arn:aws:kms:us-east-1:000000000000:key/"),
-            "{arn}"
-        );
+        assert!(arn.starts_with("arn:aws:kms:us-east-1:000000000000:key/"), "{arn}");
         assert_eq!(arn.lines().count(), 1, "create-key prints the ARN alone");
         let id = arn.rsplit('/').next().ok_or("no id")?;
         let listed = server.kms(&["list-keys"])?;
@@ -337,31 +242,14 @@ fn the_kms_commands_work_with_and_without_a_server() -> Result<()> {
         }
         let json: serde_json::Value = serde_json::from_str(&server.kms(&["list-keys", "--json"])?)?;
         assert!(
-            json.as_array()
-                .is_some_and(|keys| keys.iter().any(|key| key["Arn"] == arn.as_str()))
+            json.as_array().is_some_and(|keys| keys.iter().any(|key| key["Arn"] == arn.as_str()))
         );
         let json: serde_json::Value =
             serde_json::from_str(&server.kms(&["create-key", "--json"])?)?;
-        assert!(
-            json["Arn"]
-                .as_str()
-                .is_some_and(|arn| arn.starts_with("arn:")),
-            "{json}"
-        );
-        let error = server
-            .kms(&["describe-key", "nobody"])
-            .err()
-            .ok_or("no error")?
-            .to_string();
-        assert!(
-            error.contains("nobody") && error.contains("does not exist"),
-            "{error}"
-        );
-        let error = server
-            .kms(&["create-key", "--arn", &arn])
-            .err()
-            .ok_or("no error")?
-            .to_string();
+        assert!(json["Arn"].as_str().is_some_and(|arn| arn.starts_with("arn:")), "{json}");
+        let error = server.kms(&["describe-key", "nobody"]).err().ok_or("no error")?.to_string();
+        assert!(error.contains("nobody") && error.contains("does not exist"), "{error}");
+        let error = server.kms(&["create-key", "--arn", &arn]).err().ok_or("no error")?.to_string();
         assert!(error.contains(&arn), "{error}");
         if is_running {
             server.stop()?;
@@ -402,14 +290,7 @@ fn with_files() -> Result<Server> {
 fn every_file_is_its_owners_alone() -> Result<()> {
     let server = with_files()?;
     let paths = files_below(server.directory())?;
-    for wanted in [
-        "root.key",
-        "kms/root.key",
-        "admin.sock",
-        "catalog",
-        "log",
-        "tables",
-    ] {
+    for wanted in ["root.key", "kms/root.key", "admin.sock", "catalog", "log", "tables"] {
         let path = server.directory().join(wanted);
         assert!(paths.contains(&path), "{wanted} is missing in {paths:?}");
     }
@@ -436,36 +317,20 @@ fn a_root_key_that_others_may_read_or_that_is_gone_is_refused_by_name() -> Resul
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
         let content = fs::read(&key)?;
         fs::remove_file(&key)?;
-        let error = server
-            .restart()
-            .err()
-            .ok_or("it started without its key")?
-            .to_string();
+        let error = server.restart().err().ok_or("it started without its key")?.to_string();
         assert!(error.contains("root.key"), "{error}");
-        assert!(
-            !key.exists(),
-            "a lost {name} must not be replaced by a new one"
-        );
+        assert!(!key.exists(), "a lost {name} must not be replaced by a new one");
         fs::write(&key, content)?;
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
     }
     server.restart()?;
-    assert_eq!(
-        Client::connect(server.address())?
-            .rows("SELECT * FROM ks.t")?
-            .rows
-            .len(),
-        2
-    );
+    assert_eq!(Client::connect(server.address())?.rows("SELECT * FROM ks.t")?.rows.len(), 2);
     Ok(())
 }
 
 /// Exit code and output of `coffer inspect`.
 fn inspect(file: &Path, more: &[&str]) -> Result<(Option<i32>, String)> {
-    let output = coffer(Path::new("/"), &["inspect"], &[])?
-        .arg(file)
-        .args(more)
-        .output()?;
+    let output = coffer(Path::new("/"), &["inspect"], &[])?.arg(file).args(more).output()?;
     Ok((output.status.code(), text(&output)))
 }
 
@@ -484,10 +349,7 @@ fn inspect_tells_whole_from_tampered_and_never_shows_plaintext() -> Result<()> {
     // Other files come and go while it runs.
     server.kill()?;
     for path in files_below(server.directory())? {
-        let ending = path
-            .extension()
-            .and_then(|ending| ending.to_str())
-            .unwrap_or_default();
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         if !["segment", "log", "catalog", "keys"].contains(&ending) {
             continue;
         }
@@ -498,10 +360,7 @@ fn inspect_tells_whole_from_tampered_and_never_shows_plaintext() -> Result<()> {
         assert_eq!(code, Some(0), "{json}");
         serde_json::from_str::<serde_json::Value>(&json)?;
         for secret in ["quokkas", "wombats", "\"v\""] {
-            assert!(
-                !printed.contains(secret) && !json.contains(secret),
-                "{secret}: {printed}"
-            );
+            assert!(!printed.contains(secret) && !json.contains(secret), "{secret}: {printed}");
         }
         // Elsewhere, without any key: structure only.
         let copy = apart.path().join(path.file_name().ok_or("no name")?);
@@ -519,10 +378,7 @@ fn inspect_tells_whole_from_tampered_and_never_shows_plaintext() -> Result<()> {
         let (code, printed) = inspect(&copy, &["--data-dir", directory])?;
         assert_eq!(code, Some(4), "{}: {printed}", path.display());
     }
-    assert!(
-        kinds >= 4,
-        "a segment, a log, a catalog and a KMS store were wanted"
-    );
+    assert!(kinds >= 4, "a segment, a log, a catalog and a KMS store were wanted");
     let (code, _) = inspect(Path::new("/no/such/file"), &[])?;
     assert_eq!(code, Some(1));
     Ok(())

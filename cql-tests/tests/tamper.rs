@@ -61,9 +61,7 @@ impl Kind {
 fn kinds() -> Result<Vec<Kind>> {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ON-DISK-FORMAT.md");
     let text = fs::read_to_string(document)?;
-    let (_, section) = text
-        .split_once("## Kinds of files")
-        .ok_or("no list of kinds")?;
+    let (_, section) = text.split_once("## Kinds of files").ok_or("no list of kinds")?;
     let kinds: Vec<Kind> = section
         .lines()
         .skip_while(|line| !line.starts_with('|'))
@@ -97,10 +95,7 @@ struct Prepared {
 }
 
 fn relative(directory: &Path, path: &Path) -> String {
-    path.strip_prefix(directory)
-        .unwrap_or(path)
-        .to_string_lossy()
-        .into_owned()
+    path.strip_prefix(directory).unwrap_or(path).to_string_lossy().into_owned()
 }
 
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -128,20 +123,11 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-const ARGUMENTS: [&str; 6] = [
-    "--log-file-bytes",
-    "64KiB",
-    "--log-total-bytes",
-    "1MiB",
-    "--worker-threads",
-    "2",
-];
+const ARGUMENTS: [&str; 6] =
+    ["--log-file-bytes", "64KiB", "--log-total-bytes", "1MiB", "--worker-threads", "2"];
 
 fn start(directory: &Path) -> Result<Server> {
-    ServerBuilder::default()
-        .directory(directory)
-        .arguments(&ARGUMENTS)
-        .start()
+    ServerBuilder::default().directory(directory).arguments(&ARGUMENTS).start()
 }
 
 /// The tables of a prepared directory: in segments, in the log, and (its key is away at the end of the
@@ -161,10 +147,7 @@ fn write(client: &mut Client, table: &str, from: i32, to: i32) -> Result<()> {
 fn fill_until_tail(client: &mut Client, directory: &Path) -> Result<()> {
     let filler = "00".repeat(16 << 10);
     for k in 0..4000 {
-        client.execute(&format!(
-            "INSERT INTO ks.filler (k, v) VALUES ({}, 0x{filler})",
-            k % 4
-        ))?;
+        client.execute(&format!("INSERT INTO ks.filler (k, v) VALUES ({}, 0x{filler})", k % 4))?;
         let is_tail = |path: &PathBuf| path.extension().is_some_and(|end| end == "tail");
         if k % 20 == 0 && files_below(directory)?.iter().any(is_tail) {
             return Ok(());
@@ -234,11 +217,7 @@ impl Prepared {
         client = Client::connect(server.address())?;
         write(&mut client, "in_log", 0, ROWS)?;
         server.kill()?;
-        Ok(Self {
-            _folder: folder,
-            directory,
-            older,
-        })
+        Ok(Self { _folder: folder, directory, older })
     }
 
     /// The files of a kind, by their paths below the directory.
@@ -370,10 +349,7 @@ impl Sequence {
 
 /// The bytes of a file that hold something: a log file ends in zeros up to its full length.
 fn used(content: &[u8]) -> usize {
-    content
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1)
+    content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }
 
 /// The file of a kind that the tables depend on most: the largest in use.
@@ -384,9 +360,7 @@ fn victim(prepared: &Prepared, kind: &Kind) -> Result<(String, Vec<u8>)> {
         files.push((used(&content), file, content));
     }
     files.sort();
-    let (_, file, content) = files
-        .pop()
-        .ok_or_else(|| format!("no {} was made", kind.name))?;
+    let (_, file, content) = files.pop().ok_or_else(|| format!("no {} was made", kind.name))?;
     Ok((file, content))
 }
 
@@ -394,10 +368,7 @@ fn victim(prepared: &Prepared, kind: &Kind) -> Result<(String, Vec<u8>)> {
 fn the_document_lists_every_file_and_every_kind_is_made() -> Result<()> {
     let (prepared, kinds) = (Prepared::new()?, kinds()?);
     for kind in &kinds {
-        assert!(
-            !prepared.files(kind)?.is_empty(),
-            "no file of kind {kind:?} was made"
-        );
+        assert!(!prepared.files(kind)?.is_empty(), "no file of kind {kind:?} was made");
     }
     for path in files_below(&prepared.directory)? {
         let name = relative(&prepared.directory, &path);
@@ -405,11 +376,7 @@ fn the_document_lists_every_file_and_every_kind_is_made() -> Result<()> {
             kinds.iter().any(|kind| kind.matches(&name)) || name.ends_with(".unpublished");
         assert!(is_listed, "docs/ON-DISK-FORMAT.md does not list {name}");
     }
-    assert_eq!(
-        verdict(&prepared.directory)?,
-        Verdict::Unharmed,
-        "an unchanged directory"
-    );
+    assert_eq!(verdict(&prepared.directory)?, Verdict::Unharmed, "an unchanged directory");
     Ok(())
 }
 
@@ -429,18 +396,14 @@ fn inspect_flips(
     let places: Vec<usize> = if length <= 256 {
         (0..length).collect()
     } else {
-        (0..64)
-            .chain((0..192).map(|_| sequence.below(length)))
-            .collect()
+        (0..64).chain((0..192).map(|_| sequence.below(length))).collect()
     };
     for place in places {
         let mut changed = content.to_vec();
         changed[place] ^= 1 << sequence.below(8);
         fs::write(&path, &changed)?;
-        let output = std::process::Command::new(executable()?)
-            .arg("inspect")
-            .arg(&path)
-            .output()?;
+        let output =
+            std::process::Command::new(executable()?).arg("inspect").arg(&path).output()?;
         // Changed identities in the clear name a key that is not at hand: proven is nothing then.
         let is_identity = place < IDENTITY_BYTES && output.status.code() == Some(3);
         if output.status.code() != Some(4) && !is_identity {
@@ -477,11 +440,7 @@ fn blocks(prepared: &Prepared, kind: &Kind, complaints: &mut Vec<String>) -> Res
     let (file, content) = victim(prepared, kind)?;
     let length = used(&content);
     // A log is made of sectors, the rest is swapped in smaller pieces.
-    let size = if length > 4096 {
-        512
-    } else {
-        (length / 4).max(1)
-    };
+    let size = if length > 4096 { 512 } else { (length / 4).max(1) };
     let last = (length / size).saturating_sub(1);
     let unseen = !kind.is_sealed();
     for (a, b) in [(0, 1), (0, last), (1, last), (last / 2, last)] {
@@ -506,24 +465,14 @@ fn blocks(prepared: &Prepared, kind: &Kind, complaints: &mut Vec<String>) -> Res
     for cut in [1, 16, size, length / 2, length] {
         let whole = content.len();
         let change = |directory: &Path| {
-            edit(directory, &file, |bytes| {
-                bytes.truncate(whole.saturating_sub(cut))
-            })
+            edit(directory, &file, |bytes| bytes.truncate(whole.saturating_sub(cut)))
         };
-        complaints.extend(judge(
-            prepared,
-            &format!("cut of {cut} bytes"),
-            &file,
-            unseen,
-            &change,
-        )?);
+        complaints.extend(judge(prepared, &format!("cut of {cut} bytes"), &file, unseen, &change)?);
     }
     // Not up to the end of what is used: in a log that would be the exception.
-    for (from, to) in [
-        (0, 32.min(length / 2)),
-        (length / 4, length / 2),
-        (length / 2, length / 2 + 1),
-    ] {
+    for (from, to) in
+        [(0, 32.min(length / 2)), (length / 4, length / 2), (length / 2, length / 2 + 1)]
+    {
         if content[from..to].iter().all(|byte| *byte == 0) {
             continue;
         }
@@ -553,13 +502,7 @@ fn files(prepared: &Prepared, kind: &Kind, complaints: &mut Vec<String>) -> Resu
             fs::write(directory.join(other), &content)?;
             Ok(fs::write(directory.join(&file), &theirs)?)
         };
-        complaints.extend(judge(
-            prepared,
-            &format!("swap with {other}"),
-            &file,
-            unseen,
-            &change,
-        )?);
+        complaints.extend(judge(prepared, &format!("swap with {other}"), &file, unseen, &change)?);
     }
     versions(prepared, kind, &file, complaints)
 }
@@ -572,11 +515,7 @@ fn versions(
     complaints: &mut Vec<String>,
 ) -> Result<()> {
     let content = fs::read(prepared.directory.join(file))?;
-    let older = prepared
-        .older
-        .get(&kind.name)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let older = prepared.older.get(&kind.name).map(Vec::as_slice).unwrap_or_default();
     let mut tried = BTreeSet::new();
     for (path, theirs) in older {
         if *theirs == content || !tried.insert(theirs.clone()) || tried.len() > 8 {
@@ -631,12 +570,7 @@ fn whatever_is_changed_is_named_and_no_row_is_wrong() -> Result<()> {
             inspect_flips(&prepared, &file, &content, &mut complaints)?;
         }
     }
-    assert!(
-        complaints.is_empty(),
-        "{} complaints:\n{}",
-        complaints.len(),
-        complaints.join("\n")
-    );
+    assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
     Ok(())
 }
 
@@ -644,10 +578,7 @@ fn whatever_is_changed_is_named_and_no_row_is_wrong() -> Result<()> {
 #[test]
 fn a_log_that_ends_earlier_loses_the_last_writes_or_is_named() -> Result<()> {
     let prepared = Prepared::new()?;
-    let kind = kinds()?
-        .into_iter()
-        .find(|kind| kind.pattern.ends_with(".log"))
-        .ok_or("no log")?;
+    let kind = kinds()?.into_iter().find(|kind| kind.pattern.ends_with(".log")).ok_or("no log")?;
     let (file, content) = victim(&prepared, &kind)?;
     let sectors = used(&content).div_ceil(512);
     let mut shortened = 0;
@@ -663,11 +594,7 @@ fn a_log_that_ends_earlier_loses_the_last_writes_or_is_named() -> Result<()> {
             Verdict::Unharmed => return Err("records without their bytes".into()),
             Verdict::Shortened(tables) => {
                 shortened += 1;
-                assert_eq!(
-                    tables.len(),
-                    1,
-                    "only the table that was written last: {tables:?}"
-                );
+                assert_eq!(tables.len(), 1, "only the table that was written last: {tables:?}");
             }
         }
     }

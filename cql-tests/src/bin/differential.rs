@@ -6,10 +6,7 @@
 //!
 //! `... --bin differential -- --random SEED --statements N --peer 127.0.0.1:9142` sends random statements
 //! instead, to a Coffer of its own with little memory, which it also restarts.
-#![expect(
-    clippy::print_stdout,
-    reason = "the comparison is this program's output"
-)]
+#![expect(clippy::print_stdout, reason = "the comparison is this program's output")]
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -59,10 +56,7 @@ fn main() -> Result<ExitCode> {
     }
     let (mut same, mut explained, mut different) = (0, 0, 0);
     for path in scripts {
-        let name = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .ok_or("a script has no name")?;
+        let name = path.file_stem().and_then(|stem| stem.to_str()).ok_or("a script has no name")?;
         let script = Script::parse(name, &std::fs::read_to_string(&path)?);
         if script.is_only_coffer() {
             continue;
@@ -87,11 +81,7 @@ fn main() -> Result<ExitCode> {
     println!(
         "{same} answers are the same, {explained} differ for a stated reason, {different} differ"
     );
-    Ok(if different == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if different == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn random_statements(arguments: &Arguments, seed: u64) -> Result<ExitCode> {
@@ -119,11 +109,7 @@ fn random_statements(arguments: &Arguments, seed: u64) -> Result<ExitCode> {
     println!(
         "seed {seed}: {different} answers of {count} differ, {other_texts} errors have another text"
     );
-    Ok(if different == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if different == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn indent(text: &str) -> String {

@@ -9,7 +9,8 @@ use super::{
 /// A SELECT; most are right, some are not.
 pub(super) fn select(table: &Table, random: &mut Random) -> String {
     let distinct = random.chance(6);
-    let projection = if distinct { distinct_projection(table, random) } else { projection(table, random) };
+    let projection =
+        if distinct { distinct_projection(table, random) } else { projection(table, random) };
     let mut relations = partition(table, random);
     let clustering = table.clustering();
     if !distinct || random.chance(10) {
@@ -112,8 +113,7 @@ fn expression(table: &Table, random: &mut Random) -> String {
 
 fn equal(column: &Column, random: &mut Random) -> String {
     if random.chance(15) {
-        let values: Vec<String> =
-            (0..1 + random.below(4)).map(|_| column.value(random)).collect();
+        let values: Vec<String> = (0..1 + random.below(4)).map(|_| column.value(random)).collect();
         return format!("{} IN ({})", column.name, values.join(", "));
     }
     format!("{} = {}", column.name, column.loose_value(random))
@@ -158,7 +158,8 @@ fn narrowing(clustering: &[&Column], random: &mut Random) -> Vec<String> {
     let given = random.below(clustering.len() + 1);
     if given > 1 && random.chance(25) {
         let columns: Vec<&Column> = clustering.iter().copied().take(given).collect();
-        let tuples: Vec<String> = (0..1 + random.below(3)).map(|_| tuple(&columns, random)).collect();
+        let tuples: Vec<String> =
+            (0..1 + random.below(3)).map(|_| tuple(&columns, random)).collect();
         return vec![format!("({}) IN ({})", names(&columns), tuples.join(", "))];
     }
     let mut relations: Vec<String> =

@@ -26,11 +26,7 @@ impl Column {
     }
 
     pub(super) fn value(&self, random: &mut Random) -> String {
-        if random.chance(85) {
-            random.pick(&self.pool).clone()
-        } else {
-            self.ty.literal(random)
-        }
+        if random.chance(85) { random.pick(&self.pool).clone() } else { self.ty.literal(random) }
     }
 
     /// A value, now and then null or one of another type.
@@ -130,9 +126,8 @@ impl Table {
     pub(super) fn modification(&mut self, random: &mut Random) -> String {
         if random.chance(8) {
             let timestamp = random.below(40);
-            let statements: Vec<String> = (0..1 + random.below(4))
-                .map(|_| self.single(random, ""))
-                .collect();
+            let statements: Vec<String> =
+                (0..1 + random.below(4)).map(|_| self.single(random, "")).collect();
             return format!(
                 "BEGIN {}BATCH USING TIMESTAMP {timestamp} {}; APPLY BATCH",
                 random.pick(&["", "UNLOGGED "]),
@@ -150,8 +145,11 @@ impl Table {
             using.push(format!("TTL {}", 1_000_000 + 1000 * self.ttl));
         }
         using.retain(|option| !option.is_empty());
-        let using =
-            if using.is_empty() { String::new() } else { format!(" USING {}", using.join(" AND ")) };
+        let using = if using.is_empty() {
+            String::new()
+        } else {
+            format!(" USING {}", using.join(" AND "))
+        };
         match random.below(10) {
             0..5 => self.insert(random, &using),
             5..8 => self.update(random, &using),
@@ -203,9 +201,8 @@ impl Table {
 
     fn update(&self, random: &mut Random, using: &str) -> String {
         let changes_static = random.chance(20);
-        let columns = self.of(|kind| {
-            if changes_static { kind == Kind::Static } else { kind == Kind::Regular }
-        });
+        let columns = self
+            .of(|kind| if changes_static { kind == Kind::Static } else { kind == Kind::Regular });
         if columns.is_empty() {
             return self.insert(random, using);
         }
@@ -224,7 +221,8 @@ impl Table {
         let using =
             if timestamp.is_empty() { String::new() } else { format!(" USING {timestamp}") };
         let clustering = self.clustering();
-        let given = if random.chance(50) { clustering.len() } else { random.below(clustering.len() + 1) };
+        let given =
+            if random.chance(50) { clustering.len() } else { random.below(clustering.len() + 1) };
         let mut relations = self.key(random, given);
         let mut targets = String::new();
         if given < clustering.len() && random.chance(50) {

@@ -10,8 +10,25 @@ pub(super) const USER_TYPES: [&str; 2] = [
 
 /// Native types that may be part of a key.
 const KEY_NATIVES: [&str; 20] = [
-    "ascii", "bigint", "blob", "boolean", "date", "decimal", "double", "float", "inet", "int",
-    "smallint", "text", "time", "timestamp", "timeuuid", "tinyint", "uuid", "varint", "int",
+    "ascii",
+    "bigint",
+    "blob",
+    "boolean",
+    "date",
+    "decimal",
+    "double",
+    "float",
+    "inet",
+    "int",
+    "smallint",
+    "text",
+    "time",
+    "timestamp",
+    "timeuuid",
+    "tinyint",
+    "uuid",
+    "varint",
+    "int",
     "text",
 ];
 
@@ -97,10 +114,8 @@ impl Type {
                 keys.push(key.literal(random));
                 keys.sort();
                 keys.dedup();
-                let entries: Vec<String> = keys
-                    .iter()
-                    .map(|key| format!("{key}: {}", value.literal(random)))
-                    .collect();
+                let entries: Vec<String> =
+                    keys.iter().map(|key| format!("{key}: {}", value.literal(random))).collect();
                 format!("{{{}}}", entries.join(", "))
             }
             Type::Tuple(fields) => {

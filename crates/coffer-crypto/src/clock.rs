@@ -32,8 +32,7 @@ pub trait Clock: Send + Sync {
 
     /// Monotonic clock of key ages: what [`crate::KeyLease`] is measured in.
     fn key_now_millis(&self) -> i64 {
-        self.monotonic_millis()
-            .saturating_add(self.key_offset_millis())
+        self.monotonic_millis().saturating_add(self.key_offset_millis())
     }
 
     /// Wall clock of key states: creation and deletion dates.
@@ -53,9 +52,7 @@ impl Clock for SystemClock {
 
     fn now_micros(&self) -> i64 {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        now.tv_sec
-            .saturating_mul(1_000_000)
-            .saturating_add(now.tv_nsec / 1000)
+        now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1000)
     }
 
     fn monotonic_millis(&self) -> i64 {
@@ -65,9 +62,7 @@ impl Clock for SystemClock {
         #[cfg(not(target_os = "linux"))]
         let id = rustix::time::ClockId::Monotonic;
         let now = rustix::time::clock_gettime(id);
-        now.tv_sec
-            .saturating_mul(1000)
-            .saturating_add(now.tv_nsec / 1_000_000)
+        now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
     }
 }
 
@@ -149,8 +144,7 @@ impl OffsetClock {
             .ok()
             .and_then(|text| text.trim().parse::<i64>().ok())
             .unwrap_or(0);
-        self.offset_millis
-            .store(seconds.saturating_mul(1000), Ordering::Release);
+        self.offset_millis.store(seconds.saturating_mul(1000), Ordering::Release);
         self.read_at.store(now, Ordering::Release);
     }
 }
@@ -199,14 +193,8 @@ mod tests {
         let clock = ManualClock::at(5_000);
         let before = clock.key_now_millis();
         clock.advance(7);
-        assert_eq!(
-            (clock.now_millis(), clock.key_now_millis()),
-            (5_007, before + 7)
-        );
+        assert_eq!((clock.now_millis(), clock.key_now_millis()), (5_007, before + 7));
         clock.set_key_offset(100);
-        assert_eq!(
-            (clock.now_millis(), clock.key_now_millis()),
-            (5_007, before + 107)
-        );
+        assert_eq!((clock.now_millis(), clock.key_now_millis()), (5_007, before + 107));
     }
 }

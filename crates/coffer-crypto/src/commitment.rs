@@ -17,10 +17,7 @@ impl ring::hkdf::KeyType for Length {
 }
 
 /// HKDF-SHA-512 of `key` under `label` and `info`.
-#[expect(
-    clippy::expect_used,
-    reason = "a key of zeros must never be returned instead"
-)]
+#[expect(clippy::expect_used, reason = "a key of zeros must never be returned instead")]
 pub(crate) fn derive(key: &[u8; KEY_LEN], label: &[u8], info: &[u8], out: &mut [u8]) {
     let prk = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA512, SALT).extract(key);
     let length = [u8::try_from(label.len()).unwrap_or(u8::MAX)];

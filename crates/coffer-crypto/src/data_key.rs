@@ -53,18 +53,10 @@ impl WrappedDataKey {
     /// # Errors
     /// [`Error::Malformed`] for another length; the contents are checked when the key is unwrapped.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let malformed = || Error::Malformed {
-            what: "wrapped data key",
-        };
+        let malformed = || Error::Malformed { what: "wrapped data key" };
         let (id, rest) = bytes.split_first_chunk::<16>().ok_or_else(malformed)?;
-        let (sealed, rest) = rest
-            .split_first_chunk::<SEALED_KEY_LEN>()
-            .ok_or_else(malformed)?;
+        let (sealed, rest) = rest.split_first_chunk::<SEALED_KEY_LEN>().ok_or_else(malformed)?;
         let commitment = <[u8; 32]>::try_from(rest).map_err(|_| malformed())?;
-        Ok(Self {
-            table_key_id: TableKeyId(*id),
-            sealed: *sealed,
-            commitment,
-        })
+        Ok(Self { table_key_id: TableKeyId(*id), sealed: *sealed, commitment })
     }
 }

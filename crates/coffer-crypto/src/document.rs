@@ -82,11 +82,7 @@ impl SealedDocument {
         let mut rest = plaintext;
         loop {
             let (chunk, after) = rest.split_at(rest.len().min(CHUNK_LEN));
-            let place = if after.is_empty() {
-                Place::Last
-            } else {
-                Place::Inner
-            };
+            let place = if after.is_empty() { Place::Last } else { Place::Inner };
             let start = bytes.len();
             bytes.extend_from_slice(chunk);
             sealer.seal_in_place(Component::Document, place, &prefix, &mut bytes, start)?;
@@ -104,13 +100,9 @@ impl SealedDocument {
     /// [`Error::WrongKey`] under another root key, [`Error::Tampered`] when anything was changed or
     /// cut off.
     pub fn open(root: &RootKey, kind: DocumentKind, bytes: &[u8]) -> Result<OpenedDocument> {
-        let malformed = || Error::Malformed {
-            what: "sealed document",
-        };
+        let malformed = || Error::Malformed { what: "sealed document" };
         let (prefix, rest) = bytes.split_at_checked(PREFIX_LEN).ok_or_else(malformed)?;
-        let (wrapped, rest) = rest
-            .split_at_checked(SEALED_KEY_LEN)
-            .ok_or_else(malformed)?;
+        let (wrapped, rest) = rest.split_at_checked(SEALED_KEY_LEN).ok_or_else(malformed)?;
         let (expected, body) = rest.split_first_chunk::<32>().ok_or_else(malformed)?;
         let version = parse_prefix(root, kind, prefix)?;
 
@@ -126,11 +118,7 @@ impl SealedDocument {
         let mut block = 0;
         loop {
             let (sealed, after) = rest.split_at(rest.len().min(CHUNK_LEN + TAG_LEN));
-            let place = if after.is_empty() {
-                Place::Last
-            } else {
-                Place::Inner
-            };
+            let place = if after.is_empty() { Place::Last } else { Place::Inner };
             chunk.clear();
             chunk.extend_from_slice(sealed);
             let text =
@@ -146,9 +134,7 @@ impl SealedDocument {
 }
 
 fn parse_prefix(root: &RootKey, kind: DocumentKind, prefix: &[u8]) -> Result<u64> {
-    let malformed = || Error::Malformed {
-        what: "sealed document",
-    };
+    let malformed = || Error::Malformed { what: "sealed document" };
     let rest = prefix.strip_prefix(&MAGIC).ok_or_else(malformed)?;
     let (format, rest) = rest.split_first_chunk::<2>().ok_or_else(malformed)?;
     let format = u16::from_be_bytes(*format);

@@ -28,10 +28,7 @@ impl FileIdentity {
         let mut bytes = [0; Self::LEN];
         let (version, ids) = bytes.split_at_mut(2);
         version.copy_from_slice(&self.format_version.to_be_bytes());
-        for (to, from) in ids
-            .chunks_mut(16)
-            .zip([self.cluster_id, self.table_id, self.file_id])
-        {
+        for (to, from) in ids.chunks_mut(16).zip([self.cluster_id, self.table_id, self.file_id]) {
             to.copy_from_slice(&from);
         }
         bytes
@@ -42,9 +39,7 @@ impl FileIdentity {
     /// # Errors
     /// [`Error::Malformed`] for another length, [`Error::UnknownVersion`] for another format.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let malformed = Error::Malformed {
-            what: "file identity",
-        };
+        let malformed = Error::Malformed { what: "file identity" };
         let Some((version, ids)) = bytes.split_first_chunk::<2>() else {
             return Err(malformed);
         };
@@ -53,17 +48,10 @@ impl FileIdentity {
         };
         let format_version = u16::from_be_bytes(*version);
         if format_version != FORMAT_VERSION {
-            return Err(Error::UnknownVersion {
-                version: format_version,
-            });
+            return Err(Error::UnknownVersion { version: format_version });
         }
         let (cluster_id, table_id, file_id) = (*cluster_id, *table_id, *file_id);
-        Ok(Self {
-            format_version,
-            cluster_id,
-            table_id,
-            file_id,
-        })
+        Ok(Self { format_version, cluster_id, table_id, file_id })
     }
 }
 
@@ -129,14 +117,9 @@ impl BlockAad {
         extra: &[u8],
     ) -> Result<Self> {
         if extra.len() > Self::EXTRA_MAX {
-            return Err(Error::Malformed {
-                what: "additional data",
-            });
+            return Err(Error::Malformed { what: "additional data" });
         }
-        let mut aad = Self {
-            bytes: [0; Self::CAPACITY],
-            len: 0,
-        };
+        let mut aad = Self { bytes: [0; Self::CAPACITY], len: 0 };
         aad.push(identity);
         aad.push(&component.number().to_be_bytes());
         aad.push(&block.to_be_bytes());

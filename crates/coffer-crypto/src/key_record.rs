@@ -41,9 +41,7 @@ impl TryFrom<String> for HexBytes {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Self> {
-        hex::decode(text)
-            .map(Self)
-            .map_err(|_| Error::Malformed { what: "hex digits" })
+        hex::decode(text).map(Self).map_err(|_| Error::Malformed { what: "hex digits" })
     }
 }
 
@@ -93,10 +91,7 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_from_json() {
-        let older = OlderTableKey {
-            table_key_id: TableKeyId([2; 16]),
-            wrapped: HexBytes(vec![9]),
-        };
+        let older = OlderTableKey { table_key_id: TableKeyId([2; 16]), wrapped: HexBytes(vec![9]) };
         let record = KeyRecord {
             table_key_id: TableKeyId([1; 16]),
             encryption_type: EncryptionType::CustomerManaged,

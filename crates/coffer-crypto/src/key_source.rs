@@ -127,10 +127,7 @@ impl fmt::Debug for KeyLease {
 /// The table's key is not at hand. Whatever the reason, the reaction is the same: open the table's
 /// key through the keyring (which may give the KMS's refusal) and try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "key of table is not at hand, table={} reason={reason}",
-    hex::encode(table)
-)]
+#[error("key of table is not at hand, table={} reason={reason}", hex::encode(table))]
 pub struct KeyUnavailable {
     /// Id of the table.
     pub table: [u8; 16],

@@ -33,11 +33,7 @@ impl PasswordHash {
         if parts.next().is_some() || !fits {
             return None;
         }
-        Some(Self {
-            iterations,
-            salt,
-            hash,
-        })
+        Some(Self { iterations, salt, hash })
     }
 
     /// Hashes a password with a random salt.
@@ -48,18 +44,8 @@ impl PasswordHash {
         let salt: [u8; SALT_BYTES] = random_array()?;
         let iterations = NonZeroU32::new(ITERATIONS).unwrap_or(NonZeroU32::MIN);
         let mut hash = vec![0; HASH_BYTES];
-        pbkdf2::derive(
-            pbkdf2::PBKDF2_HMAC_SHA256,
-            iterations,
-            &salt,
-            password,
-            &mut hash,
-        );
-        Ok(Self {
-            iterations,
-            salt: salt.to_vec(),
-            hash,
-        })
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password, &mut hash);
+        Ok(Self { iterations, salt: salt.to_vec(), hash })
     }
 
     /// The line that [`PasswordHash::parse`] reads.
@@ -87,13 +73,8 @@ mod tests {
         let read = PasswordHash::parse(&hash.to_text()).unwrap();
         assert!(read.verify(b"secret"));
         assert!(!read.verify(b"Secret"));
-        for wrong in [
-            "",
-            "secret",
-            "pbkdf2-sha256$0$aa$bb",
-            "md5$1$aa$bb",
-            "pbkdf2-sha256$1$zz$00",
-        ] {
+        for wrong in ["", "secret", "pbkdf2-sha256$0$aa$bb", "md5$1$aa$bb", "pbkdf2-sha256$1$zz$00"]
+        {
             assert!(PasswordHash::parse(wrong).is_none(), "{wrong}");
         }
     }

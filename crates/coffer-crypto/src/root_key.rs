@@ -41,10 +41,7 @@ impl RootKey {
     /// Another owner of the same key.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        Self {
-            secret: self.secret.duplicate(),
-            id: self.id,
-        }
+        Self { secret: self.secret.duplicate(), id: self.id }
     }
 
     /// The contents of a root key file: a line with magic and version, a line of 64 hex digits.
@@ -67,9 +64,7 @@ impl RootKey {
     /// [`Error::Malformed`] for anything that [`Self::to_file_bytes`] does not write (white space
     /// at the end aside).
     pub fn from_file_bytes(bytes: &[u8]) -> Result<Self> {
-        let malformed = || Error::Malformed {
-            what: "root key file",
-        };
+        let malformed = || Error::Malformed { what: "root key file" };
         if bytes.len() > Self::FILE_LEN_MAX {
             return Err(malformed());
         }
@@ -113,11 +108,7 @@ impl RootKey {
         let wrapping = self.derive(b"coffer-owned-table-key-v1", table);
         let aad = [b"coffer-owned-table-key-v1".as_slice(), table, &id.0].concat();
         let key = TableKey::from_slice(&wrapping.open(&aad, wrapped)?)?;
-        if key.id() == id {
-            Ok(key)
-        } else {
-            Err(Error::WrongKey)
-        }
+        if key.id() == id { Ok(key) } else { Err(Error::WrongKey) }
     }
 }
 
@@ -139,10 +130,7 @@ mod tests {
     fn a_root_key_comes_back_from_its_file() {
         let root = RootKey::generate().unwrap();
         let read = RootKey::from_file_bytes(&root.to_file_bytes()).unwrap();
-        assert_eq!(
-            (read.id(), read.secret.bytes()),
-            (root.id(), root.secret.bytes())
-        );
+        assert_eq!((read.id(), read.secret.bytes()), (root.id(), root.secret.bytes()));
     }
 
     #[test]
@@ -150,13 +138,8 @@ mod tests {
         let good = RootKey::generate().unwrap().to_file_bytes();
         let text = std::str::from_utf8(&good).unwrap();
         let long = format!("{text}{}", " ".repeat(RootKey::FILE_LEN_MAX));
-        let bad = [
-            String::new(),
-            text[..60].into(),
-            text.replace("v1", "v2"),
-            format!("{text}00"),
-            long,
-        ];
+        let bad =
+            [String::new(), text[..60].into(), text.replace("v1", "v2"), format!("{text}00"), long];
         for text in bad {
             let read = RootKey::from_file_bytes(text.as_bytes());
             assert!(matches!(read, Err(Error::Malformed { .. })), "{text:?}");
@@ -173,10 +156,6 @@ mod tests {
         assert_eq!(opened.id(), key.id());
         assert!(root.unwrap_table_key(&[2; 16], key.id(), &wrapped).is_err());
         let other = RootKey::generate().unwrap();
-        assert!(
-            other
-                .unwrap_table_key(&[1; 16], key.id(), &wrapped)
-                .is_err()
-        );
+        assert!(other.unwrap_table_key(&[1; 16], key.id(), &wrapped).is_err());
     }
 }

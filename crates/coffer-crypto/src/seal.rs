@@ -68,9 +68,7 @@ impl Cipher {
                 let tag = key
                     .seal_in_place_separate_tag(nonce, Aad::from(aad), text)
                     .map_err(|_| Error::SealLimit)?;
-                tag.as_ref()
-                    .try_into()
-                    .map_err(|_| Error::Malformed { what: "tag" })
+                tag.as_ref().try_into().map_err(|_| Error::Malformed { what: "tag" })
             }
             Self::Reference(cipher) => cipher
                 .encrypt_inout_detached(&nonce.into(), aad, text.into())
@@ -85,13 +83,11 @@ impl Cipher {
         match self {
             Self::Ring(key) => {
                 let nonce = Nonce::assume_unique_for_key(nonce);
-                key.open_in_place(nonce, Aad::from(aad), sealed)
-                    .map_err(|_| Error::Tampered)?;
+                key.open_in_place(nonce, Aad::from(aad), sealed).map_err(|_| Error::Tampered)?;
             }
             Self::Reference(cipher) => {
-                let (text, tag) = sealed
-                    .split_last_chunk_mut::<TAG_LEN>()
-                    .ok_or(Error::Tampered)?;
+                let (text, tag) =
+                    sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(Error::Tampered)?;
                 cipher
                     .decrypt_inout_detached(&nonce.into(), aad, text.into(), &(*tag).into())
                     .map_err(|_| Error::Tampered)?;
@@ -133,10 +129,7 @@ impl Sealer {
     ///
     /// # Errors
     /// As [`Self::new`].
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the key is consumed: it seals once"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "the key is consumed: it seals once")]
     pub fn with_backend(
         key: NewDataKey,
         identity: &FileIdentity,
@@ -152,10 +145,7 @@ impl Sealer {
     /// The number that the next block of `component` will have.
     #[must_use]
     pub fn next_block(&self, component: Component) -> u64 {
-        self.next_block
-            .get(component as usize)
-            .copied()
-            .unwrap_or(SEALS_PER_COMPONENT_MAX)
+        self.next_block.get(component as usize).copied().unwrap_or(SEALS_PER_COMPONENT_MAX)
     }
 
     /// Seals `buffer[start..]` where it stands and appends the tag. `extra` (at most 89 bytes) is
@@ -174,14 +164,10 @@ impl Sealer {
         start: usize,
     ) -> Result<u64> {
         let block = self.consume(component)?;
-        let text = buffer
-            .get_mut(start..)
-            .ok_or(Error::Malformed { what: "block" })?;
+        let text = buffer.get_mut(start..).ok_or(Error::Malformed { what: "block" })?;
         let len = text.len() as u64;
         let aad = BlockAad::new(&self.identity, component, block, place, len, extra)?;
-        let tag = self
-            .cipher
-            .seal(nonce(component, block), aad.as_slice(), text)?;
+        let tag = self.cipher.seal(nonce(component, block), aad.as_slice(), text)?;
         buffer.extend_from_slice(&tag);
         Ok(block)
     }
@@ -189,18 +175,12 @@ impl Sealer {
     /// Opens blocks of the file that is being written, for its readers.
     #[must_use]
     pub fn opener(&self) -> Opener {
-        Opener {
-            cipher: self.cipher.clone(),
-            identity: self.identity,
-        }
+        Opener { cipher: self.cipher.clone(), identity: self.identity }
     }
 
     /// Takes the next number of `component` for good.
     fn consume(&mut self, component: Component) -> Result<u64> {
-        let next = self
-            .next_block
-            .get_mut(component as usize)
-            .ok_or(Error::SealLimit)?;
+        let next = self.next_block.get_mut(component as usize).ok_or(Error::SealLimit)?;
         let block = *next;
         if block >= SEALS_PER_COMPONENT_MAX {
             return Err(Error::SealLimit);
@@ -252,8 +232,7 @@ impl Opener {
     ) -> Result<&'a mut [u8]> {
         let len = sealed.len().checked_sub(TAG_LEN).ok_or(Error::Tampered)?;
         let aad = BlockAad::new(&self.identity, component, block, place, len as u64, extra)?;
-        self.cipher
-            .open(nonce(component, block), aad.as_slice(), sealed)?;
+        self.cipher.open(nonce(component, block), aad.as_slice(), sealed)?;
         sealed.get_mut(..len).ok_or(Error::Tampered)
     }
 }

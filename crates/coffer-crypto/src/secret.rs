@@ -17,9 +17,7 @@ impl Secret {
     }
 
     pub(crate) fn from_slice(bytes: &[u8]) -> Result<Self> {
-        let bytes = bytes
-            .try_into()
-            .map_err(|_| Error::Malformed { what: "key" })?;
+        let bytes = bytes.try_into().map_err(|_| Error::Malformed { what: "key" })?;
         Ok(Self::from_array(bytes))
     }
 

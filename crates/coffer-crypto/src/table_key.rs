@@ -37,9 +37,8 @@ impl TryFrom<String> for TableKeyId {
 
     fn try_from(text: String) -> Result<Self> {
         let mut id = [0; 16];
-        hex::decode_to_slice(text, &mut id).map_err(|_| Error::Malformed {
-            what: "table key id",
-        })?;
+        hex::decode_to_slice(text, &mut id)
+            .map_err(|_| Error::Malformed { what: "table key id" })?;
         Ok(Self(id))
     }
 }
@@ -70,10 +69,7 @@ impl TableKey {
     fn new(secret: Secret) -> Self {
         let mut id = [0; 16];
         derive(secret.bytes(), b"coffer-table-key-id-v1", &[], &mut id);
-        Self {
-            key: WrappingKey(secret),
-            id: TableKeyId(id),
-        }
+        Self { key: WrappingKey(secret), id: TableKeyId(id) }
     }
 
     /// The id that headers and key records use.
@@ -92,12 +88,8 @@ impl TableKey {
         identity: &FileIdentity,
     ) -> Result<WrappedDataKey> {
         let identity = identity.to_bytes();
-        let sealed = self
-            .key
-            .seal(&data_key_aad(&identity, self.id), data_key.0.bytes())?;
-        let malformed = |_| Error::Malformed {
-            what: "wrapped data key",
-        };
+        let sealed = self.key.seal(&data_key_aad(&identity, self.id), data_key.0.bytes())?;
+        let malformed = |_| Error::Malformed { what: "wrapped data key" };
         Ok(WrappedDataKey {
             table_key_id: self.id,
             sealed: sealed.as_slice().try_into().map_err(malformed)?,
@@ -120,9 +112,7 @@ impl TableKey {
             return Err(Error::UnknownTableKey(wrapped.table_key_id));
         }
         let identity = identity.to_bytes();
-        let bytes = self
-            .key
-            .open(&data_key_aad(&identity, self.id), &wrapped.sealed)?;
+        let bytes = self.key.open(&data_key_aad(&identity, self.id), &wrapped.sealed)?;
         let secret = Secret::from_slice(&bytes)?;
         let expected = commitment(&secret, b"coffer-commit-v1", &identity);
         if equal(&expected, &wrapped.commitment) {
@@ -137,10 +127,7 @@ impl TableKey {
     /// # Errors
     /// [`Error::Randomness`] when the operating system gives none.
     pub fn wrap_older(&self, table: &[u8; 16], older: &Self) -> Result<Vec<u8>> {
-        self.key.seal(
-            &older_key_aad(table, self.id, older.id),
-            older.key.0.bytes(),
-        )
+        self.key.seal(&older_key_aad(table, self.id, older.id), older.key.0.bytes())
     }
 
     /// The older table key `id` of `table` that [`Self::wrap_older`] wrapped.
@@ -151,11 +138,7 @@ impl TableKey {
     pub fn unwrap_older(&self, table: &[u8; 16], id: TableKeyId, wrapped: &[u8]) -> Result<Self> {
         let bytes = self.key.open(&older_key_aad(table, self.id, id), wrapped)?;
         let older = Self::from_slice(&bytes)?;
-        if older.id == id {
-            Ok(older)
-        } else {
-            Err(Error::WrongKey)
-        }
+        if older.id == id { Ok(older) } else { Err(Error::WrongKey) }
     }
 
     /// This key under a KMS key or the root key; `aad` binds it to its table.
@@ -178,13 +161,7 @@ fn data_key_aad(identity: &[u8; FileIdentity::LEN], table_key: TableKeyId) -> Ve
 }
 
 fn older_key_aad(table: &[u8; 16], current: TableKeyId, older: TableKeyId) -> Vec<u8> {
-    [
-        b"coffer-older-table-key-v1".as_slice(),
-        table,
-        &current.0,
-        &older.0,
-    ]
-    .concat()
+    [b"coffer-older-table-key-v1".as_slice(), table, &current.0, &older.0].concat()
 }
 
 #[cfg(test)]
@@ -215,10 +192,7 @@ mod tests {
     fn any_flipped_bit_of_a_wrapped_data_key_is_named() {
         let table_key = TableKey::generate().unwrap();
         let data_key = NewDataKey::generate().unwrap();
-        let bytes = table_key
-            .wrap_data_key(&data_key, &identity())
-            .unwrap()
-            .to_bytes();
+        let bytes = table_key.wrap_data_key(&data_key, &identity()).unwrap().to_bytes();
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes;
             changed[bit / 8] ^= 1 << (bit % 8);
@@ -255,20 +229,10 @@ mod tests {
     fn an_older_table_key_opens_only_in_its_table_and_under_its_id() {
         let (current, older) = (TableKey::generate().unwrap(), TableKey::generate().unwrap());
         let wrapped = current.wrap_older(&[5; 16], &older).unwrap();
-        let opened = current
-            .unwrap_older(&[5; 16], older.id(), &wrapped)
-            .unwrap();
+        let opened = current.unwrap_older(&[5; 16], older.id(), &wrapped).unwrap();
         assert_eq!(opened.id(), older.id());
-        assert!(
-            current
-                .unwrap_older(&[6; 16], older.id(), &wrapped)
-                .is_err()
-        );
-        assert!(
-            current
-                .unwrap_older(&[5; 16], current.id(), &wrapped)
-                .is_err()
-        );
+        assert!(current.unwrap_older(&[6; 16], older.id(), &wrapped).is_err());
+        assert!(current.unwrap_older(&[5; 16], current.id(), &wrapped).is_err());
         assert!(older.unwrap_older(&[5; 16], older.id(), &wrapped).is_err());
     }
 

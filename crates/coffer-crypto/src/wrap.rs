@@ -71,12 +71,8 @@ impl WrappingKey {
     /// [`Error::Tampered`] when `blob` or `aad` is not what was sealed, or under another key;
     /// [`Error::Malformed`] when it is too short.
     pub fn open(&self, aad: &[u8], blob: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        let malformed = || Error::Malformed {
-            what: "wrapped key",
-        };
-        let (nonce, rest) = blob
-            .split_first_chunk::<NONCE_LEN>()
-            .ok_or_else(malformed)?;
+        let malformed = || Error::Malformed { what: "wrapped key" };
+        let (nonce, rest) = blob.split_first_chunk::<NONCE_LEN>().ok_or_else(malformed)?;
         let (body, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or_else(malformed)?;
         let mut plaintext = Zeroizing::new(body.to_vec());
         self.cipher()
@@ -107,15 +103,9 @@ mod tests {
         assert_eq!(*key.open(b"context", &blob).unwrap(), b"table key");
         assert!(matches!(key.open(b"other", &blob), Err(Error::Tampered)));
         let other = WrappingKey::generate().unwrap();
-        assert!(matches!(
-            other.open(b"context", &blob),
-            Err(Error::Tampered)
-        ));
+        assert!(matches!(other.open(b"context", &blob), Err(Error::Tampered)));
         for len in 0..WRAP_OVERHEAD {
-            assert!(matches!(
-                key.open(b"", &blob[..len]),
-                Err(Error::Malformed { .. })
-            ));
+            assert!(matches!(key.open(b"", &blob[..len]), Err(Error::Malformed { .. })));
         }
     }
 

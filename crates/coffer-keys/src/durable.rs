@@ -21,21 +21,14 @@ pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Puts `bytes` into `dir/name`, mode 0600: write, sync, rename, sync the directory.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place of this crate that publishes a file"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place of this crate that publishes a file")]
 pub(crate) fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, dir.join(name))?;

@@ -54,11 +54,7 @@ impl KeyError {
     #[must_use]
     pub fn from_kms(table: &TableName, arn: &str, error: KmsError) -> Self {
         let class = error.class();
-        let refusal = Arc::new(Refusal {
-            table: table.clone(),
-            arn: arn.to_owned(),
-            error,
-        });
+        let refusal = Arc::new(Refusal { table: table.clone(), arn: arn.to_owned(), error });
         match class {
             ErrorClass::Definitive => Self::Definitive(refusal),
             ErrorClass::Transient => Self::Transient(refusal),
@@ -68,10 +64,7 @@ impl KeyError {
     }
 
     pub(crate) fn damaged(table: &TableName, source: coffer_crypto::Error) -> Self {
-        Self::Damaged {
-            table: table.clone(),
-            source: Arc::new(source),
-        }
+        Self::Damaged { table: table.clone(), source: Arc::new(source) }
     }
 
     /// What the KMS said, where a KMS said something.
@@ -117,27 +110,23 @@ impl Refusal {
     /// The texts that clients of the reference system know, and what the user can do.
     fn prefix_and_remedy(&self) -> (&'static str, &'static str) {
         match self.error.name() {
-            "DisabledException" => (
-                "KMS key disabled error",
-                "enable the key in the KMS, the table needs no restart",
-            ),
-            "AccessDeniedException" => (
-                "KMS key access denied error",
-                "allow the operation in the key's policy or grants",
-            ),
+            "DisabledException" => {
+                ("KMS key disabled error", "enable the key in the KMS, the table needs no restart")
+            }
+            "AccessDeniedException" => {
+                ("KMS key access denied error", "allow the operation in the key's policy or grants")
+            }
             "NotFoundException" => (
                 "KMS key not found error",
                 "use the ARN of an existing key; data under a deleted key is lost",
             ),
-            "KMSInvalidStateException" if self.error.message().contains("pending deletion") => (
-                "KMS validation error",
-                "cancel the deletion, then enable the key",
-            ),
+            "KMSInvalidStateException" if self.error.message().contains("pending deletion") => {
+                ("KMS validation error", "cancel the deletion, then enable the key")
+            }
             _ => match self.error.class() {
-                ErrorClass::Definitive | ErrorClass::Configuration => (
-                    "KMS validation error",
-                    "use an enabled symmetric key of this KMS",
-                ),
+                ErrorClass::Definitive | ErrorClass::Configuration => {
+                    ("KMS validation error", "use an enabled symmetric key of this KMS")
+                }
                 ErrorClass::Transient => ("KMS unavailable error", "try again"),
                 ErrorClass::Integrity => (
                     "KMS key blob error",
@@ -163,11 +152,7 @@ mod tests {
     #[test]
     fn texts_begin_as_clients_know_them_and_name_table_key_and_exception() {
         let cases = [
-            (
-                "DisabledException",
-                format!("{ARN} is disabled."),
-                "KMS key disabled error: ",
-            ),
+            ("DisabledException", format!("{ARN} is disabled."), "KMS key disabled error: "),
             (
                 "KMSInvalidStateException",
                 format!("{ARN} is pending deletion."),
@@ -178,21 +163,9 @@ mod tests {
                 format!("Key '{ARN}' does not exist"),
                 "KMS key not found error: ",
             ),
-            (
-                "AccessDeniedException",
-                String::new(),
-                "KMS key access denied error: ",
-            ),
-            (
-                "InvalidCiphertextException",
-                String::new(),
-                "KMS key blob error: ",
-            ),
-            (
-                "ThrottlingException",
-                "slow down".into(),
-                "KMS unavailable error: ",
-            ),
+            ("AccessDeniedException", String::new(), "KMS key access denied error: "),
+            ("InvalidCiphertextException", String::new(), "KMS key blob error: "),
+            ("ThrottlingException", "slow down".into(), "KMS unavailable error: "),
         ];
         for (name, message, prefix) in cases {
             let text = text(name, &message);

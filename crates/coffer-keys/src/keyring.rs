@@ -13,8 +13,8 @@ pub use prepare::PreparedKeys;
 use crate::{KeyError, KmsError, KmsFuture, KmsOperation, KmsProvider, Result, TableName};
 use coffer_crypto::{
     DataKey, DataKeySource, EncryptionType, Error, FileIdentity, KeyLease, KeyRecord,
-    KeyUnavailable, NewDataKey, RootKey, TableKey, TableKeyId, UnavailableReason, WRAPS_PER_KEY_MAX,
-    WrappedDataKey, clock::Clock,
+    KeyUnavailable, NewDataKey, RootKey, TableKey, TableKeyId, UnavailableReason,
+    WRAPS_PER_KEY_MAX, WrappedDataKey, clock::Clock,
 };
 use open_keys::OpenKeys;
 use parking_lot::Mutex;
@@ -113,9 +113,7 @@ impl Drop for OpeningGuard {
 
 impl Tables {
     fn is_current(&self, table: &[u8; 16], number: u64) -> bool {
-        self.opening
-            .get(table)
-            .is_some_and(|opening| opening.number == number)
+        self.opening.get(table).is_some_and(|opening| opening.number == number)
     }
 
     /// Whether `record` was not replaced by a swap.
@@ -182,9 +180,9 @@ impl Keyring {
         }
         let mut done = self.start_opening(table, record);
         match done.wait_for(Option::is_some).await {
-            Ok(result) => result
-                .clone()
-                .unwrap_or_else(|| Err(KeyError::Superseded(table.clone()))),
+            Ok(result) => {
+                result.clone().unwrap_or_else(|| Err(KeyError::Superseded(table.clone())))
+            }
             // the task is gone without a result: the runtime stops or the provider panicked
             Err(_) => Err(KeyError::Superseded(table.clone())),
         }
@@ -217,9 +215,7 @@ impl Keyring {
         tables.opening.remove(&id);
         let lease = tables.lease(&id, until);
         tables.installed.insert(id, prepared.record.table_key_id);
-        tables
-            .open
-            .insert(id, Arc::new(prepared.into_open_keys(lease)));
+        tables.open.insert(id, Arc::new(prepared.into_open_keys(lease)));
     }
 
     /// Whether so much was wrapped under the table's current key that it should be renewed soon:
@@ -227,17 +223,14 @@ impl Keyring {
     #[must_use]
     pub fn is_worn(&self, table: &[u8; 16]) -> bool {
         let worn = self.options.wraps_max / 4 * 3;
-        self.wrapping_key(table)
-            .is_some_and(|(_, wraps)| wraps >= worn)
+        self.wrapping_key(table).is_some_and(|(_, wraps)| wraps >= worn)
     }
 
     /// The tables whose key [`Self::is_worn`].
     #[must_use]
     pub fn worn(&self) -> Vec<[u8; 16]> {
         let open: Vec<_> = self.tables.lock().open.keys().copied().collect();
-        open.into_iter()
-            .filter(|table| self.is_worn(table))
-            .collect()
+        open.into_iter().filter(|table| self.is_worn(table)).collect()
     }
 
     /// Calls made to the KMS so far.
@@ -282,20 +275,10 @@ impl Keyring {
         tables.last_opening += 1;
         let number = tables.last_opening;
         let (result, done) = watch::channel(None);
-        tables.opening.insert(
-            table.id,
-            Opening {
-                number,
-                done: done.clone(),
-            },
-        );
+        tables.opening.insert(table.id, Opening { number, done: done.clone() });
         drop(tables);
 
-        let guard = OpeningGuard {
-            keyring: Arc::clone(self),
-            table: table.id,
-            number,
-        };
+        let guard = OpeningGuard { keyring: Arc::clone(self), table: table.id, number };
         let (table, record) = (table.clone(), record.clone());
         tokio::spawn(async move {
             let keyring = &guard.keyring;
@@ -310,9 +293,7 @@ impl Keyring {
 
     async fn decrypt_table_key(&self, table: &TableName, record: &KeyRecord) -> Result<TableKey> {
         let arn = record.kms_key_arn.as_deref().unwrap_or_default();
-        let call = self
-            .kms
-            .decrypt(Some(arn), &record.blob.0, &record.encryption_context);
+        let call = self.kms.decrypt(Some(arn), &record.blob.0, &record.encryption_context);
         let decrypted = self
             .call(KmsOperation::Decrypt, call)
             .await
@@ -388,10 +369,7 @@ impl Keyring {
 
     /// The table's keys, if they may be used now.
     fn keys(&self, table: &[u8; 16]) -> coffer_crypto::Result<Arc<OpenKeys>> {
-        let unavailable = |reason| KeyUnavailable {
-            table: *table,
-            reason,
-        };
+        let unavailable = |reason| KeyUnavailable { table: *table, reason };
         let keys = self.tables.lock().open.get(table).cloned();
         let keys = keys.ok_or_else(|| unavailable(UnavailableReason::NotOpened))?;
         if keys.lease.is_valid(self.clock.key_now_millis()) {

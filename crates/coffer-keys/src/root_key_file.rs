@@ -12,17 +12,14 @@ use std::path::Path;
 /// # Errors
 /// [`KeyError::KeyFile`] when others than its owner may read it, or it is no root key file.
 pub fn load_root_key(path: &Path) -> Result<Option<RootKey>> {
-    let failed = |reason| KeyError::KeyFile {
-        action: "read root key",
-        path: path.to_owned(),
-        reason,
-    };
+    let failed =
+        |reason| KeyError::KeyFile { action: "read root key", path: path.to_owned(), reason };
     let len_max = RootKey::FILE_LEN_MAX as u64;
     match durable::read_secret(path, len_max) {
         Ok(None) => Ok(None),
-        Ok(Some(bytes)) => RootKey::from_file_bytes(&bytes)
-            .map(Some)
-            .map_err(|error| failed(error.to_string())),
+        Ok(Some(bytes)) => {
+            RootKey::from_file_bytes(&bytes).map(Some).map_err(|error| failed(error.to_string()))
+        }
         Err(SecretFileError::Loose(mode)) => Err(failed(format!(
             "others may read or write it, run chmod 600 on it first, mode={mode:04o}"
         ))),
@@ -37,11 +34,8 @@ pub fn load_root_key(path: &Path) -> Result<Option<RootKey>> {
 /// # Errors
 /// [`KeyError::KeyFile`] when the file exists or cannot be written.
 pub fn create_root_key(path: &Path) -> Result<RootKey> {
-    let failed = |reason| KeyError::KeyFile {
-        action: "create root key",
-        path: path.to_owned(),
-        reason,
-    };
+    let failed =
+        |reason| KeyError::KeyFile { action: "create root key", path: path.to_owned(), reason };
     if path.symlink_metadata().is_ok() {
         return Err(failed("the file exists".to_owned()));
     }
@@ -72,10 +66,7 @@ mod tests {
         let path = dir.path().join("root.key");
         assert!(load_root_key(&path).unwrap().is_none());
         let root = create_root_key(&path).unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(load_root_key(&path).unwrap().unwrap().id(), root.id());
         assert!(create_root_key(&path).is_err(), "never replaced");
         assert_eq!(load_root_key(&path).unwrap().unwrap().id(), root.id());
@@ -89,10 +80,7 @@ mod tests {
         for mode in [0o640, 0o604, 0o620, 0o601] {
             set_mode(&path, mode);
             let text = load_root_key(&path).unwrap_err().to_string();
-            assert!(
-                text.contains("root.key") && text.contains(&format!("{mode:04o}")),
-                "{text}"
-            );
+            assert!(text.contains("root.key") && text.contains(&format!("{mode:04o}")), "{text}");
         }
         set_mode(&path, 0o400);
         assert!(load_root_key(&path).is_ok());

@@ -73,10 +73,7 @@ impl EncryptionSpecification {
                 return Err(SpecificationError::Repeated(canonical));
             }
         }
-        match (
-            encryption_type.unwrap_or(EncryptionType::AwsOwned.as_str()),
-            key,
-        ) {
+        match (encryption_type.unwrap_or(EncryptionType::AwsOwned.as_str()), key) {
             ("AWS_OWNED_KMS_KEY", None) => Ok(Self::AwsOwned),
             ("AWS_OWNED_KMS_KEY", Some(_)) => Err(SpecificationError::UnexpectedKey),
             ("CUSTOMER_MANAGED_KMS_KEY", Some(arn)) => {
@@ -91,10 +88,7 @@ impl EncryptionSpecification {
     #[must_use]
     pub fn to_properties(&self) -> BTreeMap<String, String> {
         let mut properties = BTreeMap::new();
-        properties.insert(
-            ENCRYPTION_TYPE.to_owned(),
-            self.encryption_type().as_str().to_owned(),
-        );
+        properties.insert(ENCRYPTION_TYPE.to_owned(), self.encryption_type().as_str().to_owned());
         if let Self::CustomerManaged(arn) = self {
             properties.insert(KMS_KEY_IDENTIFIER.to_owned(), arn.as_str().to_owned());
         }
@@ -195,25 +189,15 @@ mod tests {
         let arn = KeyArn::parse(SAMPLE).unwrap();
         assert_eq!((arn.region(), arn.key_id().len()), ("eu-west-1", 35));
         let customer = EncryptionSpecification::CustomerManaged(arn);
-        let given = [
-            ("Encryption_Type", "CUSTOMER_MANAGED_KMS_KEY"),
-            ("KMS_KEY_IDENTIFIER", SAMPLE),
-        ];
+        let given =
+            [("Encryption_Type", "CUSTOMER_MANAGED_KMS_KEY"), ("KMS_KEY_IDENTIFIER", SAMPLE)];
         assert_eq!(parse(&given).unwrap(), customer);
         let shown = customer.to_properties();
-        let again = parse(
-            &shown
-                .iter()
-                .map(|(k, v)| (k.as_str(), v.as_str()))
-                .collect::<Vec<_>>(),
-        );
+        let again = parse(&shown.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>());
         assert_eq!(again.unwrap(), customer);
         let owned = EncryptionSpecification::AwsOwned;
         assert_eq!(parse(&[]).unwrap(), owned);
-        assert_eq!(
-            parse(&[("encryption_type", "AWS_OWNED_KMS_KEY")]).unwrap(),
-            owned
-        );
+        assert_eq!(parse(&[("encryption_type", "AWS_OWNED_KMS_KEY")]).unwrap(), owned);
         assert_eq!(owned.to_properties().len(), 1);
     }
 
@@ -233,10 +217,8 @@ mod tests {
             &long,
         ];
         for text in bad {
-            let given = [
-                ("encryption_type", "CUSTOMER_MANAGED_KMS_KEY"),
-                ("kms_key_identifier", text),
-            ];
+            let given =
+                [("encryption_type", "CUSTOMER_MANAGED_KMS_KEY"), ("kms_key_identifier", text)];
             let error = parse(&given).unwrap_err();
             assert!(matches!(error, SpecificationError::NoArn(_)), "{text}");
             assert!(error.to_string().contains("ARN"));
@@ -256,16 +238,10 @@ mod tests {
     #[test]
     fn unknown_repeated_and_contradicting_properties_are_refused() {
         let unknown = parse(&[("kms_key_id", SAMPLE)]);
-        assert!(matches!(
-            unknown,
-            Err(SpecificationError::UnknownProperty(_))
-        ));
+        assert!(matches!(unknown, Err(SpecificationError::UnknownProperty(_))));
         let owned = "AWS_OWNED_KMS_KEY";
         let repeated = parse(&[("encryption_type", owned), ("ENCRYPTION_TYPE", owned)]);
-        assert_eq!(
-            repeated,
-            Err(SpecificationError::Repeated("encryption_type"))
-        );
+        assert_eq!(repeated, Err(SpecificationError::Repeated("encryption_type")));
         let contradiction = parse(&[("kms_key_identifier", SAMPLE)]);
         assert_eq!(contradiction, Err(SpecificationError::UnexpectedKey));
     }

@@ -17,11 +17,7 @@ impl TableName {
     /// The table `id`, called `keyspace.name`.
     #[must_use]
     pub fn new(id: [u8; 16], keyspace: &str, name: &str) -> Self {
-        Self {
-            id,
-            keyspace: keyspace.into(),
-            name: name.into(),
-        }
+        Self { id, keyspace: keyspace.into(), name: name.into() }
     }
 }
 

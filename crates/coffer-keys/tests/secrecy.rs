@@ -53,41 +53,21 @@ async fn logs_at_trace_hold_no_key_bytes() {
     let context = encryption_context(&table, "000000000000");
     let arn = kms.create_key(NewKey::default()).unwrap().arn;
     let to = EncryptionSpecification::CustomerManaged(KeyArn::parse(&arn).unwrap());
-    let record = keyring
-        .new_record(&table, &to, &context)
-        .await
-        .unwrap()
-        .record()
-        .clone();
+    let record = keyring.new_record(&table, &to, &context).await.unwrap().record().clone();
     keyring.open(&table, &record).await.unwrap();
     let owned = EncryptionSpecification::AwsOwned;
     let none = std::collections::HashSet::new();
-    let swapped = keyring
-        .swap(&table, &record, &owned, &context, &none)
-        .await
-        .unwrap()
-        .unwrap();
+    let swapped = keyring.swap(&table, &record, &owned, &context, &none).await.unwrap().unwrap();
     let swapped_record = swapped.record().clone();
     kms.disable_key(&arn).unwrap();
     clock.advance(300_000);
     let error = keyring.open(&table, &record).await.unwrap_err();
     kms.enable_key(&arn).unwrap();
 
-    let key = kms
-        .decrypt(None, &record.blob.0, &context)
-        .await
-        .unwrap()
-        .plaintext;
-    let root_digits = std::str::from_utf8(&root_file)
-        .unwrap()
-        .lines()
-        .nth(1)
-        .unwrap();
+    let key = kms.decrypt(None, &record.blob.0, &context).await.unwrap().plaintext;
+    let root_digits = std::str::from_utf8(&root_file).unwrap().lines().nth(1).unwrap();
     let logged = String::from_utf8_lossy(&captured.0.lock()).to_lowercase();
-    assert!(
-        logged.contains("table key opened") && logged.contains("refused"),
-        "{logged}"
-    );
+    assert!(logged.contains("table key opened") && logged.contains("refused"), "{logged}");
     let shown = format!("{record:?} {swapped_record:?} {error:?} {error}").to_lowercase();
     let list = format!("{:?}", &key[..8]);
     let list = list.trim_matches(['[', ']']);

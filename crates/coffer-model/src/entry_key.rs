@@ -82,25 +82,14 @@ impl<'a> EntryKey<'a> {
         let partition_key = take(&mut rest, usize::from(length))?;
         let (&kind, clustering) = rest.split_first().ok_or(Error::Malformed("entry key"))?;
         let kind = EntryKind::from_byte(kind)?;
-        Ok(Self {
-            token,
-            partition_key,
-            kind,
-            clustering,
-        })
+        Ok(Self { token, partition_key, kind, clustering })
     }
 }
 
 /// Appends what all entries of a partition begin with: token, length, partition key.
 pub fn encode_partition_prefix(token: Token, partition_key: &[u8], out: &mut Vec<u8>) {
-    debug_assert!(
-        partition_key.len() <= usize::from(u16::MAX),
-        "checked where keys are made"
-    );
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "limited to u16::MAX where keys are made"
-    )]
+    debug_assert!(partition_key.len() <= usize::from(u16::MAX), "checked where keys are made");
+    #[expect(clippy::cast_possible_truncation, reason = "limited to u16::MAX where keys are made")]
     let length = partition_key.len() as u16;
     out.extend_from_slice(&token.to_ordered_bytes());
     out.extend_from_slice(&length.to_be_bytes());
@@ -119,9 +108,5 @@ pub fn split(key: &[u8]) -> Result<(&[u8], &[u8]), Error> {
     let (prefix, suffix) = key
         .split_at_checked(10 + usize::from(u16::from_be_bytes(length)))
         .ok_or(Error::Malformed("entry key"))?;
-    if suffix.is_empty() {
-        Err(Error::Malformed("entry key"))
-    } else {
-        Ok((prefix, suffix))
-    }
+    if suffix.is_empty() { Err(Error::Malformed("entry key")) } else { Ok((prefix, suffix)) }
 }

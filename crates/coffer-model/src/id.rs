@@ -45,9 +45,7 @@ impl FromStr for TableId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        uuid::Uuid::parse_str(text)
-            .map(Self::from)
-            .map_err(|_| Error::Malformed("table id"))
+        uuid::Uuid::parse_str(text).map(Self::from).map_err(|_| Error::Malformed("table id"))
     }
 }
 

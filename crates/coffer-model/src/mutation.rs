@@ -51,11 +51,7 @@ impl Mutation {
                 return Err(Error::Malformed("mutation entry"));
             }
         }
-        Ok(Self {
-            table,
-            token,
-            bytes,
-        })
+        Ok(Self { table, token, bytes })
     }
 
     /// The table.
@@ -121,11 +117,7 @@ fn read_entry<'a>(input: &mut &'a [u8]) -> Result<MutationEntry<'a>, Error> {
     let kind = EntryKind::from_byte(kind)?;
     let clustering = read_bytes(input)?;
     let row = read_bytes(input)?;
-    Ok(MutationEntry {
-        kind,
-        clustering,
-        row,
-    })
+    Ok(MutationEntry { kind, clustering, row })
 }
 
 /// Builds a [`Mutation`] in one buffer.
@@ -151,12 +143,7 @@ impl MutationBuilder {
         bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(partition_key);
         let header_bytes = bytes.len();
-        Ok(Self {
-            table,
-            token: Token::of(partition_key),
-            bytes,
-            header_bytes,
-        })
+        Ok(Self { table, token: Token::of(partition_key), bytes, header_bytes })
     }
 
     /// Adds a row.
@@ -198,11 +185,7 @@ impl MutationBuilder {
     /// The mutation.
     #[must_use]
     pub fn finish(self) -> Mutation {
-        Mutation {
-            table: self.table,
-            token: self.token,
-            bytes: Bytes::from(self.bytes),
-        }
+        Mutation { table: self.table, token: self.token, bytes: Bytes::from(self.bytes) }
     }
 }
 

@@ -227,10 +227,7 @@ fn encode_escaped(value: &[u8], out: &mut Vec<u8>) {
 fn decode_escaped(input: &mut &[u8]) -> Result<Vec<u8>, Error> {
     let mut value = Vec::new();
     loop {
-        let zero = input
-            .iter()
-            .position(|byte| *byte == 0)
-            .ok_or(malformed())?;
+        let zero = input.iter().position(|byte| *byte == 0).ok_or(malformed())?;
         value.extend_from_slice(take(input, zero)?);
         match take_array(input)? {
             [0x00, 0x01] => return Ok(value),
@@ -293,11 +290,7 @@ fn encode_decimal(parts: &DecimalDigits, out: &mut Vec<u8>) {
         out.push(ZERO);
         return;
     }
-    out.push(if parts.is_negative {
-        NEGATIVE
-    } else {
-        POSITIVE
-    });
+    out.push(if parts.is_negative { NEGATIVE } else { POSITIVE });
     let sign = |byte: u8| if parts.is_negative { !byte } else { byte };
     out.extend(flip_sign(parts.exponent.to_be_bytes()).map(sign));
     out.extend(parts.digits.iter().map(|digit| sign(digit + 1)));
@@ -313,23 +306,13 @@ fn decode_decimal(input: &mut &[u8]) -> Result<Bytes, Error> {
     };
     let sign = |byte: u8| if is_negative { !byte } else { byte };
     let exponent = i64::from_be_bytes(flip_sign(take_array::<8>(input)?.map(sign)));
-    let end = input
-        .iter()
-        .position(|byte| sign(*byte) == 0)
-        .ok_or(malformed())?;
-    let digits: Vec<u8> = take(input, end)?
-        .iter()
-        .map(|byte| sign(*byte) - 1)
-        .collect();
+    let end = input.iter().position(|byte| sign(*byte) == 0).ok_or(malformed())?;
+    let digits: Vec<u8> = take(input, end)?.iter().map(|byte| sign(*byte) - 1).collect();
     take(input, 1)?;
     if digits.is_empty() || digits.iter().any(|digit| *digit > 9) {
         return Err(malformed());
     }
-    let parts = DecimalDigits {
-        is_negative,
-        exponent,
-        digits,
-    };
+    let parts = DecimalDigits { is_negative, exponent, digits };
     Ok(Decimal::from_digits(&parts)?.to_bytes().into())
 }
 
@@ -420,10 +403,7 @@ fn decode_value(ty: &CqlType, input: &mut &[u8]) -> Result<Bytes, Error> {
                 .map(|_| decode_component(element, input)?.ok_or(malformed()))
                 .collect::<Result<Vec<Bytes>, Error>>()?;
             let length = element.fixed_bytes();
-            if items
-                .iter()
-                .any(|item| length.is_some_and(|length| item.len() != length))
-            {
+            if items.iter().any(|item| length.is_some_and(|length| item.len() != length)) {
                 return Err(malformed());
             }
             write_vector(element, &items)
@@ -450,11 +430,7 @@ fn decode_fields<'t>(
     let mut has_ended = false;
     for ty in types {
         has_ended = has_ended || !has_item(input)?;
-        let field = if has_ended {
-            None
-        } else {
-            decode_component(ty, input)?
-        };
+        let field = if has_ended { None } else { decode_component(ty, input)? };
         write_element(&mut out, field.as_deref());
     }
     if !has_ended && has_item(input)? {

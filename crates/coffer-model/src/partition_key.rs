@@ -19,18 +19,13 @@ pub fn encode<V: AsRef<[u8]>>(components: &[V]) -> Result<Bytes, Error> {
         check_length(one.as_ref().len())?;
         return Ok(Bytes::copy_from_slice(one.as_ref()));
     }
-    let total: usize = components
-        .iter()
-        .map(|component| component.as_ref().len() + 3)
-        .sum();
+    let total: usize = components.iter().map(|component| component.as_ref().len() + 3).sum();
     check_length(total)?;
     let mut out = Vec::with_capacity(total);
     for component in components {
         let component = component.as_ref();
-        let length = u16::try_from(component.len()).map_err(|_| Error::KeyTooLong {
-            what: "partition key",
-            length: component.len(),
-        })?;
+        let length = u16::try_from(component.len())
+            .map_err(|_| Error::KeyTooLong { what: "partition key", length: component.len() })?;
         out.extend_from_slice(&length.to_be_bytes());
         out.extend_from_slice(component);
         out.push(0x00);
@@ -40,10 +35,7 @@ pub fn encode<V: AsRef<[u8]>>(components: &[V]) -> Result<Bytes, Error> {
 
 fn check_length(length: usize) -> Result<(), Error> {
     if length > PARTITION_KEY_BYTES_MAX {
-        return Err(Error::KeyTooLong {
-            what: "partition key",
-            length,
-        });
+        return Err(Error::KeyTooLong { what: "partition key", length });
     }
     Ok(())
 }
@@ -65,9 +57,5 @@ pub fn decode(key: &[u8], count: usize) -> Result<Vec<&[u8]>, Error> {
             return Err(Error::Malformed("partition key"));
         }
     }
-    if rest.is_empty() {
-        Ok(components)
-    } else {
-        Err(Error::Malformed("partition key"))
-    }
+    if rest.is_empty() { Ok(components) } else { Err(Error::Malformed("partition key")) }
 }

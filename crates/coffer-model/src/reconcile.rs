@@ -20,9 +20,7 @@ pub(crate) fn order_of_places(left: &CellRef<'_>, right: &CellRef<'_>) -> Orderi
     if by_column.is_ne() || (left.path.is_empty() && right.path.is_empty()) {
         return by_column.then_with(|| is_cell(left).cmp(&is_cell(right)));
     }
-    is_cell(left)
-        .cmp(&is_cell(right))
-        .then_with(|| left.path.cmp(right.path))
+    is_cell(left).cmp(&is_cell(right)).then_with(|| left.path.cmp(right.path))
 }
 
 #[inline]
@@ -33,18 +31,12 @@ fn is_cell(cell: &CellRef<'_>) -> bool {
 /// The winner of two cells of the same place. For complex deletions, the stronger one.
 #[inline]
 pub(crate) fn reconcile_cells<'a>(left: CellRef<'a>, right: CellRef<'a>) -> CellRef<'a> {
-    if compare_strength(&left, &right).is_ge() {
-        left
-    } else {
-        right
-    }
+    if compare_strength(&left, &right).is_ge() { left } else { right }
 }
 
 #[inline]
 fn compare_strength(left: &CellRef<'_>, right: &CellRef<'_>) -> Ordering {
-    left.timestamp
-        .cmp(&right.timestamp)
-        .then_with(|| compare_ties(left, right))
+    left.timestamp.cmp(&right.timestamp).then_with(|| compare_ties(left, right))
 }
 
 /// Cells of the same timestamp.
@@ -60,38 +52,21 @@ fn compare_ties(left: &CellRef<'_>, right: &CellRef<'_>) -> Ordering {
 /// What decides at equal timestamps: kind, time, time to live, value.
 fn strength<'a>(cell: &CellRef<'a>) -> (u8, u32, u32, &'a [u8]) {
     match cell.content {
-        CellContent::Live {
-            value,
-            expiry: None,
-        } => (0, 0, 0, value),
-        CellContent::Live {
-            value,
-            expiry: Some(expiry),
-        } => (1, expiry.expires_at, expiry.ttl, value),
-        CellContent::Tombstone {
-            local_deletion_time,
+        CellContent::Live { value, expiry: None } => (0, 0, 0, value),
+        CellContent::Live { value, expiry: Some(expiry) } => {
+            (1, expiry.expires_at, expiry.ttl, value)
         }
-        | CellContent::ComplexDeletion {
-            local_deletion_time,
-        } => (2, local_deletion_time, 0, &[]),
+        CellContent::Tombstone { local_deletion_time }
+        | CellContent::ComplexDeletion { local_deletion_time } => (2, local_deletion_time, 0, &[]),
     }
 }
 
 /// The stronger of two livenesses: later timestamp, then expiring, then later expiry.
 fn stronger_liveness(left: Liveness, right: Liveness) -> Liveness {
     let rank = |liveness: &Liveness| {
-        (
-            liveness.timestamp,
-            liveness
-                .expiry
-                .map(|expiry| (expiry.expires_at, expiry.ttl)),
-        )
+        (liveness.timestamp, liveness.expiry.map(|expiry| (expiry.expires_at, expiry.ttl)))
     };
-    if rank(&left) >= rank(&right) {
-        left
-    } else {
-        right
-    }
+    if rank(&left) >= rank(&right) { left } else { right }
 }
 
 /// Merges versions of one row. An empty slice gives an empty row.
@@ -113,10 +88,7 @@ struct Head<'a> {
 impl<'a> Head<'a> {
     fn new(row: &RowRef<'a>) -> Self {
         let mut rest = row.cells();
-        Self {
-            cell: rest.next(),
-            rest,
-        }
+        Self { cell: rest.next(), rest }
     }
 
     #[inline]
@@ -128,10 +100,7 @@ impl<'a> Head<'a> {
 /// The filter that takes the merged cells of the rows.
 fn merged_filter(rows: &[RowRef<'_>]) -> Filter {
     let deletion = rows.iter().filter_map(RowRef::deletion).max();
-    let liveness = rows
-        .iter()
-        .filter_map(RowRef::liveness)
-        .reduce(stronger_liveness);
+    let liveness = rows.iter().filter_map(RowRef::liveness).reduce(stronger_liveness);
     let capacity: usize = rows.iter().map(|row| row.as_bytes().len()).sum();
     Filter::new(liveness, deletion, Vec::with_capacity(capacity))
 }
@@ -149,11 +118,7 @@ fn merge_two<'a>(rows: &[RowRef<'a>], mut left: Head<'a>, mut right: Head<'a>) -
                 right.advance();
             }
             Ordering::Equal => {
-                filter.push(if compare_strength(one, other).is_ge() {
-                    one
-                } else {
-                    other
-                });
+                filter.push(if compare_strength(one, other).is_ge() { one } else { other });
                 left.advance();
                 right.advance();
             }
@@ -192,10 +157,7 @@ fn next_merged<'a>(heads: &mut [Head<'a>]) -> Option<CellRef<'a>> {
     }
     let winner = smallest?;
     for head in heads {
-        if head
-            .cell
-            .is_some_and(|cell| order_of_places(&cell, &winner).is_eq())
-        {
+        if head.cell.is_some_and(|cell| order_of_places(&cell, &winner).is_eq()) {
             head.advance();
         }
     }
@@ -214,11 +176,7 @@ impl Filter {
         let hidden = |liveness: &Liveness| is_deleted(deletion, liveness.timestamp);
         let liveness = liveness.filter(|liveness| !hidden(liveness));
         let row = RowBuilder::with_buffer(buffer, liveness, deletion);
-        Self {
-            row,
-            deletion,
-            complex: None,
-        }
+        Self { row, deletion, complex: None }
     }
 
     #[inline]
@@ -249,12 +207,8 @@ fn is_deleted(deletion: Option<DeletionTime>, timestamp: WriteTimestamp) -> bool
 /// left out. `None` when nothing remains.
 #[must_use]
 pub fn shadow(row: &RowRef<'_>, deletion: DeletionTime) -> Option<Bytes> {
-    let liveness = row
-        .liveness()
-        .filter(|liveness| !deletion.deletes(liveness.timestamp));
-    let own = row
-        .deletion()
-        .filter(|own| !deletion.deletes(own.marked_at));
+    let liveness = row.liveness().filter(|liveness| !deletion.deletes(liveness.timestamp));
+    let own = row.deletion().filter(|own| !deletion.deletes(own.marked_at));
     let mut kept = RowBuilder::new(liveness, own);
     for cell in row.cells().filter(|cell| !deletion.deletes(cell.timestamp)) {
         kept.push(&cell);
@@ -311,9 +265,7 @@ pub fn is_plain(row: &[u8]) -> Result<bool, Error> {
 #[must_use]
 pub fn live_part(row: &RowRef<'_>, now_secs: u32) -> Option<Bytes> {
     let liveness = row.liveness().filter(|liveness| {
-        liveness
-            .expiry
-            .is_none_or(|expiry| !expiry.is_expired(now_secs))
+        liveness.expiry.is_none_or(|expiry| !expiry.is_expired(now_secs))
             && !is_deleted(row.deletion(), liveness.timestamp)
     });
     let buffer = Vec::with_capacity(row.as_bytes().len() + 16);
@@ -374,26 +326,19 @@ pub fn purge(row: &RowRef<'_>, limits: &PurgeLimits) -> Option<Bytes> {
 }
 
 fn purge_cell<'a>(mut cell: CellRef<'a>, limits: &PurgeLimits) -> Option<CellRef<'a>> {
-    if let CellContent::Live {
-        expiry: Some(expiry),
-        ..
-    } = cell.content
+    if let CellContent::Live { expiry: Some(expiry), .. } = cell.content
         && expiry.is_expired(limits.now_secs)
     {
         // An expired value was deleted when it was written, as far as grace is concerned.
         let local_deletion_time = expiry.expires_at.saturating_sub(expiry.ttl);
-        cell.content = CellContent::Tombstone {
-            local_deletion_time,
-        };
+        cell.content = CellContent::Tombstone { local_deletion_time };
     }
     let kept = match cell.content {
         CellContent::Live { .. } => true,
-        CellContent::Tombstone {
-            local_deletion_time,
+        CellContent::Tombstone { local_deletion_time }
+        | CellContent::ComplexDeletion { local_deletion_time } => {
+            !limits.drops(cell.timestamp, local_deletion_time)
         }
-        | CellContent::ComplexDeletion {
-            local_deletion_time,
-        } => !limits.drops(cell.timestamp, local_deletion_time),
     };
     kept.then_some(cell)
 }

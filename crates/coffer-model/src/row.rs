@@ -105,43 +105,22 @@ impl<'a> CellRef<'a> {
     /// A value that does not expire.
     #[must_use]
     pub const fn live(column: ColumnId, timestamp: WriteTimestamp, value: &'a [u8]) -> Self {
-        Self {
-            column,
-            path: &[],
-            timestamp,
-            content: CellContent::Live {
-                value,
-                expiry: None,
-            },
-        }
+        Self { column, path: &[], timestamp, content: CellContent::Live { value, expiry: None } }
     }
 
     /// A deleted cell.
     #[must_use]
     pub const fn tombstone(column: ColumnId, timestamp: WriteTimestamp, now_secs: u32) -> Self {
-        let content = CellContent::Tombstone {
-            local_deletion_time: now_secs,
-        };
-        Self {
-            column,
-            path: &[],
-            timestamp,
-            content,
-        }
+        let content = CellContent::Tombstone { local_deletion_time: now_secs };
+        Self { column, path: &[], timestamp, content }
     }
 
     /// The deletion of everything a multi-cell column holds.
     #[must_use]
     pub const fn complex_deletion(column: ColumnId, deletion: DeletionTime) -> Self {
-        let content = CellContent::ComplexDeletion {
-            local_deletion_time: deletion.local_deletion_time,
-        };
-        Self {
-            column,
-            path: &[],
-            timestamp: deletion.marked_at,
-            content,
-        }
+        let content =
+            CellContent::ComplexDeletion { local_deletion_time: deletion.local_deletion_time };
+        Self { column, path: &[], timestamp: deletion.marked_at, content }
     }
 
     /// The same cell at a place within a multi-cell column.
@@ -193,12 +172,9 @@ impl<'a> CellRef<'a> {
     #[must_use]
     pub const fn as_complex_deletion(&self) -> Option<DeletionTime> {
         match self.content {
-            CellContent::ComplexDeletion {
-                local_deletion_time,
-            } => Some(DeletionTime {
-                marked_at: self.timestamp,
-                local_deletion_time,
-            }),
+            CellContent::ComplexDeletion { local_deletion_time } => {
+                Some(DeletionTime { marked_at: self.timestamp, local_deletion_time })
+            }
             _ => None,
         }
     }
@@ -262,13 +238,7 @@ impl<'a> RowRef<'a> {
         } else {
             None
         };
-        Ok(Self {
-            bytes,
-            flags,
-            liveness,
-            deletion,
-            cells: rest,
-        })
+        Ok(Self { bytes, flags, liveness, deletion, cells: rest })
     }
 
     /// The bytes this was parsed from.
@@ -304,10 +274,7 @@ impl<'a> RowRef<'a> {
     /// The cells in order.
     #[must_use]
     pub fn cells(&self) -> Cells<'a> {
-        Cells {
-            rest: self.cells,
-            liveness_timestamp: self.liveness.map(|live| live.timestamp),
-        }
+        Cells { rest: self.cells, liveness_timestamp: self.liveness.map(|live| live.timestamp) }
     }
 
     /// The cells of one column, in order of their paths.
@@ -349,8 +316,7 @@ impl<'a> Cells<'a> {
             return Err(Error::Malformed("cell flags"));
         }
         let timestamp = if flags & cell_flag::LIVENESS_TIMESTAMP != 0 {
-            self.liveness_timestamp
-                .ok_or(Error::Malformed("cell timestamp"))?
+            self.liveness_timestamp.ok_or(Error::Malformed("cell timestamp"))?
         } else {
             read_timestamp(rest)?
         };
@@ -362,35 +328,18 @@ impl<'a> Cells<'a> {
             _ if flags & cell_flag::EXPIRING != 0 => return Err(Error::Malformed("cell flags")),
             _ => deleted = Some(u32::from_be_bytes(take_array(rest)?)),
         }
-        let path = if flags & cell_flag::PATH != 0 {
-            read_bytes(rest)?
-        } else {
-            &[]
-        };
-        let value = if flags & cell_flag::VALUE != 0 {
-            read_bytes(rest)?
-        } else {
-            &[]
-        };
+        let path = if flags & cell_flag::PATH != 0 { read_bytes(rest)? } else { &[] };
+        let value = if flags & cell_flag::VALUE != 0 { read_bytes(rest)? } else { &[] };
         let content = match deleted {
             None => CellContent::Live { value, expiry },
             Some(_) if !value.is_empty() => return Err(Error::Malformed("tombstone")),
             Some(local_deletion_time) if flags & cell_flag::TOMBSTONE != 0 => {
-                CellContent::Tombstone {
-                    local_deletion_time,
-                }
+                CellContent::Tombstone { local_deletion_time }
             }
             Some(_) if !path.is_empty() => return Err(Error::Malformed("complex deletion")),
-            Some(local_deletion_time) => CellContent::ComplexDeletion {
-                local_deletion_time,
-            },
+            Some(local_deletion_time) => CellContent::ComplexDeletion { local_deletion_time },
         };
-        Ok(CellRef {
-            column,
-            path,
-            timestamp,
-            content,
-        })
+        Ok(CellRef { column, path, timestamp, content })
     }
 }
 

@@ -65,12 +65,7 @@ impl RowBuilder {
             *first = flags;
         }
         let liveness = liveness.map(|liveness| liveness.timestamp);
-        Self {
-            bytes,
-            liveness,
-            last: None,
-            out_of_order: false,
-        }
+        Self { bytes, liveness, last: None, out_of_order: false }
     }
 
     /// Adds a cell.
@@ -80,14 +75,8 @@ impl RowBuilder {
         self.note_order(cell, is_complex_deletion);
         varint::write(&mut self.bytes, cell.column.0);
         let (mut flags, value) = match cell.content {
-            CellContent::Live {
-                value,
-                expiry: None,
-            } => (0, value),
-            CellContent::Live {
-                value,
-                expiry: Some(_),
-            } => (cell_flag::EXPIRING, value),
+            CellContent::Live { value, expiry: None } => (0, value),
+            CellContent::Live { value, expiry: Some(_) } => (cell_flag::EXPIRING, value),
             CellContent::Tombstone { .. } => (cell_flag::TOMBSTONE, &[][..]),
             CellContent::ComplexDeletion { .. } => (cell_flag::COMPLEX_DELETION, &[][..]),
         };
@@ -104,8 +93,7 @@ impl RowBuilder {
         }
         self.bytes.push(flags);
         if flags & cell_flag::LIVENESS_TIMESTAMP == 0 {
-            self.bytes
-                .extend_from_slice(&cell.timestamp.0.to_be_bytes());
+            self.bytes.extend_from_slice(&cell.timestamp.0.to_be_bytes());
         }
         if !plain {
             self.write_times(cell.content);
@@ -115,12 +103,7 @@ impl RowBuilder {
         }
         let path_end = self.bytes.len();
         let path_start = path_end - path.len();
-        self.last = Some(Place {
-            column: cell.column,
-            is_complex_deletion,
-            path_start,
-            path_end,
-        });
+        self.last = Some(Place { column: cell.column, is_complex_deletion, path_start, path_end });
         if !value.is_empty() {
             varint::write_bytes(&mut self.bytes, value);
         }
@@ -136,14 +119,9 @@ impl RowBuilder {
                     write_expiry(&mut self.bytes, expiry);
                 }
             }
-            CellContent::Tombstone {
-                local_deletion_time,
-            }
-            | CellContent::ComplexDeletion {
-                local_deletion_time,
-            } => {
-                self.bytes
-                    .extend_from_slice(&local_deletion_time.to_be_bytes());
+            CellContent::Tombstone { local_deletion_time }
+            | CellContent::ComplexDeletion { local_deletion_time } => {
+                self.bytes.extend_from_slice(&local_deletion_time.to_be_bytes());
             }
         }
     }
@@ -154,10 +132,7 @@ impl RowBuilder {
         if last.column < cell.column {
             return;
         }
-        let path = self
-            .bytes
-            .get(last.path_start..last.path_end)
-            .unwrap_or_default();
+        let path = self.bytes.get(last.path_start..last.path_end).unwrap_or_default();
         let after = last.column == cell.column
             && !is_complex_deletion
             && (last.is_complex_deletion || path < cell.path);

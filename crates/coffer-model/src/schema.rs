@@ -123,10 +123,7 @@ pub struct TableOptions {
 }
 
 fn text_map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 impl Default for TableOptions {
@@ -139,10 +136,7 @@ impl Default for TableOptions {
             cdc: false,
             comment: String::new(),
             compaction: text_map(&[
-                (
-                    "class",
-                    "org.apache.cassandra.db.compaction.SizeTieredCompactionStrategy",
-                ),
+                ("class", "org.apache.cassandra.db.compaction.SizeTieredCompactionStrategy"),
                 ("max_threshold", "32"),
                 ("min_threshold", "4"),
             ]),
@@ -242,11 +236,8 @@ impl TableSchema {
     }
 
     fn by_name(&self, kind: ColumnKind) -> Vec<&Column> {
-        let mut columns: Vec<_> = self
-            .columns
-            .iter()
-            .filter(|column| column.kind == kind)
-            .collect();
+        let mut columns: Vec<_> =
+            self.columns.iter().filter(|column| column.kind == kind).collect();
         columns.sort_by(|left, right| left.name.cmp(&right.name));
         columns
     }
@@ -264,16 +255,12 @@ impl TableSchema {
     /// Whether it has static columns.
     #[must_use]
     pub fn has_statics(&self) -> bool {
-        self.columns
-            .iter()
-            .any(|column| column.kind == ColumnKind::Static)
+        self.columns.iter().any(|column| column.kind == ColumnKind::Static)
     }
 
     /// Whether its columns are counters.
     #[must_use]
     pub fn is_counter(&self) -> bool {
-        self.columns
-            .iter()
-            .any(|column| column.ty == CqlType::Counter)
+        self.columns.iter().any(|column| column.ty == CqlType::Counter)
     }
 }

@@ -55,23 +55,12 @@ fn murmur3(key: &[u8]) -> i64 {
     let (blocks, tail) = key.as_chunks::<16>();
     for block in blocks {
         let block = u128::from_le_bytes(*block);
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the two halves of the block"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the block")]
         let (k1, k2) = (block as u64, (block >> 64) as u64);
         h1 ^= mix_k1(k1);
-        h1 = h1
-            .rotate_left(27)
-            .wrapping_add(h2)
-            .wrapping_mul(5)
-            .wrapping_add(0x52dc_e729);
+        h1 = h1.rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
         h2 ^= mix_k2(k2);
-        h2 = h2
-            .rotate_left(31)
-            .wrapping_add(h1)
-            .wrapping_mul(5)
-            .wrapping_add(0x3849_5ab5);
+        h2 = h2.rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
     }
     let (low, high) = tail.split_at(tail.len().min(8));
     if !high.is_empty() {

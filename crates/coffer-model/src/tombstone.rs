@@ -35,10 +35,7 @@ impl DeletionTime {
     pub(crate) fn read(input: &mut &[u8]) -> Result<Self, Error> {
         let marked_at = WriteTimestamp(i64::from_be_bytes(take_array(input)?));
         let local_deletion_time = u32::from_be_bytes(take_array(input)?);
-        Ok(Self {
-            marked_at,
-            local_deletion_time,
-        })
+        Ok(Self { marked_at, local_deletion_time })
     }
 }
 
@@ -74,19 +71,13 @@ impl PartitionTombstones {
     /// Nothing is deleted.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            deletion: None,
-            ranges: Vec::new(),
-        }
+        Self { deletion: None, ranges: Vec::new() }
     }
 
     /// The whole partition, its static row too, is deleted.
     #[must_use]
     pub const fn of_partition(deletion: DeletionTime) -> Self {
-        Self {
-            deletion: Some(deletion),
-            ranges: Vec::new(),
-        }
+        Self { deletion: Some(deletion), ranges: Vec::new() }
     }
 
     /// A range of rows is deleted. Nothing, when the range is empty.
@@ -118,13 +109,8 @@ impl PartitionTombstones {
     /// The strongest deletion that covers the row with this clustering.
     #[must_use]
     pub fn covering(&self, clustering: &[u8]) -> Option<DeletionTime> {
-        let place = self
-            .ranges
-            .partition_point(|range| range.end.as_slice() <= clustering);
-        let range = self
-            .ranges
-            .get(place)
-            .filter(|range| range.start.as_slice() <= clustering);
+        let place = self.ranges.partition_point(|range| range.end.as_slice() <= clustering);
+        let range = self.ranges.get(place).filter(|range| range.start.as_slice() <= clustering);
         range.map(|range| range.deletion).max(self.deletion)
     }
 
@@ -135,9 +121,7 @@ impl PartitionTombstones {
         }
         // Only the ranges it overlaps or touches can change.
         let first = self.ranges.partition_point(|known| known.end < range.start);
-        let behind = self
-            .ranges
-            .partition_point(|known| known.start <= range.end);
+        let behind = self.ranges.partition_point(|known| known.start <= range.end);
         let mut touched: Vec<RangeTombstone> = self.ranges.splice(first..behind, []).collect();
         touched.push(range);
         self.ranges.splice(first..first, canonical(touched));
@@ -183,10 +167,7 @@ impl PartitionTombstones {
                 deletion.write(&mut out);
             }
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a mutation is smaller than 4 GiB"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "a mutation is smaller than 4 GiB")]
         varint::write(&mut out, self.ranges.len() as u32);
         for range in &self.ranges {
             varint::write_bytes(&mut out, &range.start);
@@ -216,11 +197,7 @@ impl PartitionTombstones {
             if start >= end || ranges.last().is_some_and(|last| last.end > start) {
                 return Err(Error::Malformed("range tombstones"));
             }
-            ranges.push(RangeTombstone {
-                start,
-                end,
-                deletion,
-            });
+            ranges.push(RangeTombstone { start, end, deletion });
         }
         if !rest.is_empty() {
             return Err(Error::Malformed("partition tombstones"));
@@ -272,11 +249,7 @@ fn push_piece(ranges: &mut Vec<RangeTombstone>, start: &[u8], end: &[u8], deleti
         last.end = end.to_vec();
         return;
     }
-    ranges.push(RangeTombstone {
-        start: start.to_vec(),
-        end: end.to_vec(),
-        deletion,
-    });
+    ranges.push(RangeTombstone { start: start.to_vec(), end: end.to_vec(), deletion });
 }
 
 #[cfg(test)]

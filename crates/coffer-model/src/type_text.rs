@@ -18,11 +18,7 @@ const DEPTH_MAX: usize = 512;
 pub fn parse_type(text: &str, types: &BTreeMap<String, Arc<UserType>>) -> Result<CqlType, Error> {
     let mut parser = Parser { rest: text, types };
     let ty = parser.parse(0)?;
-    if parser.rest.trim().is_empty() {
-        Ok(ty)
-    } else {
-        Err(MALFORMED)
-    }
+    if parser.rest.trim().is_empty() { Ok(ty) } else { Err(MALFORMED) }
 }
 
 const MALFORMED: Error = Error::Malformed("type");
@@ -77,19 +73,12 @@ impl Parser<'_> {
             }
             _ => return Err(MALFORMED),
         };
-        if self.eat('>') {
-            Ok(ty)
-        } else {
-            Err(MALFORMED)
-        }
+        if self.eat('>') { Ok(ty) } else { Err(MALFORMED) }
     }
 
     fn dimension(&mut self) -> Result<u16, Error> {
         self.rest = self.rest.trim_start();
-        let end = self
-            .rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(self.rest.len());
+        let end = self.rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest.len());
         let (digits, rest) = self.rest.split_at(end);
         self.rest = rest;
         digits.parse().map_err(|_| MALFORMED)
@@ -112,10 +101,7 @@ impl Parser<'_> {
     }
 
     fn user_type(&self, name: &str) -> Result<CqlType, Error> {
-        self.types
-            .get(name)
-            .map(|ty| CqlType::Udt(Arc::clone(ty)))
-            .ok_or(MALFORMED)
+        self.types.get(name).map(|ty| CqlType::Udt(Arc::clone(ty))).ok_or(MALFORMED)
     }
 
     fn eat(&mut self, c: char) -> bool {
@@ -137,18 +123,9 @@ mod tests {
     #[test]
     fn every_kind_of_type_is_read_back_as_it_is_written() {
         let fields = vec![("f".to_owned(), CqlType::Int)];
-        let odd = UserType {
-            keyspace: "k".into(),
-            name: "Odd \"name".into(),
-            fields,
-        };
-        let plain = UserType {
-            name: "plain".into(),
-            ..odd.clone()
-        };
-        let types: BTreeMap<_, _> = [odd, plain]
-            .map(|ty| (ty.name.clone(), Arc::new(ty)))
-            .into();
+        let odd = UserType { keyspace: "k".into(), name: "Odd \"name".into(), fields };
+        let plain = UserType { name: "plain".into(), ..odd.clone() };
+        let types: BTreeMap<_, _> = [odd, plain].map(|ty| (ty.name.clone(), Arc::new(ty))).into();
         for text in [
             "int",
             "frozen<map<text, frozen<list<timeuuid>>>>",
@@ -159,18 +136,15 @@ mod tests {
         ] {
             assert_eq!(parse_type(text, &types).unwrap().to_string(), text);
         }
-        for text in [
-            "", "list<int", "list<>", "unknown", "int int", "map<int>", "\"open",
-        ] {
+        for text in ["", "list<int", "list<>", "unknown", "int int", "map<int>", "\"open"] {
             assert_eq!(parse_type(text, &types), Err(MALFORMED), "{text}");
         }
     }
 
     #[test]
     fn what_a_statement_can_nest_is_read_back_and_more_is_refused() {
-        let nested = |levels: usize| {
-            format!("{}int{}", "frozen<list<".repeat(levels), ">>".repeat(levels))
-        };
+        let nested =
+            |levels: usize| format!("{}int{}", "frozen<list<".repeat(levels), ">>".repeat(levels));
         let types = BTreeMap::new();
         assert_eq!(parse_type(&nested(128), &types).unwrap().to_string(), nested(128));
         assert_eq!(parse_type(&nested(100_000), &types), Err(MALFORMED));

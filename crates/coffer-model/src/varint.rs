@@ -22,10 +22,7 @@ pub fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "sizes are limited to megabytes at the door"
-)]
+#[expect(clippy::expect_used, reason = "sizes are limited to megabytes at the door")]
 #[inline]
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("length below 4 GiB")
@@ -72,9 +69,7 @@ pub fn read_bytes<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Error> {
 /// Takes exactly `length` bytes from the front of `input`.
 #[inline]
 pub(crate) fn take<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], Error> {
-    let (taken, rest) = input
-        .split_at_checked(length)
-        .ok_or(Error::Malformed("length"))?;
+    let (taken, rest) = input.split_at_checked(length).ok_or(Error::Malformed("length"))?;
     *input = rest;
     Ok(taken)
 }
@@ -82,9 +77,7 @@ pub(crate) fn take<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], 
 /// Takes a fixed number of bytes from the front of `input`.
 #[inline]
 pub(crate) fn take_array<const N: usize>(input: &mut &[u8]) -> Result<[u8; N], Error> {
-    let (taken, rest) = input
-        .split_first_chunk::<N>()
-        .ok_or(Error::Malformed("length"))?;
+    let (taken, rest) = input.split_first_chunk::<N>().ok_or(Error::Malformed("length"))?;
     *input = rest;
     Ok(*taken)
 }

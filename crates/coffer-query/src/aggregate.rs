@@ -45,7 +45,9 @@ impl Accumulator {
             Aggregation::First if is_first => self.value = Some(Bytes::copy_from_slice(value)),
             Aggregation::Function(AggregateKind::Min) => self.keep(value, Ordering::Less),
             Aggregation::Function(AggregateKind::Max) => self.keep(value, Ordering::Greater),
-            Aggregation::Function(AggregateKind::Sum | AggregateKind::Avg) => self.add_number(value),
+            Aggregation::Function(AggregateKind::Sum | AggregateKind::Avg) => {
+                self.add_number(value)
+            }
             _ => {}
         }
     }
@@ -73,8 +75,7 @@ impl Accumulator {
     }
 
     fn is_running_mean(&self) -> bool {
-        self.aggregation == Aggregation::Function(AggregateKind::Avg)
-            && self.ty == CqlType::Decimal
+        self.aggregation == Aggregation::Function(AggregateKind::Avg) && self.ty == CqlType::Decimal
     }
 
     fn add_number(&mut self, value: &[u8]) {

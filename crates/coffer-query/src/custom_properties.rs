@@ -90,10 +90,7 @@ impl CustomProperties {
     pub(crate) fn apply(&self, table: &mut TableSchema) -> Result<()> {
         for name in ["client_side_timestamps", "ttl"] {
             let was_enabled = table.custom_properties.get(name).is_some_and(is_enabled);
-            let disables = self
-                .others
-                .get(name)
-                .is_some_and(|fields| !is_enabled(fields));
+            let disables = self.others.get(name).is_some_and(|fields| !is_enabled(fields));
             if was_enabled && disables {
                 return Err(Error::Invalid(format!(
                     "{name} cannot be disabled once it is enabled (table {}.{})",
@@ -109,27 +106,19 @@ impl CustomProperties {
 }
 
 fn is_enabled(fields: &BTreeMap<String, String>) -> bool {
-    fields
-        .get("status")
-        .is_some_and(|status| status.eq_ignore_ascii_case("enabled"))
+    fields.get("status").is_some_and(|status| status.eq_ignore_ascii_case("enabled"))
 }
 
 /// The pairs of one property, names in lower case, nested values as CQL text.
 fn fields(name: &str, value: &PropertyValue) -> Result<BTreeMap<String, String>> {
     let entries = value.map().ok_or_else(|| {
-        Error::Invalid(format!(
-            "custom property '{name}' must be a map of names and values"
-        ))
+        Error::Invalid(format!("custom property '{name}' must be a map of names and values"))
     })?;
     let mut fields = BTreeMap::new();
     for (key, value) in entries {
         // regions of replica_updates and names of encryption contexts keep their case
         let keeps_case = matches!(name, "replica_updates" | "kms_encryption_context");
-        let key = if keeps_case {
-            key.text().to_owned()
-        } else {
-            key.text().to_ascii_lowercase()
-        };
+        let key = if keeps_case { key.text().to_owned() } else { key.text().to_ascii_lowercase() };
         fields.insert(key, value_text(value));
     }
     Ok(fields)
@@ -145,11 +134,7 @@ pub(crate) fn value_text(value: &PropertyValue) -> String {
                 .iter()
                 .map(|(key, value)| {
                     let text = value_text(value);
-                    let value = if value.map().is_some() {
-                        text
-                    } else {
-                        quoted(&text)
-                    };
+                    let value = if value.map().is_some() { text } else { quoted(&text) };
                     format!("{}: {value}", quoted(key.text()))
                 })
                 .collect();
@@ -164,9 +149,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 fn encryption(fields: &BTreeMap<String, String>) -> Result<EncryptionSpecification> {
-    let pairs = fields
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let pairs = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     EncryptionSpecification::parse(pairs).map_err(|error| Error::Invalid(error.to_string()))
 }
 
@@ -176,11 +159,7 @@ fn check(name: &str, fields: &BTreeMap<String, String>) -> Result<()> {
             only(
                 name,
                 fields,
-                &[
-                    "status",
-                    "earliest_restorable_timestamp",
-                    "restorable_until_time",
-                ],
+                &["status", "earliest_restorable_timestamp", "restorable_until_time"],
             )?;
             status(name, fields)
         }
@@ -191,14 +170,8 @@ fn check(name: &str, fields: &BTreeMap<String, String>) -> Result<()> {
         "capacity_mode" => capacity_mode(fields),
         "cdc_specification" => cdc_specification(fields),
         "warm_throughput" => {
-            only(
-                name,
-                fields,
-                &["read_units_per_second", "write_units_per_second"],
-            )?;
-            fields
-                .iter()
-                .try_for_each(|(field, value)| positive(name, field, value))
+            only(name, fields, &["read_units_per_second", "write_units_per_second"])?;
+            fields.iter().try_for_each(|(field, value)| positive(name, field, value))
         }
         "key_loss" => key_loss(fields),
         "auto_snapshot" => {
@@ -211,10 +184,7 @@ fn check(name: &str, fields: &BTreeMap<String, String>) -> Result<()> {
 }
 
 fn only(name: &str, fields: &BTreeMap<String, String>, allowed: &[&str]) -> Result<()> {
-    match fields
-        .keys()
-        .find(|field| !allowed.contains(&field.as_str()))
-    {
+    match fields.keys().find(|field| !allowed.contains(&field.as_str())) {
         Some(unknown) => Err(Error::Invalid(format!(
             "unknown field '{unknown}' of custom property '{name}': {} are allowed",
             allowed.join(", ")
@@ -224,9 +194,7 @@ fn only(name: &str, fields: &BTreeMap<String, String>, allowed: &[&str]) -> Resu
 }
 
 fn status(name: &str, fields: &BTreeMap<String, String>) -> Result<()> {
-    let status = fields
-        .get("status")
-        .map(|status| status.to_ascii_lowercase());
+    let status = fields.get("status").map(|status| status.to_ascii_lowercase());
     match status.as_deref() {
         Some("enabled" | "disabled") => Ok(()),
         _ => Err(Error::Invalid(format!(
@@ -262,16 +230,14 @@ fn capacity_mode(fields: &BTreeMap<String, String>) -> Result<()> {
             positive(name, unit, value)?;
         }
     }
-    let mode = fields
-        .get("throughput_mode")
-        .map(|mode| mode.to_ascii_uppercase());
+    let mode = fields.get("throughput_mode").map(|mode| mode.to_ascii_uppercase());
     let has_units = units.iter().all(|unit| fields.contains_key(*unit));
     match mode.as_deref() {
         Some("PAY_PER_REQUEST") if units.iter().all(|unit| !fields.contains_key(*unit)) => Ok(()),
         Some("PROVISIONED") if has_units => Ok(()),
-        Some("PAY_PER_REQUEST") => Err(Error::invalid(
-            "capacity units may only be given with throughput_mode PROVISIONED",
-        )),
+        Some("PAY_PER_REQUEST") => {
+            Err(Error::invalid("capacity units may only be given with throughput_mode PROVISIONED"))
+        }
         Some("PROVISIONED") => Err(Error::invalid(
             "throughput_mode PROVISIONED needs read_capacity_units and write_capacity_units",
         )),
@@ -284,11 +250,7 @@ fn capacity_mode(fields: &BTreeMap<String, String>) -> Result<()> {
 
 fn cdc_specification(fields: &BTreeMap<String, String>) -> Result<()> {
     let name = "cdc_specification";
-    only(
-        name,
-        fields,
-        &["view_type", "status", "latest_stream_arn", "propagate_tags"],
-    )?;
+    only(name, fields, &["view_type", "status", "latest_stream_arn", "propagate_tags"])?;
     let views = ["NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES", "KEYS_ONLY"];
     if let Some(view) = fields.get("view_type")
         && !views.contains(&view.to_ascii_uppercase().as_str())
@@ -298,11 +260,7 @@ fn cdc_specification(fields: &BTreeMap<String, String>) -> Result<()> {
             views.join(", ")
         )));
     }
-    if fields.contains_key("status") {
-        status(name, fields)
-    } else {
-        Ok(())
-    }
+    if fields.contains_key("status") { status(name, fields) } else { Ok(()) }
 }
 
 fn key_loss(fields: &BTreeMap<String, String>) -> Result<()> {
@@ -310,8 +268,7 @@ fn key_loss(fields: &BTreeMap<String, String>) -> Result<()> {
     let valid = fields.get("delete_after").is_some_and(|after| {
         after.eq_ignore_ascii_case("never")
             || after.strip_suffix('d').is_some_and(|days| {
-                days.parse::<u32>()
-                    .is_ok_and(|days| (1..=3650).contains(&days))
+                days.parse::<u32>().is_ok_and(|days| (1..=3650).contains(&days))
             })
     });
     if valid {
@@ -333,9 +290,7 @@ pub(crate) fn shown(
     shown
         .entry("capacity_mode".to_owned())
         .or_insert_with(|| pair("throughput_mode", "PAY_PER_REQUEST"));
-    shown
-        .entry(PITR.to_owned())
-        .or_insert_with(|| pair("status", "disabled"));
+    shown.entry(PITR.to_owned()).or_insert_with(|| pair("status", "disabled"));
     shown
 }
 
@@ -370,15 +325,11 @@ pub(crate) fn tags(value: &PropertyValue) -> Result<BTreeMap<String, String>> {
         Error::Syntax("Invalid value for property 'tags'. It should be a map.".into())
     })?;
     if entries.len() > TAGS_MAX {
-        return Err(Error::Invalid(format!(
-            "at most {TAGS_MAX} tags are allowed"
-        )));
+        return Err(Error::Invalid(format!("at most {TAGS_MAX} tags are allowed")));
     }
     let mut tags = BTreeMap::new();
     for (key, value) in entries {
-        let text = value
-            .text()
-            .ok_or_else(|| Error::invalid("the value of a tag must be text"))?;
+        let text = value.text().ok_or_else(|| Error::invalid("the value of a tag must be text"))?;
         let (key, text) = (key.text(), text);
         if key.is_empty() || key.chars().count() > 128 || text.chars().count() > 256 {
             return Err(Error::invalid(
@@ -424,9 +375,7 @@ pub(crate) fn add_tags(
 ) -> Result<()> {
     tags.extend(added);
     if tags.len() > TAGS_MAX {
-        return Err(Error::Invalid(format!(
-            "at most {TAGS_MAX} tags are allowed"
-        )));
+        return Err(Error::Invalid(format!("at most {TAGS_MAX} tags are allowed")));
     }
     Ok(())
 }

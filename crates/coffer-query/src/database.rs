@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 use crate::execute::SelectExecution;
 use crate::execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
+use crate::key_health::KeyHealths;
 use crate::metadata::ResultMetadata;
 use crate::prepare::Prepared;
-use crate::key_health::KeyHealths;
 use crate::schema::{Schema, Table};
 use crate::system::traces::Traces;
 use crate::table_keys::forget_on_revocation;
@@ -197,8 +197,8 @@ pub struct Database {
 }
 
 fn timeuuid_node() -> Result<[u8; 8]> {
-    let random: [u8; 8] = coffer_crypto::random_array()
-        .map_err(|error| Error::Server(format!("start: {error}")))?;
+    let random: [u8; 8] =
+        coffer_crypto::random_array().map_err(|error| Error::Server(format!("start: {error}")))?;
     // The variant bits, and the multicast bit that real network cards do not have.
     let bits = u64::from_be_bytes(random) & 0x3fff_ffff_ffff_ffff | 0x8000_0100_0000_0000;
     Ok(bits.to_be_bytes())

@@ -43,12 +43,7 @@ pub(crate) fn metadata(describe: &Describe, session: &Session) -> Arc<ResultMeta
         | DescribeTarget::Types
         | DescribeTarget::Functions
         | DescribeTarget::Aggregates => vec![text("keyspace_name"), text("type"), text("name")],
-        _ => vec![
-            text("keyspace_name"),
-            text("type"),
-            text("name"),
-            text("create_statement"),
-        ],
+        _ => vec![text("keyspace_name"), text("type"), text("name"), text("create_statement")],
     };
     let columns = columns
         .into_iter()
@@ -63,10 +58,7 @@ pub(crate) fn metadata(describe: &Describe, session: &Session) -> Arc<ResultMeta
 }
 
 fn shows_ranges(session: &Session) -> bool {
-    session
-        .keyspace
-        .as_deref()
-        .is_some_and(|keyspace| !is_system_keyspace(keyspace))
+    session.keyspace.as_deref().is_some_and(|keyspace| !is_system_keyspace(keyspace))
 }
 
 /// Answers DESCRIBE, one page of it when the client asks for pages.
@@ -84,13 +76,9 @@ pub(crate) fn describe(
         None => 0,
         Some(state) => start_of_page(state)?,
     };
-    let page = parameters
-        .page_size
-        .and_then(|size| usize::try_from(size).ok())
-        .filter(|size| *size > 0);
-    let end = page.map_or(rows.len(), |page| {
-        start.saturating_add(page).min(rows.len())
-    });
+    let page =
+        parameters.page_size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
+    let end = page.map_or(rows.len(), |page| start.saturating_add(page).min(rows.len()));
     let shown = rows.get(start..end).unwrap_or_default();
     let mut content = BytesMut::new();
     for cell in shown.iter().flatten() {
@@ -115,10 +103,7 @@ fn start_of_page(state: &[u8]) -> Result<usize> {
 }
 
 fn put_cell(content: &mut BytesMut, cell: &Cell) {
-    match cell
-        .as_ref()
-        .and_then(|value| Some((value, i32::try_from(value.len()).ok()?)))
-    {
+    match cell.as_ref().and_then(|value| Some((value, i32::try_from(value.len()).ok()?))) {
         Some((value, length)) => {
             content.put_i32(length);
             content.extend_from_slice(value);
@@ -129,12 +114,8 @@ fn put_cell(content: &mut BytesMut, cell: &Cell) {
 
 fn all_rows(database: &Database, describe: &Describe, session: &Session) -> Result<Vec<Vec<Cell>>> {
     let schema = database.schema();
-    let printer = Printer {
-        database,
-        schema: &schema,
-        session,
-        internals: describe.with_internals,
-    };
+    let printer =
+        Printer { database, schema: &schema, session, internals: describe.with_internals };
     match &describe.target {
         DescribeTarget::Cluster => Ok(vec![printer.cluster()]),
         DescribeTarget::Keyspaces => Ok(printer.keyspaces()),
@@ -209,9 +190,7 @@ impl Printer<'_> {
 
     fn keyspaces(&self) -> Vec<Vec<Cell>> {
         let names = self.schema.keyspaces.keys();
-        names
-            .map(|name| row(name, "keyspace", name, None))
-            .collect()
+        names.map(|name| row(name, "keyspace", name, None)).collect()
     }
 
     /// Names of one kind, of the session's keyspace when there is one.
@@ -227,10 +206,7 @@ impl Printer<'_> {
             .flat_map(|(keyspace, present)| {
                 let mut names = names(present);
                 names.sort_by_key(|name| name.to_lowercase());
-                names
-                    .into_iter()
-                    .map(|name| row(keyspace, kind, name, None))
-                    .collect::<Vec<_>>()
+                names.into_iter().map(|name| row(keyspace, kind, name, None)).collect::<Vec<_>>()
             })
             .collect()
     }
@@ -245,23 +221,13 @@ impl Printer<'_> {
 
     fn keyspace(&self, keyspace: &Keyspace, only: bool) -> Vec<Vec<Cell>> {
         let name = &keyspace.schema.name;
-        let mut rows = vec![row(
-            name,
-            "keyspace",
-            name,
-            Some(keyspace_statement(keyspace)),
-        )];
+        let mut rows = vec![row(name, "keyspace", name, Some(keyspace_statement(keyspace)))];
         if only {
             return rows;
         }
         // a type comes after those it is made of
         for user_type in create_statement::types_in_order(keyspace) {
-            rows.push(row(
-                name,
-                "type",
-                &user_type.name,
-                Some(type_statement(user_type)),
-            ));
+            rows.push(row(name, "type", &user_type.name, Some(type_statement(user_type))));
         }
         for (table_name, table) in &keyspace.tables {
             rows.push(row(name, "table", table_name, Some(self.statement(table))));
@@ -272,48 +238,24 @@ impl Printer<'_> {
     fn statement(&self, table: &Table) -> String {
         let catalog = self.database.engine().catalog();
         let entry = catalog.tables.get(&table.schema.id);
-        table_statement(
-            &table.schema,
-            entry.map(|entry| &*entry.key),
-            self.internals,
-        )
+        table_statement(&table.schema, entry.map(|entry| &*entry.key), self.internals)
     }
 
     fn table(&self, name: &QualifiedName) -> Result<Vec<Vec<Cell>>> {
         let keyspace = self.keyspace_name(name.keyspace.as_deref())?;
-        let table = self
-            .present(&keyspace)?
-            .tables
-            .get(&name.name)
-            .ok_or_else(|| {
-                Error::Invalid(format!(
-                    "Table '{}' not found in keyspace '{keyspace}'",
-                    name.name
-                ))
-            })?;
-        Ok(vec![row(
-            &keyspace,
-            "table",
-            &name.name,
-            Some(self.statement(table)),
-        )])
+        let table = self.present(&keyspace)?.tables.get(&name.name).ok_or_else(|| {
+            Error::Invalid(format!("Table '{}' not found in keyspace '{keyspace}'", name.name))
+        })?;
+        Ok(vec![row(&keyspace, "table", &name.name, Some(self.statement(table)))])
     }
 
     fn user_type(&self, name: &QualifiedName) -> Result<Vec<Vec<Cell>>> {
         let keyspace = self.keyspace_name(name.keyspace.as_deref())?;
         let types = &self.present(&keyspace)?.schema.types;
         let user_type = types.get(&name.name).ok_or_else(|| {
-            Error::Invalid(format!(
-                "User defined type '{}' not found in '{keyspace}'",
-                name.name
-            ))
+            Error::Invalid(format!("User defined type '{}' not found in '{keyspace}'", name.name))
         })?;
-        Ok(vec![row(
-            &keyspace,
-            "type",
-            &name.name,
-            Some(type_statement(user_type)),
-        )])
+        Ok(vec![row(&keyspace, "type", &name.name, Some(type_statement(user_type)))])
     }
 
     fn nothing(
@@ -332,37 +274,22 @@ impl Printer<'_> {
         {
             return Ok(self.keyspace(keyspace, false));
         }
-        let chosen = name
-            .keyspace
-            .as_deref()
-            .or(self.session.keyspace.as_deref());
+        let chosen = name.keyspace.as_deref().or(self.session.keyspace.as_deref());
         let Some(chosen) = chosen else {
-            return Err(Error::Invalid(format!(
-                "'{}' not found in keyspaces",
-                name.name
-            )));
+            return Err(Error::Invalid(format!("'{}' not found in keyspaces", name.name)));
         };
         match self.present(chosen)?.tables.get(&name.name) {
-            Some(table) => Ok(vec![row(
-                chosen,
-                "table",
-                &name.name,
-                Some(self.statement(table)),
-            )]),
-            None => Err(Error::Invalid(format!(
-                "'{}' not found in keyspace '{chosen}'",
-                name.name
-            ))),
+            Some(table) => Ok(vec![row(chosen, "table", &name.name, Some(self.statement(table)))]),
+            None => {
+                Err(Error::Invalid(format!("'{}' not found in keyspace '{chosen}'", name.name)))
+            }
         }
     }
 }
 
 fn row(keyspace: &str, kind: &str, name: &str, statement: Option<String>) -> Vec<Cell> {
-    let mut row = vec![
-        cells::text(&identifier(keyspace)),
-        cells::text(kind),
-        cells::text(&identifier(name)),
-    ];
+    let mut row =
+        vec![cells::text(&identifier(keyspace)), cells::text(kind), cells::text(&identifier(name))];
     if let Some(statement) = statement {
         row.push(cells::text(&statement));
     }

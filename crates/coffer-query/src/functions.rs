@@ -94,9 +94,26 @@ fn signature(arguments: &[CqlType], result: &CqlType, kind: Kind) -> Signature {
 
 /// The native types that have conversions from and to blob, by the name in the function.
 const BLOB_TYPES: &[&str] = &[
-    "ascii", "bigint", "boolean", "counter", "date", "decimal", "double", "duration", "float",
-    "inet", "int", "smallint", "text", "time", "timestamp", "timeuuid", "tinyint", "uuid",
-    "varchar", "varint",
+    "ascii",
+    "bigint",
+    "boolean",
+    "counter",
+    "date",
+    "decimal",
+    "double",
+    "duration",
+    "float",
+    "inet",
+    "int",
+    "smallint",
+    "text",
+    "time",
+    "timestamp",
+    "timeuuid",
+    "tinyint",
+    "uuid",
+    "varchar",
+    "varint",
 ];
 
 fn signatures(name: &str, table: &TableSchema) -> Vec<Signature> {
@@ -180,9 +197,7 @@ fn math_signatures(name: &str) -> Vec<Signature> {
 
 /// `intasblob`, `int_as_blob`, `blobasint`, `blob_as_int`.
 fn blob_signature(name: &str) -> Option<Signature> {
-    let native = |name: &str| {
-        BLOB_TYPES.contains(&name).then(|| CqlType::native(name)).flatten()
-    };
+    let native = |name: &str| BLOB_TYPES.contains(&name).then(|| CqlType::native(name)).flatten();
     if let Some(ty) = name.strip_suffix("_as_blob").or_else(|| name.strip_suffix("asblob"))
         && let Some(ty) = native(ty)
     {

@@ -42,10 +42,7 @@ pub(crate) fn record(
     now_millis: i64,
 ) {
     let property = property(&table.keyspace, &table.name);
-    let mut events = catalog
-        .properties
-        .get(&property)
-        .map_or_else(Vec::new, |text| parse(text));
+    let mut events = catalog.properties.get(&property).map_or_else(Vec::new, |text| parse(text));
     let last = events.last().map_or(i64::MIN, |event| event.event_time);
     events.push(TableEvent {
         // the time is a key: two events of one millisecond must both be kept

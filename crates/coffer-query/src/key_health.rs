@@ -49,9 +49,7 @@ impl KeyHealths {
         health.last_error = Some(error.to_string());
         health.last_error_class = Some(class(error));
         if let KeyError::Definitive(refusal) = error {
-            health
-                .inaccessible_since
-                .get_or_insert_with(|| clock.now_millis());
+            health.inaccessible_since.get_or_insert_with(|| clock.now_millis());
             health.kms_state = kms_state(refusal.error.name(), refusal.error.message());
         }
     }

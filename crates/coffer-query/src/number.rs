@@ -117,10 +117,7 @@ impl Number {
                 if unscaled.is_empty() {
                     return None;
                 }
-                Number::Decimal(
-                    BigInt::from_signed_bytes_be(unscaled),
-                    i32::from_be_bytes(*scale),
-                )
+                Number::Decimal(BigInt::from_signed_bytes_be(unscaled), i32::from_be_bytes(*scale))
             }
             _ => return None,
         })
@@ -281,8 +278,7 @@ impl Number {
                 Number::VarInt(big_integers(operation, left, right)?)
             }
             (left, right) => {
-                let (unscaled, scale) =
-                    decimals(operation, left.to_decimal(), right.to_decimal())?;
+                let (unscaled, scale) = decimals(operation, left.to_decimal(), right.to_decimal())?;
                 Number::Decimal(unscaled, scale)
             }
         };

@@ -59,24 +59,7 @@ impl PagingState {
             return Err(invalid());
         }
         let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or_else(invalid)?;
-        let [
-            version,
-            t0,
-            t1,
-            t2,
-            t3,
-            r0,
-            r1,
-            r2,
-            r3,
-            p0,
-            p1,
-            p2,
-            p3,
-            flags,
-            k0,
-            k1,
-        ] = *head;
+        let [version, t0, t1, t2, t3, r0, r1, r2, r3, p0, p1, p2, p3, flags, k0, k1] = *head;
         if version != VERSION || !table.0.starts_with(&[t0, t1, t2, t3]) || flags > INSIDE {
             return Err(invalid());
         }

@@ -78,11 +78,8 @@ pub(crate) fn parse_and_prepare(
         .map_err(|error| Error::Syntax(error.message().to_owned()))?;
     let schema = database.schema();
     let id = statement_id(cql, session);
-    let mut preparation = Preparation {
-        schema: &schema,
-        session,
-        markers: Markers::new(statement.bind_markers),
-    };
+    let mut preparation =
+        Preparation { schema: &schema, session, markers: Markers::new(statement.bind_markers) };
     let (plan, result) = match statement.kind {
         StatementKind::Select(select) => {
             let plan = Arc::new(preparation.select(&select)?);
@@ -133,35 +130,33 @@ impl Preparation<'_> {
         if self.schema.keyspace(keyspace).is_none() {
             return Err(Error::invalid(format!("keyspace {keyspace} does not exist")));
         }
-        let table = self.schema.table(keyspace, &name.name).ok_or_else(|| {
-            Error::invalid(format!("table {} does not exist", name.name))
-        })?;
+        let table = self
+            .schema
+            .table(keyspace, &name.name)
+            .ok_or_else(|| Error::invalid(format!("table {} does not exist", name.name)))?;
         Ok(Arc::clone(table))
     }
 
     fn select(&mut self, select: &Select) -> Result<SelectPlan> {
         let table = self.table(&select.from)?;
         self.markers.enter(&table.schema);
-        let mut context = TermContext {
-            schema: self.schema,
-            table: &table.schema,
-            markers: &mut self.markers,
-        };
+        let mut context =
+            TermContext { schema: self.schema, table: &table.schema, markers: &mut self.markers };
         select::plan(&mut context, &table, select)
     }
 
     fn modification(&mut self, modification: &Modification) -> Result<ModificationPlan> {
         let table = self.table(modification::table_of(modification))?;
         self.markers.enter(&table.schema);
-        let mut context = TermContext {
-            schema: self.schema,
-            table: &table.schema,
-            markers: &mut self.markers,
-        };
+        let mut context =
+            TermContext { schema: self.schema, table: &table.schema, markers: &mut self.markers };
         modification::plan(&mut context, &table, modification)
     }
 
-    fn modify(&mut self, modification: Modification) -> Result<(Plan, Option<Arc<ResultMetadata>>)> {
+    fn modify(
+        &mut self,
+        modification: Modification,
+    ) -> Result<(Plan, Option<Arc<ResultMetadata>>)> {
         Ok((Plan::Modification(Box::new(self.modification(&modification)?)), None))
     }
 

@@ -67,9 +67,8 @@ impl Schema {
             .collect();
         let mut tables_of: HashMap<&str, BTreeMap<String, Arc<Table>>> = HashMap::new();
         for (id, entry) in &catalog.tables {
-            let kept = previous
-                .table_by_id(*id)
-                .filter(|table| Arc::ptr_eq(&table.schema, &entry.schema));
+            let kept =
+                previous.table_by_id(*id).filter(|table| Arc::ptr_eq(&table.schema, &entry.schema));
             let table = kept.map_or_else(
                 || {
                     Arc::new(Table {
@@ -93,11 +92,7 @@ impl Schema {
             };
             keyspaces.insert(name.clone(), Arc::new(keyspace));
         }
-        Ok(Schema {
-            keyspaces,
-            version: schema_version(catalog),
-            tables,
-        })
+        Ok(Schema { keyspaces, version: schema_version(catalog), tables })
     }
 
     /// A keyspace by name.
@@ -124,18 +119,11 @@ fn system_keyspaces(previous: &Schema) -> Result<BTreeMap<String, Arc<Keyspace>>
         .filter(|(_, keyspace)| keyspace.is_system)
         .map(|(name, keyspace)| (name.clone(), Arc::clone(keyspace)))
         .collect();
-    if kept.is_empty() {
-        crate::system::keyspaces()
-    } else {
-        Ok(kept)
-    }
+    if kept.is_empty() { crate::system::keyspaces() } else { Ok(kept) }
 }
 
 fn schema_version(catalog: &Catalog) -> Uuid {
-    let revision = catalog
-        .properties
-        .get(SCHEMA_REVISION)
-        .map_or("0", String::as_str);
+    let revision = catalog.properties.get(SCHEMA_REVISION).map_or("0", String::as_str);
     let mut seed = catalog.cluster_id.0.to_vec();
     seed.extend_from_slice(revision.as_bytes());
     name_uuid(&seed)

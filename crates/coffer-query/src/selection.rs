@@ -39,15 +39,37 @@ pub(crate) enum CellChoice {
 pub(crate) enum Expression {
     Column(Column),
     Term(Term),
-    Time { column: Column, choice: CellChoice, time: CellTime },
-    Call { function: Function, arguments: Vec<Expression> },
+    Time {
+        column: Column,
+        choice: CellChoice,
+        time: CellTime,
+    },
+    Call {
+        function: Function,
+        arguments: Vec<Expression>,
+    },
     /// The result of an aggregate, by its place in [`Selection::aggregates`].
     Aggregate(usize),
-    Field { receiver: Box<Expression>, index: usize },
-    Element { receiver: Box<Expression>, ty: CqlType, key: Term },
-    Slice { receiver: Box<Expression>, ty: CqlType, from: Option<Term>, to: Option<Term> },
+    Field {
+        receiver: Box<Expression>,
+        index: usize,
+    },
+    Element {
+        receiver: Box<Expression>,
+        ty: CqlType,
+        key: Term,
+    },
+    Slice {
+        receiver: Box<Expression>,
+        ty: CqlType,
+        from: Option<Term>,
+        to: Option<Term>,
+    },
     /// A list, set or map (keys and values in turn).
-    Collection { ty: CqlType, items: Vec<Expression> },
+    Collection {
+        ty: CqlType,
+        items: Vec<Expression>,
+    },
     /// A tuple or user type.
     Fields(Vec<Expression>),
 }
@@ -269,12 +291,7 @@ fn element(ty: &CqlType, value: &[u8], key: &[u8]) -> Option<Cow<'static, [u8]>>
 }
 
 /// The elements or entries of a serialized set or map between two bounds, both inclusive.
-fn slice(
-    ty: &CqlType,
-    value: &[u8],
-    from: Option<&[u8]>,
-    to: Option<&[u8]>,
-) -> Cow<'static, [u8]> {
+fn slice(ty: &CqlType, value: &[u8], from: Option<&[u8]>, to: Option<&[u8]>) -> Cow<'static, [u8]> {
     let within = |ty: &CqlType, item: &[u8]| {
         from.is_none_or(|from| compare(ty, item, from).is_ge())
             && to.is_none_or(|to| compare(ty, item, to).is_le())

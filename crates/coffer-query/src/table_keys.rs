@@ -69,11 +69,7 @@ fn no_such_table() -> Error {
 
 /// What the keyring calls a table.
 pub(crate) fn table_name(entry: &TableEntry) -> TableName {
-    TableName::new(
-        entry.schema.id.0,
-        &entry.schema.keyspace,
-        &entry.schema.name,
-    )
+    TableName::new(entry.schema.id.0, &entry.schema.keyspace, &entry.schema.name)
 }
 
 /// Makes the engine forget what it has opened of a table whose key is refused for good. The engine
@@ -82,13 +78,11 @@ pub(crate) fn forget_on_revocation(database: &Database) {
     let engine: Weak<Engine> = Arc::downgrade(database.engine());
     let healths: Arc<KeyHealths> = Arc::clone(database.key_healths());
     let clock = Arc::clone(database.clock());
-    database
-        .keyring()
-        .set_on_revoked(Box::new(move |table, error| {
-            tracing::error!(table = %table, %error, "key of table refused, table is inaccessible");
-            healths.failed(table.id, error, &*clock);
-            if let Some(engine) = engine.upgrade() {
-                engine.forget_key(TableId(table.id));
-            }
-        }));
+    database.keyring().set_on_revoked(Box::new(move |table, error| {
+        tracing::error!(table = %table, %error, "key of table refused, table is inaccessible");
+        healths.failed(table.id, error, &*clock);
+        if let Some(engine) = engine.upgrade() {
+            engine.forget_key(TableId(table.id));
+        }
+    }));
 }

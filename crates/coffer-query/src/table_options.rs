@@ -59,11 +59,7 @@ const KNOWN: [&str; 23] = [
 /// Syntax.
 pub(crate) fn no_duplicates(properties: &[Property]) -> Result<()> {
     for (index, property) in properties.iter().enumerate() {
-        if properties
-            .iter()
-            .skip(index + 1)
-            .any(|other| other.name == property.name)
-        {
+        if properties.iter().skip(index + 1).any(|other| other.name == property.name) {
             return Err(Error::Syntax(format!(
                 "Multiple definitions for property '{}'",
                 property.name
@@ -80,15 +76,10 @@ pub(crate) fn no_duplicates(properties: &[Property]) -> Result<()> {
 /// sense. Bounds are checked by [`validate`].
 pub(crate) fn apply(base: &TableOptions, properties: &[Property]) -> Result<TableOptions> {
     no_duplicates(properties)?;
-    if let Some(unknown) = properties
-        .iter()
-        .rev()
-        .find(|property| !KNOWN.contains(&property.name.as_str()))
+    if let Some(unknown) =
+        properties.iter().rev().find(|property| !KNOWN.contains(&property.name.as_str()))
     {
-        return Err(Error::Syntax(format!(
-            "Unknown property '{}'",
-            unknown.name
-        )));
+        return Err(Error::Syntax(format!("Unknown property '{}'", unknown.name)));
     }
     let mut options = base.clone();
     for property in properties {
@@ -159,9 +150,7 @@ pub(crate) fn validate(options: &TableOptions) -> Result<()> {
 
 fn text<'a>(name: &str, value: &'a PropertyValue) -> Result<&'a str> {
     value.text().ok_or_else(|| {
-        Error::Syntax(format!(
-            "Invalid value for property '{name}'. It should be a string"
-        ))
+        Error::Syntax(format!("Invalid value for property '{name}'. It should be a string"))
     })
 }
 
@@ -219,11 +208,8 @@ fn seconds(name: &str, value: &PropertyValue) -> Result<u32> {
 }
 
 fn text_map(name: &str, value: &PropertyValue) -> Result<BTreeMap<String, String>> {
-    let no_map = || {
-        Error::Syntax(format!(
-            "Invalid value for property '{name}'. It should be a map."
-        ))
-    };
+    let no_map =
+        || Error::Syntax(format!("Invalid value for property '{name}'. It should be a map."));
     let mut map = BTreeMap::new();
     for (key, value) in value.map().ok_or_else(no_map)? {
         let text = value.text().ok_or_else(no_map)?;
@@ -265,11 +251,7 @@ fn from_hex(digits: &str) -> Result<Vec<u8>> {
 
 /// The full name of a class: what is short is in `package`.
 fn class_name(class: &str, package: &str) -> String {
-    if class.contains('.') {
-        class.to_owned()
-    } else {
-        format!("{package}.{class}")
-    }
+    if class.contains('.') { class.to_owned() } else { format!("{package}.{class}") }
 }
 
 #[cfg(test)]

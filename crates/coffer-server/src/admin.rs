@@ -42,33 +42,21 @@ pub(crate) enum AdminAnswer {
 pub(crate) fn perform(kms: &EmbeddedKms, operation: KmsOperation) -> AdminAnswer {
     let one = |result: Result<KeyMetadata, KmsError>| result.map(|key| vec![key]);
     let result = match operation {
-        KmsOperation::CreateKey {
-            description,
-            alias,
-            arn,
-        } => {
+        KmsOperation::CreateKey { description, alias, arn } => {
             let description = description.unwrap_or_default();
-            one(kms.create_key(NewKey {
-                description,
-                alias,
-                arn,
-            }))
+            one(kms.create_key(NewKey { description, alias, arn }))
         }
         KmsOperation::ListKeys => Ok(kms.list_keys()),
         KmsOperation::DescribeKey { key } => one(kms.describe(&key)),
         KmsOperation::DisableKey { key } => one(kms.disable_key(&key)),
         KmsOperation::EnableKey { key } => one(kms.enable_key(&key)),
-        KmsOperation::ScheduleKeyDeletion {
-            key,
-            pending_window_in_days,
-        } => one(kms.schedule_key_deletion(&key, Some(pending_window_in_days))),
+        KmsOperation::ScheduleKeyDeletion { key, pending_window_in_days } => {
+            one(kms.schedule_key_deletion(&key, Some(pending_window_in_days)))
+        }
         KmsOperation::CancelKeyDeletion { key } => one(kms.cancel_key_deletion(&key)),
     };
-    let keys = result.map(|keys| {
-        keys.iter()
-            .map(serde_json::to_value)
-            .collect::<Result<Vec<_>, _>>()
-    });
+    let keys =
+        result.map(|keys| keys.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>());
     match keys {
         Ok(Ok(keys)) => AdminAnswer::Keys(keys),
         Ok(Err(error)) => AdminAnswer::Error(error.to_string()),
@@ -87,17 +75,11 @@ impl SocketPath {
     pub(crate) fn new(data_dir: &Path) -> io::Result<Self> {
         let path = data_dir.join(SOCKET);
         if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
-            return Ok(Self {
-                path,
-                _directory: None,
-            });
+            return Ok(Self { path, _directory: None });
         }
         let directory = File::open(data_dir)?;
         let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()));
-        Ok(Self {
-            path,
-            _directory: Some(directory),
-        })
+        Ok(Self { path, _directory: Some(directory) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -170,9 +152,7 @@ impl Drop for AdminSocket {
 async fn answer(mut stream: UnixStream, kms: Arc<EmbeddedKms>) -> io::Result<()> {
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
-    BufReader::new(reader.take(REQUEST_BYTES_MAX))
-        .read_line(&mut line)
-        .await?;
+    BufReader::new(reader.take(REQUEST_BYTES_MAX)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<KmsOperation>(&line) {
         Ok(operation) => tokio::task::spawn_blocking(move || perform(&kms, operation))
             .await

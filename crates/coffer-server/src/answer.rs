@@ -72,20 +72,13 @@ impl ReplyTo {
             });
             encode_response(out, envelope, &response);
         };
-        let cached = self
-            .statement
-            .as_ref()
-            .and_then(|statement| statement.columns_of(&rows.metadata));
+        let cached =
+            self.statement.as_ref().and_then(|statement| statement.columns_of(&rows.metadata));
         // the client's idea of the columns is the prepared statement's: only then may they be
         // left out
         match cached {
             Some(columns) if self.skip_metadata => {
-                encode(
-                    out,
-                    RowsMetadata::Skipped {
-                        columns: columns.count(),
-                    },
-                );
+                encode(out, RowsMetadata::Skipped { columns: columns.count() });
             }
             Some(columns) => encode(out, RowsMetadata::Columns(columns)),
             None => {
@@ -102,11 +95,7 @@ impl ReplyTo {
         compression: Option<Compression>,
         error: &ErrorBody,
     ) {
-        encode_response(
-            out,
-            &self.envelope(&[], compression),
-            &Response::Error(error),
-        );
+        encode_response(out, &self.envelope(&[], compression), &Response::Error(error));
     }
 }
 

@@ -25,18 +25,12 @@ impl Authenticator {
         match config.authenticator {
             AuthenticatorKind::None => Ok(Self::None),
             AuthenticatorKind::Password => {
-                let configured = config
-                    .password_hash
-                    .as_deref()
-                    .and_then(PasswordHash::parse);
+                let configured = config.password_hash.as_deref().and_then(PasswordHash::parse);
                 let hash = match configured {
                     Some(hash) => hash,
                     None => PasswordHash::new(b"cassandra")?,
                 };
-                Ok(Self::Password {
-                    user: config.user.clone(),
-                    hash,
-                })
+                Ok(Self::Password { user: config.user.clone(), hash })
             }
         }
     }
@@ -48,11 +42,7 @@ impl Authenticator {
     /// The user whom a SASL PLAIN token proves, or the text for the client. Takes tens of
     /// milliseconds of CPU, on purpose.
     pub(crate) fn authenticate(&self, token: &[u8]) -> Result<String, String> {
-        let Self::Password {
-            user: expected,
-            hash,
-        } = self
-        else {
+        let Self::Password { user: expected, hash } = self else {
             return Err("authentication is not configured".to_owned());
         };
         if token.len() > TOKEN_BYTES_MAX {
@@ -72,9 +62,7 @@ impl Authenticator {
             Ok(expected.clone())
         } else {
             let user = String::from_utf8_lossy(user);
-            Err(format!(
-                "Provided username {user} and/or password are incorrect"
-            ))
+            Err(format!("Provided username {user} and/or password are incorrect"))
         }
     }
 }
@@ -84,22 +72,14 @@ mod tests {
     use super::*;
 
     fn password() -> Authenticator {
-        let config = Config {
-            authenticator: AuthenticatorKind::Password,
-            ..Config::default()
-        };
+        let config = Config { authenticator: AuthenticatorKind::Password, ..Config::default() };
         Authenticator::new(&config).unwrap()
     }
 
     #[test]
     fn default_user_is_let_in_and_wrong_ones_are_not() {
         let authenticator = password();
-        assert_eq!(
-            authenticator
-                .authenticate(b"\0cassandra\0cassandra")
-                .unwrap(),
-            "cassandra"
-        );
+        assert_eq!(authenticator.authenticate(b"\0cassandra\0cassandra").unwrap(), "cassandra");
         for wrong in [
             &b"\0cassandra\0Cassandra"[..],
             b"\0other\0cassandra",
@@ -110,10 +90,6 @@ mod tests {
         ] {
             assert!(authenticator.authenticate(wrong).is_err(), "{wrong:?}");
         }
-        assert!(
-            authenticator
-                .authenticate(&[0; TOKEN_BYTES_MAX + 1])
-                .is_err()
-        );
+        assert!(authenticator.authenticate(&[0; TOKEN_BYTES_MAX + 1]).is_err());
     }
 }

@@ -60,9 +60,8 @@ impl FromArgMatches for Serve {
         self.config = matches.get_one::<PathBuf>("config").cloned();
         self.test_clock = matches.get_one::<PathBuf>("test-clock").cloned();
         self.kms_fault = matches.get_one::<PathBuf>("kms-fault").cloned();
-        self.unavailable = UNAVAILABLE
-            .into_iter()
-            .find(|name| matches.get_one::<String>(name).is_some());
+        self.unavailable =
+            UNAVAILABLE.into_iter().find(|name| matches.get_one::<String>(name).is_some());
         for option in OPTIONS {
             if let Some(value) = matches.get_one::<String>(option.name) {
                 self.options.insert(option.name, value.clone());
@@ -96,24 +95,16 @@ impl Args for Serve {
         let options = OPTIONS.iter().map(|option| {
             let flag = Arg::new(option.name)
                 .long(option.name.replace('_', "-"))
-                .help(format!(
-                    "{} [{}; default: {}]",
-                    option.help, option.allowed, option.default
-                ))
+                .help(format!("{} [{}; default: {}]", option.help, option.allowed, option.default))
                 .value_name("VALUE")
                 .action(ArgAction::Set);
             if option.allowed == "true, false" {
-                flag.num_args(0..=1)
-                    .require_equals(true)
-                    .default_missing_value("true")
+                flag.num_args(0..=1).require_equals(true).default_missing_value("true")
             } else {
                 flag
             }
         });
-        command
-            .args([config, test_clock, kms_fault])
-            .args(options)
-            .args(unavailable)
+        command.args([config, test_clock, kms_fault]).args(options).args(unavailable)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -125,12 +116,7 @@ impl Args for Serve {
 #[derive(Debug, Args)]
 pub(crate) struct Kms {
     /// Directory of all files.
-    #[arg(
-        long,
-        global = true,
-        env = "COFFER_DATA_DIR",
-        default_value = "./coffer-data"
-    )]
+    #[arg(long, global = true, env = "COFFER_DATA_DIR", default_value = "./coffer-data")]
     pub(crate) data_dir: PathBuf,
     /// File of the KMS's root key, if not `kms/root.key` in the data directory.
     #[arg(long, global = true, env = "COFFER_KMS_ROOT_KEY_FILE")]

@@ -16,9 +16,7 @@ const PASSWORD_BYTES_MAX: u64 = 1024;
 /// Runs the program on the arguments of the process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let command = Cli::parse()
-        .command
-        .unwrap_or_else(|| CommandKind::Serve(Box::default()));
+    let command = Cli::parse().command.unwrap_or_else(|| CommandKind::Serve(Box::default()));
     let result = match &command {
         CommandKind::Serve(flags) => serve::run(flags, &mut say).map(|()| ExitCode::SUCCESS),
         CommandKind::Kms(command) => kms_command::run(command).map(|text| {
@@ -52,12 +50,7 @@ fn hash_password() -> Result<String> {
         .map_err(CommandError::io("read the password"))?;
     let password = password.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
-        return Err(CommandError::Refused(
-            "the password on standard input is empty".to_owned(),
-        ));
+        return Err(CommandError::Refused("the password on standard input is empty".to_owned()));
     }
-    Ok(format!(
-        "{}\n",
-        PasswordHash::new(password.as_bytes())?.to_text()
-    ))
+    Ok(format!("{}\n", PasswordHash::new(password.as_bytes())?.to_text()))
 }

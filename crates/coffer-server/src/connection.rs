@@ -133,10 +133,7 @@ impl Connection {
             output: BytesMut::new(),
             phase: Phase::New,
             compression: None,
-            session: Session {
-                client: Some(client),
-                ..Session::default()
-            },
+            session: Session { client: Some(client), ..Session::default() },
             commits: VecDeque::new(),
             wake_lsn: None,
             slow: FuturesUnordered::new(),
@@ -233,9 +230,7 @@ impl Connection {
                 };
                 for pending in self.commits.drain(..) {
                     let body = body_of(&pending.reply);
-                    pending
-                        .reply
-                        .error(&mut self.output, self.compression, &body);
+                    pending.reply.error(&mut self.output, self.compression, &body);
                     self.in_flight.remove(1, pending.reply.request_bytes);
                 }
                 has_progress = true;
@@ -252,9 +247,7 @@ impl Connection {
         while let Some(pending) = self.commits.front()
             && pending.lsn <= committed
         {
-            pending
-                .reply
-                .outcome(&mut self.output, self.compression, &pending.outcome);
+            pending.reply.outcome(&mut self.output, self.compression, &pending.outcome);
             requests = requests.saturating_add(1);
             bytes = bytes.saturating_add(pending.reply.request_bytes);
             self.commits.pop_front();
@@ -278,22 +271,10 @@ impl Connection {
 
     fn answer(&mut self, answer: SlowAnswer) {
         match answer {
-            SlowAnswer::Statement(
-                reply,
-                Ok(Finished {
-                    outcome,
-                    commit,
-                    permit,
-                    claim,
-                }),
-            ) => {
+            SlowAnswer::Statement(reply, Ok(Finished { outcome, commit, permit, claim })) => {
                 match commit {
                     // its request stays counted while it waits in the queue
-                    Some(lsn) => self.commits.push_back(PendingCommit {
-                        lsn,
-                        reply,
-                        outcome,
-                    }),
+                    Some(lsn) => self.commits.push_back(PendingCommit { lsn, reply, outcome }),
                     None => {
                         self.in_flight.remove(1, reply.request_bytes);
                         self.answer_outcome(&reply, &outcome);
@@ -326,11 +307,8 @@ impl Connection {
             return false;
         }
         for event in queue.take(context.waker()) {
-            let envelope = Envelope {
-                stream: -1,
-                compression: self.compression,
-                ..Envelope::default()
-            };
+            let envelope =
+                Envelope { stream: -1, compression: self.compression, ..Envelope::default() };
             encode_response(&mut self.output, &envelope, &Response::Event(&event));
         }
         true
@@ -338,11 +316,7 @@ impl Connection {
 
     /// Executes the complete frames of the input, up to the bounds of a round.
     fn execute_frames(&mut self) -> bool {
-        let room = self
-            .server
-            .limits
-            .write_backlog_bytes_max
-            .min(OUTPUT_BYTES_PER_ROUND);
+        let room = self.server.limits.write_backlog_bytes_max.min(OUTPUT_BYTES_PER_ROUND);
         let mut has_progress = false;
         self.has_more_frames = false;
         for _ in 0..FRAMES_PER_ROUND {
@@ -364,10 +338,7 @@ impl Connection {
                          (option frame_bytes_max)",
                         header.body_bytes
                     );
-                    self.send_error(
-                        header.stream,
-                        &ErrorBody::new(ErrorDetail::Invalid, message),
-                    );
+                    self.send_error(header.stream, &ErrorBody::new(ErrorDetail::Invalid, message));
                 }
                 Cut::OldVersion(version) => {
                     // an older header: the stream is unknown, and where the next frame begins
@@ -427,11 +398,7 @@ impl Connection {
     }
 
     fn send(&mut self, stream: i16, response: &Response<'_>) {
-        let envelope = Envelope {
-            stream,
-            compression: self.compression,
-            ..Envelope::default()
-        };
+        let envelope = Envelope { stream, compression: self.compression, ..Envelope::default() };
         encode_response(&mut self.output, &envelope, response);
     }
 

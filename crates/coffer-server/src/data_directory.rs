@@ -32,19 +32,10 @@ impl DirectoryLock {
         let failed =
             |action: &'static str| CommandError::io(format!("{action} {}", directory.display()));
         let mut create = DirBuilder::new();
-        create
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(failed("create"))?;
+        create.recursive(true).mode(0o700).create(directory).map_err(failed("create"))?;
         let path = directory.join(LOCK_FILE);
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).map_err(failed("lock"))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -56,11 +47,7 @@ impl DirectoryLock {
                 let is_known = is_read && !owner.is_empty();
                 return Err(CommandError::InUse {
                     directory: directory.to_owned(),
-                    owner: if is_known {
-                        format!(", process {owner}")
-                    } else {
-                        String::new()
-                    },
+                    owner: if is_known { format!(", process {owner}") } else { String::new() },
                 });
             }
             Err(error) => return Err(failed("lock")(error.into())),
@@ -99,18 +86,13 @@ impl DataDirectory {
     pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self> {
         let path = config.data_dir.clone();
         let lock = DirectoryLock::take(&path)?;
-        let root_key_file = config
-            .root_key_file
-            .clone()
-            .unwrap_or_else(|| path.join("root.key"));
+        let root_key_file = config.root_key_file.clone().unwrap_or_else(|| path.join("root.key"));
         let is_new = !path.join("catalog").exists();
         let root_key = match load_root_key(&root_key_file)? {
             Some(key) => key,
             None if is_new => create_root_key(&root_key_file)?,
             None => {
-                return Err(CommandError::RootKeyMissing {
-                    file: root_key_file,
-                });
+                return Err(CommandError::RootKeyMissing { file: root_key_file });
             }
         };
         let options = EmbeddedKmsOptions {
@@ -120,13 +102,6 @@ impl DataDirectory {
             must_exist: !is_new,
         };
         let kms = open_kms(&path, &options, clock)?;
-        Ok(Self {
-            path,
-            root_key,
-            root_key_file,
-            kms,
-            is_new,
-            lock,
-        })
+        Ok(Self { path, root_key, root_key_file, kms, is_new, lock })
     }
 }

@@ -47,20 +47,10 @@ pub(crate) async fn finish(
     loop {
         step = match step {
             Step::Done(outcome) => {
-                return Ok(Finished {
-                    outcome,
-                    commit: None,
-                    permit: None,
-                    claim: None,
-                });
+                return Ok(Finished { outcome, commit: None, permit: None, claim: None });
             }
             Step::Commit { lsn, outcome } => {
-                return Ok(Finished {
-                    outcome,
-                    commit: Some(lsn),
-                    permit: None,
-                    claim: None,
-                });
+                return Ok(Finished { outcome, commit: Some(lsn), permit: None, claim: None });
             }
             Step::Continue(execution) => {
                 let permit = scans.acquire_owned().await.ok();
@@ -70,21 +60,11 @@ pub(crate) async fn finish(
                     OutcomeKind::Rows(rows) => rows.content.len(),
                     _ => 0,
                 });
-                return Ok(Finished {
-                    outcome,
-                    commit: None,
-                    permit,
-                    claim: Some(claim),
-                });
+                return Ok(Finished { outcome, commit: None, permit, claim: Some(claim) });
             }
             Step::SchemaChange(plan) => {
                 let outcome = change_schema(&server, plan).await?;
-                return Ok(Finished {
-                    outcome,
-                    commit: None,
-                    permit: None,
-                    claim: None,
-                });
+                return Ok(Finished { outcome, commit: None, permit: None, claim: None });
             }
             Step::NeedsTable(table) => {
                 openings += 1;
@@ -94,10 +74,7 @@ pub(crate) async fn finish(
                     )));
                 }
                 let timeout = Duration::from_millis(server.limits.table_timeout_millis);
-                server
-                    .openings
-                    .open(&server.database, table, timeout)
-                    .await?;
+                server.openings.open(&server.database, table, timeout).await?;
                 work.execute(&server, &mut session)?
             }
             Step::WaitForRoom => {
@@ -154,17 +131,12 @@ async fn change_schema(
     let runtime = Handle::current();
     let change = Handle::current().spawn_blocking(move || {
         let outcome = runtime.block_on(server.database.execute_schema_change(*plan));
-        if let Ok(Outcome {
-            kind: OutcomeKind::SchemaChange(change),
-            ..
-        }) = &outcome
+        if let Ok(Outcome { kind: OutcomeKind::SchemaChange(change), .. }) = &outcome
             && let Some(change) = schema_change(change)
         {
             server.events.publish(Event::SchemaChange(change));
         }
         outcome
     });
-    change
-        .await
-        .unwrap_or_else(|_| Err(Error::Server("a schema change panicked".to_owned())))
+    change.await.unwrap_or_else(|_| Err(Error::Server("a schema change panicked".to_owned())))
 }

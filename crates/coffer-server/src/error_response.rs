@@ -12,9 +12,9 @@ pub(crate) fn of_query(error: Error, consistency: Consistency) -> ErrorBody {
         Error::Syntax(_) => ErrorDetail::Syntax,
         Error::Invalid(_) | Error::KeyRefused(_) => ErrorDetail::Invalid,
         Error::Configuration(_) => ErrorDetail::Config,
-        Error::AlreadyExists {
-            keyspace, table, ..
-        } => ErrorDetail::AlreadyExists { keyspace, table },
+        Error::AlreadyExists { keyspace, table, .. } => {
+            ErrorDetail::AlreadyExists { keyspace, table }
+        }
         Error::Unauthorized(_) => ErrorDetail::Unauthorized,
         Error::Protocol(_) => ErrorDetail::Protocol,
         Error::Overloaded(_) | Error::KeyUnreachable(_) => ErrorDetail::Overloaded,
@@ -32,19 +32,10 @@ pub(crate) fn of_query(error: Error, consistency: Consistency) -> ErrorBody {
             failures: 1,
             kind: WriteType::Simple,
         },
-        Error::FunctionFailure {
-            keyspace,
-            function,
-            argument_types,
-            ..
-        } => ErrorDetail::FunctionFailure {
-            keyspace,
-            function,
-            argument_types,
-        },
-        Error::Unprepared(id) => ErrorDetail::Unprepared {
-            id: Bytes::copy_from_slice(&id),
-        },
+        Error::FunctionFailure { keyspace, function, argument_types, .. } => {
+            ErrorDetail::FunctionFailure { keyspace, function, argument_types }
+        }
+        Error::Unprepared(id) => ErrorDetail::Unprepared { id: Bytes::copy_from_slice(&id) },
         Error::Server(_) => {
             tracing::error!(%message, "internal error");
             ErrorDetail::Server

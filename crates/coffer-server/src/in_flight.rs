@@ -22,11 +22,7 @@ pub(crate) struct ConnectionInFlight {
 
 impl ConnectionInFlight {
     pub(crate) fn new(all: Arc<InFlight>) -> Self {
-        Self {
-            all,
-            requests: 0,
-            bytes: 0,
-        }
+        Self { all, requests: 0, bytes: 0 }
     }
 
     /// Whether one more request that cannot be answered at once fits.
@@ -83,22 +79,13 @@ mod tests {
         assert!(!one.has_room(101, &limits()));
         one.add(60);
         one.add(10);
-        assert!(
-            !one.has_room(0, &limits()),
-            "two requests are the limit of a connection"
-        );
+        assert!(!one.has_room(0, &limits()), "two requests are the limit of a connection");
 
         let mut other = ConnectionInFlight::new(Arc::clone(&all));
         assert!(other.has_room(80, &limits()));
-        assert!(
-            !other.has_room(81, &limits()),
-            "150 bytes are the limit of all"
-        );
+        assert!(!other.has_room(81, &limits()), "150 bytes are the limit of all");
         other.add(1);
-        assert!(
-            !other.has_room(0, &limits()),
-            "three requests are the limit of all"
-        );
+        assert!(!other.has_room(0, &limits()), "three requests are the limit of all");
         one.remove(1, 60);
         assert!(other.has_room(0, &limits()));
     }

@@ -58,11 +58,7 @@ impl Report {
             Value::Object(fields) => fields,
             _ => Map::new(),
         };
-        Self {
-            kind,
-            fields,
-            proof,
-        }
+        Self { kind, fields, proof }
     }
 }
 
@@ -79,20 +75,11 @@ impl Place {
         let path = std::path::absolute(&command.file).unwrap_or_else(|_| command.file.clone());
         let above = || {
             let mut directories = path.ancestors().skip(1);
-            directories
-                .find(|directory| directory.join("catalog").is_dir())
-                .map(Path::to_owned)
+            directories.find(|directory| directory.join("catalog").is_dir()).map(Path::to_owned)
         };
         let data_dir = command.data_dir.clone().or_else(above);
-        let in_directory = || {
-            data_dir
-                .as_ref()
-                .map(|directory| directory.join("root.key"))
-        };
-        Self {
-            root_key_file: command.root_key_file.clone().or_else(in_directory),
-            data_dir,
-        }
+        let in_directory = || data_dir.as_ref().map(|directory| directory.join("root.key"));
+        Self { root_key_file: command.root_key_file.clone().or_else(in_directory), data_dir }
     }
 
     /// The service's root key; the text tells why it is not at hand.
@@ -118,17 +105,10 @@ pub(crate) fn run(command: &Inspect, say: &mut dyn FnMut(&str)) -> Result<ExitCo
     let (word, reason, code) = match &report.proof {
         Proof::Verified => ("verified", None, ExitCode::SUCCESS),
         Proof::NoKey(reason) => ("no key", Some(reason.clone()), ExitCode::from(EXIT_NO_KEY)),
-        Proof::Tampered(what) => (
-            "tampered",
-            Some(what.clone()),
-            ExitCode::from(EXIT_TAMPERED),
-        ),
+        Proof::Tampered(what) => ("tampered", Some(what.clone()), ExitCode::from(EXIT_TAMPERED)),
     };
     let mut all = Map::new();
-    all.insert(
-        "file".to_owned(),
-        Value::from(command.file.display().to_string()),
-    );
+    all.insert("file".to_owned(), Value::from(command.file.display().to_string()));
     all.insert("kind".to_owned(), Value::from(report.kind));
     all.append(&mut report.fields);
     all.insert("result".to_owned(), Value::from(word));
@@ -139,9 +119,7 @@ pub(crate) fn run(command: &Inspect, say: &mut dyn FnMut(&str)) -> Result<ExitCo
         say(&format!("{:#}\n", Value::Object(all)));
     } else {
         for (name, value) in &all {
-            let value = value
-                .as_str()
-                .map_or_else(|| value.to_string(), ToOwned::to_owned);
+            let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
             say(&format!("{name}: {value}\n"));
         }
     }
@@ -153,9 +131,7 @@ fn inspect(command: &Inspect) -> Result<Report> {
     let failed = || CommandError::io(format!("read {}", path.display()));
     let mut start = Vec::new();
     let file = File::open(path).map_err(failed())?;
-    file.take(START_BYTES)
-        .read_to_end(&mut start)
-        .map_err(failed())?;
+    file.take(START_BYTES).read_to_end(&mut start).map_err(failed())?;
     let place = Place::of(command);
     if is_segment(&start) {
         segment(path, &place)
@@ -171,11 +147,7 @@ fn inspect(command: &Inspect) -> Result<Report> {
                 let id = hex::encode(key.id());
                 Report::new("root key", json!({ "id": id }), Proof::Verified)
             }
-            Ok(None) => Report::new(
-                "root key",
-                json!({}),
-                Proof::NoKey("it went away".to_owned()),
-            ),
+            Ok(None) => Report::new("root key", json!({}), Proof::NoKey("it went away".to_owned())),
             Err(error) => Report::new("root key", json!({}), Proof::Tampered(error.to_string())),
         })
     } else {
@@ -234,10 +206,7 @@ fn segment(path: &Path, place: &Place) -> Result<Report> {
 fn log(path: &Path, place: &Place) -> Result<Report> {
     let root = place.root_key();
     let (structure, proof) = match inspect_log(&OsVfs, path, root.as_ref().ok()) {
-        Ok(structure) => (
-            Some(structure),
-            root.map_or_else(Proof::NoKey, |_| Proof::Verified),
-        ),
+        Ok(structure) => (Some(structure), root.map_or_else(Proof::NoKey, |_| Proof::Verified)),
         Err(error) => {
             let proof = proof_of(error)?;
             (inspect_log(&OsVfs, path, None).ok(), proof)
@@ -291,11 +260,7 @@ fn tail(path: &Path, place: &Place) -> Result<Report> {
         "table": structure.table.to_string(),
         "groups": groups.collect::<Vec<_>>(),
     });
-    Ok(Report::new(
-        "log tail",
-        fields,
-        keys::verify_tail(path, place)?,
-    ))
+    Ok(Report::new("log tail", fields, keys::verify_tail(path, place)?))
 }
 
 fn document(path: &Path, place: &Place, kind: Option<u8>) -> Result<Report> {
@@ -304,11 +269,7 @@ fn document(path: &Path, place: &Place, kind: Option<u8>) -> Result<Report> {
     }
     if kind != Some(DocumentKind::Catalog as u8) {
         let what = "kind of sealed document".to_owned();
-        return Ok(Report::new(
-            "sealed document",
-            json!({}),
-            Proof::Tampered(what),
-        ));
+        return Ok(Report::new("sealed document", json!({}), Proof::Tampered(what)));
     }
     let root = match place.root_key() {
         Ok(root) => root,
@@ -356,10 +317,7 @@ fn kms_store(path: &Path, place: &Place) -> Result<Report> {
             let failed = || CommandError::io(format!("read {}", path.display()));
             let mut bytes = Vec::new();
             let opened = File::open(path).map_err(failed())?;
-            opened
-                .take(KMS_STORE_BYTES_MAX)
-                .read_to_end(&mut bytes)
-                .map_err(failed())?;
+            opened.take(KMS_STORE_BYTES_MAX).read_to_end(&mut bytes).map_err(failed())?;
             let opened = SealedDocument::open(&root, DocumentKind::KmsStore, &bytes);
             return Ok(match opened {
                 Ok(document) => {

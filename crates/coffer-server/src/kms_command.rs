@@ -67,9 +67,7 @@ fn connect(data_dir: &Path) -> Result<Option<UnixStream>> {
         Ok(stream) => Ok(Some(stream)),
         Err(error) => match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => Ok(None),
-            _ => Err(CommandError::io("connect to the server's admin socket")(
-                error,
-            )),
+            _ => Err(CommandError::io("connect to the server's admin socket")(error)),
         },
     }
 }
@@ -89,20 +87,14 @@ fn print(command: &Kms, keys: &[Value]) -> String {
     let is_list = command.operation == KmsOperation::ListKeys;
     if command.json {
         let all = Value::from(keys.to_vec());
-        let value = if is_list {
-            &all
-        } else {
-            keys.first().unwrap_or(&all)
-        };
+        let value = if is_list { &all } else { keys.first().unwrap_or(&all) };
         return format!("{value:#}\n");
     }
     let text = |key: &Value, field: &str| match key.get(field) {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(list)) => list
-            .iter()
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(" "),
+        Some(Value::Array(list)) => {
+            list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        }
         Some(other) => other.to_string(),
         None => String::new(),
     };
@@ -110,14 +102,10 @@ fn print(command: &Kms, keys: &[Value]) -> String {
         KmsOperation::CreateKey { .. } => format!("{}\n", text(key, "Arn")),
         KmsOperation::DescribeKey { .. } => {
             let fields = key.as_object().into_iter().flatten();
-            fields
-                .map(|(name, _)| format!("{name}: {}\n", text(key, name)))
-                .collect()
+            fields.map(|(name, _)| format!("{name}: {}\n", text(key, name))).collect()
         }
         _ => {
-            let line = ["Arn", "KeyState", "Aliases"]
-                .map(|field| text(key, field))
-                .join(" ");
+            let line = ["Arn", "KeyState", "Aliases"].map(|field| text(key, field)).join(" ");
             format!("{}\n", line.trim_end())
         }
     };

@@ -70,11 +70,7 @@ async fn serve_one(
         .set_nodelay(true)
         .and_then(|()| Ok(rustix::net::sockopt::set_socket_keepalive(&stream, true)?));
     let result = match prepared {
-        Ok(()) => {
-            Connection::new(server, stream, client, stopping)
-                .serve()
-                .await
-        }
+        Ok(()) => Connection::new(server, stream, client, stopping).serve().await,
         Err(error) => Err(error),
     };
     if let Err(error) = result {

@@ -27,10 +27,7 @@ pub(crate) struct CachedStatement {
 impl CachedStatement {
     pub(crate) fn new(prepared: Arc<Prepared>, text_bytes: usize) -> Self {
         let bind = encode_columns(&prepared.bind.columns);
-        let result = prepared
-            .result
-            .as_ref()
-            .map(|result| encode_columns(&result.columns));
+        let result = prepared.result.as_ref().map(|result| encode_columns(&result.columns));
         let columns = prepared
             .result
             .as_ref()
@@ -40,22 +37,13 @@ impl CachedStatement {
             .saturating_mul(BYTES_PER_TEXT_BYTE)
             .saturating_add(columns.saturating_mul(256))
             .saturating_add(FIXED_BYTES);
-        Self {
-            prepared,
-            bind,
-            result,
-            bytes,
-        }
+        Self { prepared, bind, result, bytes }
     }
 
     /// The encoded result columns, if `metadata` is the statement's own.
     pub(crate) fn columns_of(&self, metadata: &Arc<ResultMetadata>) -> Option<&EncodedColumns> {
         let own = self.prepared.result.as_ref()?;
-        if Arc::ptr_eq(own, metadata) {
-            self.result.as_ref()
-        } else {
-            None
-        }
+        if Arc::ptr_eq(own, metadata) { self.result.as_ref() } else { None }
     }
 }
 
@@ -85,17 +73,9 @@ pub(crate) struct PreparedCache {
 impl PreparedCache {
     pub(crate) fn new(bytes_max: usize) -> Self {
         let shards = (0..SHARDS)
-            .map(|_| {
-                Mutex::new(Shard {
-                    statements: LruCache::unbounded(),
-                    bytes: 0,
-                })
-            })
+            .map(|_| Mutex::new(Shard { statements: LruCache::unbounded(), bytes: 0 }))
             .collect();
-        Self {
-            shards,
-            shard_bytes_max: bytes_max / SHARDS,
-        }
+        Self { shards, shard_bytes_max: bytes_max / SHARDS }
     }
 
     fn shard(&self, id: &[u8; 16]) -> Option<&Mutex<Shard>> {

@@ -39,10 +39,7 @@ impl ScanLane {
                 .name(format!("coffer-scan-{number}"))
                 .spawn(move || run(&database, &queue))
         });
-        Ok(Self {
-            jobs: Some(jobs),
-            threads: threads.collect::<Result<_, _>>()?,
-        })
+        Ok(Self { jobs: Some(jobs), threads: threads.collect::<Result<_, _>>()? })
     }
 
     /// Runs a read to its end. Dropping the future gives the read up.
@@ -53,8 +50,7 @@ impl ScanLane {
         let stopping = || Error::Overloaded("the server is stopping".to_owned());
         let (answer, outcome) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(stopping)?;
-        jobs.send(ScanJob { execution, answer })
-            .map_err(|_| stopping())?;
+        jobs.send(ScanJob { execution, answer }).map_err(|_| stopping())?;
         outcome.await.map_err(|_| stopping())?
     }
 }

@@ -70,9 +70,7 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
             say(&first_start(&config, &directory, address));
         }
         serve(Arc::new(server), &directory, &keyring, listener, || {
-            say(&format!(
-                "coffer is ready: CQL clients can connect to {address}\n"
-            ));
+            say(&format!("coffer is ready: CQL clients can connect to {address}\n"));
         })
         .await
     });
@@ -115,10 +113,7 @@ fn kms_faults(flags: &cli::Serve) -> Result<Option<KmsFaults>> {
 /// Keys and opened rows are in memory: no dump of it, and no debugger of the same user.
 fn forbid_core_dumps() -> Result<()> {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none)
         .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
         .map_err(|error| CommandError::io("turn core dumps off")(error.into()))
@@ -141,12 +136,7 @@ fn open_engine(
         hooked.set_hook(Some(Arc::new(faults)));
         kms = Arc::new(hooked);
     }
-    let keyring = Keyring::new(
-        kms,
-        directory.root_key.duplicate(),
-        Arc::clone(clock),
-        options,
-    );
+    let keyring = Keyring::new(kms, directory.root_key.duplicate(), Arc::clone(clock), options);
     let engine = Arc::new(Engine::open(
         &directory.path,
         config.engine.clone(),
@@ -173,12 +163,7 @@ fn open_database(
         page_rows_max: config.limits.page_rows_max,
     };
     let (engine, keyring) = (Arc::clone(engine), Arc::clone(keyring));
-    Ok(Arc::new(Database::open(
-        engine,
-        keyring,
-        Arc::clone(clock),
-        options,
-    )?))
+    Ok(Arc::new(Database::open(engine, keyring, Arc::clone(clock), options)?))
 }
 
 /// Serves until a signal comes.
@@ -253,28 +238,15 @@ fn first_start(config: &Config, directory: &DataDirectory, address: SocketAddr) 
         // writing to a String cannot fail
         let _ = writeln!(text, "{line}");
     };
-    line(format!(
-        "First start: made the data directory {}",
-        directory.path.display()
-    ));
-    line(format!(
-        "  root key of the service:  {}",
-        directory.root_key_file.display()
-    ));
+    line(format!("First start: made the data directory {}", directory.path.display()));
+    line(format!("  root key of the service:  {}", directory.root_key_file.display()));
     line(format!("  root key of its KMS:      {}", kms_key.display()));
     line("  Keep copies of both in a safe place: without them no row can be read.".to_owned());
     let login = match config.authenticator {
         AuthenticatorKind::None => String::new(),
         AuthenticatorKind::Password => format!(" -u {}", config.user),
     };
-    line(format!(
-        "Connect:     cqlsh {} {}{login}",
-        address.ip(),
-        address.port()
-    ));
-    line(format!(
-        "Make a key:  coffer kms create-key --data-dir {}",
-        directory.path.display()
-    ));
+    line(format!("Connect:     cqlsh {} {}{login}", address.ip(), address.port()));
+    line(format!("Make a key:  coffer kms create-key --data-dir {}", directory.path.display()));
     text
 }

@@ -33,10 +33,8 @@ impl From<QueryParameters> for Parameters {
         let (values, names) = match parameters.values {
             Values::Positional(values) => (values, None),
             Values::Named(named) => {
-                let (names, values) = named
-                    .into_iter()
-                    .map(|(name, value)| (name.to_string(), value))
-                    .unzip();
+                let (names, values) =
+                    named.into_iter().map(|(name, value)| (name.to_string(), value)).unzip();
                 (values, Some(names))
             }
         };
@@ -68,11 +66,7 @@ impl Parameters {
 #[derive(Debug)]
 pub(crate) enum Work {
     /// One statement; `text` when the client sent it as text.
-    One {
-        prepared: Arc<Prepared>,
-        text: Option<Text>,
-        parameters: Parameters,
-    },
+    One { prepared: Arc<Prepared>, text: Option<Text>, parameters: Parameters },
     /// A batch; `texts` beside the items that came as text.
     Batch {
         kind: BatchKind,
@@ -93,11 +87,7 @@ impl Work {
         let consistency = query.parameters.consistency;
         let prepared = prepare(server, session, &query.statement)
             .map_err(|error| error_response::of_query(error, consistency))?;
-        Ok(Self::One {
-            prepared,
-            text: Some(query.statement),
-            parameters: query.parameters.into(),
-        })
+        Ok(Self::One { prepared, text: Some(query.statement), parameters: query.parameters.into() })
     }
 
     /// A prepared statement.
@@ -168,23 +158,16 @@ impl Work {
 
     fn execute_once(&self, database: &Database, session: &mut Session) -> Result<Step, Error> {
         match self {
-            Self::One {
-                prepared,
-                parameters,
-                ..
-            } => database.execute(prepared, &parameters.borrow(), session),
-            Self::Batch {
-                kind,
-                items,
-                default_timestamp,
-                consistency,
-                ..
-            } => database.execute_batch(&BatchRequest {
-                kind: *kind,
-                items,
-                default_timestamp: *default_timestamp,
-                consistency: consistency.code(),
-            }),
+            Self::One { prepared, parameters, .. } => {
+                database.execute(prepared, &parameters.borrow(), session)
+            }
+            Self::Batch { kind, items, default_timestamp, consistency, .. } => database
+                .execute_batch(&BatchRequest {
+                    kind: *kind,
+                    items,
+                    default_timestamp: *default_timestamp,
+                    consistency: consistency.code(),
+                }),
         }
     }
 
@@ -197,11 +180,7 @@ impl Work {
     ) -> Result<bool, Error> {
         let mut is_planned = false;
         match self {
-            Self::One {
-                prepared,
-                text: Some(text),
-                ..
-            } => {
+            Self::One { prepared, text: Some(text), .. } => {
                 *prepared = prepare(server, session, text)?;
                 is_planned = true;
             }

@@ -53,8 +53,7 @@ impl TableOpenings {
             result
         });
         let opening = async move {
-            task.await
-                .unwrap_or_else(|_| Err(Error::Server("opening a table panicked".to_owned())))
+            task.await.unwrap_or_else(|_| Err(Error::Server("opening a table panicked".to_owned())))
         };
         opening.boxed().shared()
     }
@@ -63,7 +62,5 @@ impl TableOpenings {
 async fn open(database: Arc<Database>, table: TableId) -> Result<(), Error> {
     database.load_table_key(table).await?;
     let opening = Handle::current().spawn_blocking(move || database.open_table(table));
-    opening
-        .await
-        .unwrap_or_else(|_| Err(Error::Server("opening a table panicked".to_owned())))
+    opening.await.unwrap_or_else(|_| Err(Error::Server("opening a table panicked".to_owned())))
 }

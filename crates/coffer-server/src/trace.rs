@@ -24,10 +24,7 @@ pub(crate) struct Trace {
 
 impl std::fmt::Debug for Trace {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Trace")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Trace").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -39,18 +36,12 @@ impl Trace {
         request: &Request,
     ) -> Self {
         let (command, words, consistency) = match request {
-            Request::Execute(execute) => (
-                "EXECUTE",
-                "Execute CQL3 prepared query",
-                execute.parameters.consistency,
-            ),
+            Request::Execute(execute) => {
+                ("EXECUTE", "Execute CQL3 prepared query", execute.parameters.consistency)
+            }
             Request::Batch(batch) => ("BATCH", "Execute batch of CQL3 queries", batch.consistency),
             Request::Query(query) => ("QUERY", "Execute CQL3 query", query.parameters.consistency),
-            _ => (
-                "QUERY",
-                "Execute CQL3 query",
-                cql_protocol::Consistency::One,
-            ),
+            _ => ("QUERY", "Execute CQL3 query", cql_protocol::Consistency::One),
         };
         let started_at_micros = server.database.clock().now_micros();
         Self {

@@ -45,10 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("cql-tests", &["cql-protocol", "cql-types"]),
     // `bench/src/bin/engine` measures the engine without a server
-    (
-        "coffer-bench",
-        &["coffer-crypto", "coffer-model", "coffer-storage"],
-    ),
+    ("coffer-bench", &["coffer-crypto", "coffer-model", "coffer-storage"]),
 ];
 
 /// Third-party crates with one home (the packages outside `crates/` start the server and are exempt
@@ -60,10 +57,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("memmap2", &["coffer-storage"]),
     ("lz4_flex", &["coffer-storage", "cql-protocol"]),
     ("clap", &["coffer-server", "cql-tests", "coffer-bench"]),
-    (
-        "tokio",
-        &["coffer-keys", "coffer-server", "cql-tests", "coffer-bench"],
-    ),
+    ("tokio", &["coffer-keys", "coffer-server", "cql-tests", "coffer-bench"]),
     ("scylla", &["cql-tests", "coffer-bench"]),
 ];
 
@@ -78,32 +72,19 @@ fn root() -> PathBuf {
 /// Direct dependencies (not for tests) of every package of the workspace.
 fn dependencies() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--no-deps",
-            "--format-version",
-            "1",
-            "--offline",
-        ])
+        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
         .current_dir(root())
         .output()?;
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let packages = metadata.get("packages").and_then(|list| list.as_array()).ok_or("no packages")?;
+    let packages =
+        metadata.get("packages").and_then(|list| list.as_array()).ok_or("no packages")?;
     Ok(packages
         .iter()
         .map(|package| {
-            let direct = package["dependencies"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            let used = direct
-                .iter()
-                .filter(|dependency| dependency["kind"] != "dev");
-            (
-                text(&package["name"]),
-                used.map(|dependency| text(&dependency["name"])).collect(),
-            )
+            let direct = package["dependencies"].as_array().cloned().unwrap_or_default();
+            let used = direct.iter().filter(|dependency| dependency["kind"] != "dev");
+            (text(&package["name"]), used.map(|dependency| text(&dependency["name"])).collect())
         })
         .collect())
 }
@@ -135,11 +116,7 @@ fn production(text: &str) -> &str {
 #[test]
 fn crates_depend_only_along_the_arrows() -> Result<()> {
     let dependencies = dependencies()?;
-    assert_eq!(
-        dependencies.len(),
-        ARROWS.len(),
-        "a crate without a place in the house"
-    );
+    assert_eq!(dependencies.len(), ARROWS.len(), "a crate without a place in the house");
     for (name, allowed) in ARROWS {
         for used in dependencies.get(*name).ok_or("no such crate")? {
             let is_ours = dependencies.contains_key(used);
@@ -169,11 +146,7 @@ fn dependencies_stay_in_their_homes() -> Result<()> {
 fn every_module_says_what_it_owns() -> Result<()> {
     for path in sources()? {
         let text = fs::read_to_string(&path)?;
-        assert!(
-            text.starts_with("//!"),
-            "{} does not start with //!",
-            path.display()
-        );
+        assert!(text.starts_with("//!"), "{} does not start with //!", path.display());
     }
     Ok(())
 }
@@ -183,11 +156,7 @@ fn files_stay_small() -> Result<()> {
     for path in sources()?.iter().filter(|path| !path.ends_with("tests.rs")) {
         let text = fs::read_to_string(path)?;
         let lines = production(&text).lines().count();
-        assert!(
-            lines <= LINES_PER_FILE_MAX,
-            "{} has {lines} lines",
-            path.display()
-        );
+        assert!(lines <= LINES_PER_FILE_MAX, "{} has {lines} lines", path.display());
     }
     Ok(())
 }
@@ -206,25 +175,15 @@ fn nothing_is_left_unfinished() -> Result<()> {
 #[test]
 fn names_say_what_a_thing_owns() -> Result<()> {
     for path in sources()? {
-        let module = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .unwrap_or_default();
-        assert!(
-            !BANNED_MODULES.contains(&module),
-            "{} is called after nothing",
-            path.display()
-        );
+        let module = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        assert!(!BANNED_MODULES.contains(&module), "{} is called after nothing", path.display());
         for line in production(&fs::read_to_string(&path)?).lines() {
             let line = line.trim_start();
             let rest = ["pub struct ", "struct ", "pub enum ", "enum ", "pub trait "]
                 .iter()
                 .find_map(|keyword| line.strip_prefix(keyword));
             let Some(rest) = rest else { continue };
-            let name: String = rest
-                .chars()
-                .take_while(|letter| letter.is_alphanumeric())
-                .collect();
+            let name: String = rest.chars().take_while(|letter| letter.is_alphanumeric()).collect();
             assert!(
                 !BANNED_ENDINGS.iter().any(|ending| name.ends_with(ending)),
                 "{}: {name} is called after what it does, not what it owns",
@@ -239,17 +198,11 @@ fn names_say_what_a_thing_owns() -> Result<()> {
 fn every_file_belongs_to_a_module() -> Result<()> {
     let sources = sources()?;
     for path in &sources {
-        let stem = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .unwrap_or_default();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let is_root = ["lib", "main"].contains(&stem);
         let (name, folder) = match (stem, path.parent()) {
             ("mod", Some(folder)) => (
-                folder
-                    .file_name()
-                    .and_then(|name| name.to_str())
-                    .unwrap_or_default(),
+                folder.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
                 folder.parent(),
             ),
             (stem, folder) => (stem, folder),
@@ -288,11 +241,7 @@ fn documents_link_to_what_exists() -> Result<()> {
     for document in documents {
         let text = fs::read_to_string(&document)?;
         let folder = document.parent().ok_or("no folder")?;
-        for link in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let target = link.split('#').next().unwrap_or_default();
             let is_local = !target.is_empty() && !target.contains("://");
             assert!(

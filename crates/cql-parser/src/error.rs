@@ -25,10 +25,7 @@ pub(crate) enum Failure {
     /// Nothing that could begin at `decision` goes on with what is `at`.
     NoViable { decision: usize, at: usize },
     /// Something else had to be here.
-    Mismatched {
-        at: usize,
-        expecting: Cow<'static, str>,
-    },
+    Mismatched { at: usize, expecting: Cow<'static, str> },
     /// The grammar holds but not its side conditions; the message has no place.
     Message { at: usize, message: String },
     /// Nested deeper than [`MAXIMUM_DEPTH`].
@@ -56,9 +53,7 @@ impl SyntaxError {
     }
 
     pub(crate) fn too_long() -> Self {
-        Self {
-            message: "line 1:0 statement too long".to_owned(),
-        }
+        Self { message: "line 1:0 statement too long".to_owned() }
     }
 
     /// `looked_at`: the last lexeme that was looked at before the failure.
@@ -83,15 +78,11 @@ impl SyntaxError {
                 .iter()
                 .any(is_invalid)
         {
-            return Self {
-                message: shortened(lexical_message(text, lexical)),
-            };
+            return Self { message: shortened(lexical_message(text, lexical)) };
         }
         let problem = match failure {
             Failure::Message { message, .. } => {
-                return Self {
-                    message: shortened(message.clone()),
-                };
+                return Self { message: shortened(message.clone()) };
             }
             Failure::NoViable { .. } => "no viable alternative at input".to_owned(),
             Failure::Mismatched { .. } => "mismatched input".to_owned(),
@@ -115,9 +106,7 @@ impl SyntaxError {
         if let Some(snippet) = snippet(text, lexemes, decision, looked_at) {
             message.push_str(&snippet);
         }
-        Self {
-            message: shortened(message),
-        }
+        Self { message: shortened(message) }
     }
 }
 
@@ -126,8 +115,7 @@ fn is_invalid(lexeme: &Lexeme) -> bool {
 }
 
 fn raw(text: &str, lexeme: Lexeme) -> &str {
-    text.get(lexeme.start as usize..lexeme.end as usize)
-        .unwrap_or_default()
+    text.get(lexeme.start as usize..lexeme.end as usize).unwrap_or_default()
 }
 
 fn lexical_message(text: &str, error: &LexicalError) -> String {
@@ -152,12 +140,7 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
-    (
-        line,
-        before
-            .get(line_start..)
-            .map_or(0, |line| line.chars().count()),
-    )
+    (line, before.get(line_start..).map_or(0, |line| line.chars().count()))
 }
 
 /// A lexeme or the blank between two of them.
@@ -174,11 +157,7 @@ impl Piece {
     fn end(self, text: &str) -> usize {
         let rest = text.get(self.start..).unwrap_or_default();
         let line = rest.split('\n').next().unwrap_or_default();
-        self.start
-            + line
-                .char_indices()
-                .nth(self.length)
-                .map_or(line.len(), |(offset, _)| offset)
+        self.start + line.char_indices().nth(self.length).map_or(line.len(), |(offset, _)| offset)
     }
 }
 
@@ -194,11 +173,7 @@ fn snippet(text: &str, lexemes: &[Lexeme], decision: usize, looked_at: usize) ->
     let offending_end = offending.end(text).min(to_end);
     let cut = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default().replace('\n', "");
     let before = if from.start == 0 { "" } else { "..." };
-    let after = if text.get(to_end..)?.trim_end_matches('\n').is_empty() {
-        ""
-    } else {
-        "..."
-    };
+    let after = if text.get(to_end..)?.trim_end_matches('\n').is_empty() { "" } else { "..." };
     Some(format!(
         " ({before}{}[{}]{}{after})",
         cut(from.start..offending.start),
@@ -227,10 +202,7 @@ fn pieces(
         let mut gap = text.get(offset..start)?;
         while !gap.is_empty() {
             let (piece, rest) = gap.split_at(blank_length(gap));
-            pieces.push(Some(Piece {
-                start: start - gap.len(),
-                length: piece.chars().count(),
-            }));
+            pieces.push(Some(Piece { start: start - gap.len(), length: piece.chars().count() }));
             gap = rest;
         }
         if index == decision {

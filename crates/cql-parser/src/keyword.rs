@@ -241,9 +241,7 @@ pub fn quoted_name(name: &str) -> Cow<'_, str> {
 
 fn needs_quotes(name: &str) -> bool {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     !plain
         || matches!(name, "true" | "false")
         || lookup(name.as_bytes()).is_some_and(|k| k.class() == Class::Reserved)
@@ -257,11 +255,7 @@ mod tests {
     fn every_keyword_is_found_in_any_letter_case() {
         for &(text, keyword) in KEYWORDS {
             assert_eq!(lookup(text.as_bytes()), Some(keyword), "{text}");
-            assert_eq!(
-                lookup(text.to_ascii_uppercase().as_bytes()),
-                Some(keyword),
-                "{text}"
-            );
+            assert_eq!(lookup(text.to_ascii_uppercase().as_bytes()), Some(keyword), "{text}");
         }
         assert!(KEYWORDS.is_sorted_by_key(|(text, _)| text.as_bytes().first()));
     }

@@ -76,31 +76,16 @@ pub(crate) fn read(text: &str) -> (Vec<Lexeme>, Option<LexicalError>) {
         match next(rest) {
             Ok((kind, length)) => {
                 rest = rest.get(length..).unwrap_or_default();
-                lexemes.push(Lexeme {
-                    kind,
-                    start,
-                    end: offset(rest),
-                });
+                lexemes.push(Lexeme { kind, start, end: offset(rest) });
             }
             Err(found) => {
-                error = Some(LexicalError {
-                    at: found.at + bytes.len() - rest.len(),
-                    ..found
-                });
-                lexemes.push(Lexeme {
-                    kind: Kind::Invalid,
-                    start,
-                    end: offset(&[]),
-                });
+                error = Some(LexicalError { at: found.at + bytes.len() - rest.len(), ..found });
+                lexemes.push(Lexeme { kind: Kind::Invalid, start, end: offset(&[]) });
                 break;
             }
         }
     }
-    lexemes.push(Lexeme {
-        kind: Kind::End,
-        start: offset(&[]),
-        end: offset(&[]),
-    });
+    lexemes.push(Lexeme { kind: Kind::End, start: offset(&[]), end: offset(&[]) });
     (lexemes, error)
 }
 

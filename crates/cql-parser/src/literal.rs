@@ -100,25 +100,14 @@ fn duration_unit(input: &[u8]) -> Recognised<'_> {
 
 /// The forms of ISO 8601: `P1Y2M3DT4H5M6S`, `P3W` and `P0001-02-03T04:05:06`
 pub(crate) fn iso_duration(input: &[u8]) -> Recognised<'_> {
-    recognize((
-        opt(char('-')),
-        char('P'),
-        alt((iso_alternative, iso_weeks, iso_designators)),
-    ))
-    .parse(input)
+    recognize((opt(char('-')), char('P'), alt((iso_alternative, iso_weeks, iso_designators))))
+        .parse(input)
 }
 
 fn iso_alternative(input: &[u8]) -> Recognised<'_> {
     let digits = |count| take_while_m_n(count, count, |b: u8| b.is_ascii_digit());
     recognize((
-        (
-            digits(4),
-            char('-'),
-            digits(2),
-            char('-'),
-            digits(2),
-            char('T'),
-        ),
+        (digits(4), char('-'), digits(2), char('-'), digits(2), char('T')),
         (digits(2), char(':'), digits(2), char(':'), digits(2)),
     ))
     .parse(input)
@@ -131,11 +120,8 @@ fn iso_weeks(input: &[u8]) -> Recognised<'_> {
 fn iso_designators(input: &[u8]) -> Recognised<'_> {
     let part = |designator| opt((digit1, char(designator)));
     let (rest, date) = recognize((part('Y'), part('M'), part('D'))).parse(input)?;
-    let (rest, time) = opt(preceded(
-        char('T'),
-        recognize((part('H'), part('M'), part('S'))),
-    ))
-    .parse(rest)?;
+    let (rest, time) =
+        opt(preceded(char('T'), recognize((part('H'), part('M'), part('S'))))).parse(rest)?;
     if (date.is_empty() && time.is_none()) || time.is_some_and(<[u8]>::is_empty) {
         return digit1(&[][..]);
     }
@@ -172,28 +158,17 @@ mod tests {
     use super::*;
 
     fn taken(recogniser: fn(&[u8]) -> Recognised<'_>, text: &str) -> Option<String> {
-        recogniser(text.as_bytes()).ok().map(|(rest, _)| {
-            text.get(..text.len() - rest.len())
-                .unwrap_or("?")
-                .to_owned()
-        })
+        recogniser(text.as_bytes())
+            .ok()
+            .map(|(rest, _)| text.get(..text.len() - rest.len()).unwrap_or("?").to_owned())
     }
 
     #[test]
     fn durations_of_every_form_are_taken_whole() {
-        for text in [
-            "1d", "12h30m", "1mo", "89h4m48s", "1Y3MO", "-5ns", "3us", "3µs",
-        ] {
+        for text in ["1d", "12h30m", "1mo", "89h4m48s", "1Y3MO", "-5ns", "3us", "3µs"] {
             assert_eq!(taken(duration, text).as_deref(), Some(text));
         }
-        for text in [
-            "P1Y",
-            "P1Y2M3DT4H5M6S",
-            "PT2H",
-            "P3W",
-            "P0001-02-03T04:05:06",
-            "-P1D",
-        ] {
+        for text in ["P1Y", "P1Y2M3DT4H5M6S", "PT2H", "P3W", "P0001-02-03T04:05:06", "-P1D"] {
             assert_eq!(taken(iso_duration, text).as_deref(), Some(text));
         }
         for text in ["P", "PT", "P1DT", "P1X"] {
@@ -206,14 +181,8 @@ mod tests {
         assert_eq!(taken(string, "'it''s' x").as_deref(), Some("'it''s'"));
         assert_eq!(taken(string, "'' x").as_deref(), Some("''"));
         assert_eq!(taken(string, "'open"), None);
-        assert_eq!(
-            taken(quoted_name, "\"a\"\"b\"").as_deref(),
-            Some("\"a\"\"b\"")
-        );
-        assert_eq!(
-            taken(dollar_string, "$$ it's $ $$").as_deref(),
-            Some("$$ it's $ $$")
-        );
+        assert_eq!(taken(quoted_name, "\"a\"\"b\"").as_deref(), Some("\"a\"\"b\""));
+        assert_eq!(taken(dollar_string, "$$ it's $ $$").as_deref(), Some("$$ it's $ $$"));
     }
 
     #[test]

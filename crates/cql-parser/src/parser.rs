@@ -31,14 +31,7 @@ pub(crate) struct Checkpoint {
 
 impl<'a> Parser<'a> {
     pub(crate) fn new(text: &'a str, lexemes: &'a [Lexeme]) -> Self {
-        Self {
-            text,
-            lexemes,
-            position: 0,
-            looked_at: 0,
-            depth: 0,
-            bind_markers: Vec::new(),
-        }
+        Self { text, lexemes, position: 0, looked_at: 0, depth: 0, bind_markers: Vec::new() }
     }
 
     pub(crate) fn checkpoint(&self) -> Checkpoint {
@@ -65,9 +58,7 @@ impl<'a> Parser<'a> {
 
     /// The kind of the lexeme `ahead` places from here; [`Kind::End`] past the end.
     pub(crate) fn peek(&self, ahead: usize) -> Kind {
-        self.lexemes
-            .get(self.position + ahead)
-            .map_or(Kind::End, |lexeme| lexeme.kind)
+        self.lexemes.get(self.position + ahead).map_or(Kind::End, |lexeme| lexeme.kind)
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -110,17 +101,11 @@ impl<'a> Parser<'a> {
     }
 
     pub(crate) fn expect(&mut self, keyword: Keyword) -> Parsed<()> {
-        if self.accept(keyword) {
-            Ok(())
-        } else {
-            Err(self.mismatched_keyword(keyword))
-        }
+        if self.accept(keyword) { Ok(()) } else { Err(self.mismatched_keyword(keyword)) }
     }
 
     pub(crate) fn expect_all(&mut self, keywords: &[Keyword]) -> Parsed<()> {
-        keywords
-            .iter()
-            .try_for_each(|&keyword| self.expect(keyword))
+        keywords.iter().try_for_each(|&keyword| self.expect(keyword))
     }
 
     pub(crate) fn expect_sign(&mut self, sign: u8) -> Parsed<()> {
@@ -191,25 +176,16 @@ impl<'a> Parser<'a> {
 
     /// No rule that begins here fits, which shows `ahead` places from here.
     pub(crate) fn no_viable_ahead<T>(&self, ahead: usize) -> Parsed<T> {
-        Err(Box::new(Failure::NoViable {
-            decision: self.position,
-            at: self.position + ahead,
-        }))
+        Err(Box::new(Failure::NoViable { decision: self.position, at: self.position + ahead }))
     }
 
     /// No rule that began at `decision` fits, which shows here.
     pub(crate) fn no_viable_since<T>(&self, decision: usize) -> Parsed<T> {
-        Err(Box::new(Failure::NoViable {
-            decision,
-            at: self.position,
-        }))
+        Err(Box::new(Failure::NoViable { decision, at: self.position }))
     }
 
     pub(crate) fn mismatched(&self, expecting: Cow<'static, str>) -> Box<Failure> {
-        Box::new(Failure::Mismatched {
-            at: self.position,
-            expecting,
-        })
+        Box::new(Failure::Mismatched { at: self.position, expecting })
     }
 
     fn mismatched_keyword(&self, keyword: Keyword) -> Box<Failure> {
@@ -222,10 +198,7 @@ impl<'a> Parser<'a> {
 
     /// Fails with a message of its own.
     pub(crate) fn refuse<T>(&self, message: String) -> Parsed<T> {
-        Err(Box::new(Failure::Message {
-            at: self.position,
-            message,
-        }))
+        Err(Box::new(Failure::Message { at: self.position, message }))
     }
 
     // --- texts ---
@@ -235,21 +208,15 @@ impl<'a> Parser<'a> {
         let Some(lexeme) = self.lexemes.get(self.position + ahead) else {
             return "";
         };
-        self.text
-            .get(lexeme.start as usize..lexeme.end as usize)
-            .unwrap_or_default()
+        self.text.get(lexeme.start as usize..lexeme.end as usize).unwrap_or_default()
     }
 
     /// The text from a lexeme on to the end of the one before the current.
     pub(crate) fn text_since(&self, position: usize) -> &'a str {
         let start = self.lexemes.get(position).map_or(0, |lexeme| lexeme.start);
-        let end = self
-            .lexemes
-            .get(self.position.saturating_sub(1))
-            .map_or(start, |lexeme| lexeme.end);
-        self.text
-            .get(start as usize..end as usize)
-            .unwrap_or_default()
+        let end =
+            self.lexemes.get(self.position.saturating_sub(1)).map_or(start, |lexeme| lexeme.end);
+        self.text.get(start as usize..end as usize).unwrap_or_default()
     }
 
     /// The unescaped text of the current string and moves on.
@@ -335,16 +302,10 @@ impl<'a> Parser<'a> {
         if !self.may_follow_table() {
             return self.no_viable_since(decision);
         }
-        if matches!(
-            self.kind(),
-            Kind::Keyword(Keyword::As | Keyword::Set | Keyword::To)
-        ) {
+        if matches!(self.kind(), Kind::Keyword(Keyword::As | Keyword::Set | Keyword::To)) {
             self.look_past();
         }
-        Ok(QualifiedName {
-            keyspace: None,
-            name,
-        })
+        Ok(QualifiedName { keyspace: None, name })
     }
 
     /// Cassandra's parser looks past a table's name and stops at once if no statement could go on so.
@@ -407,10 +368,7 @@ impl<'a> Parser<'a> {
 
 /// A lexeme's text without its quotes.
 pub(crate) fn unquote(kind: Kind, raw: &str) -> Cow<'_, str> {
-    let inner = |quote: usize| {
-        raw.get(quote..raw.len().saturating_sub(quote))
-            .unwrap_or_default()
-    };
+    let inner = |quote: usize| raw.get(quote..raw.len().saturating_sub(quote)).unwrap_or_default();
     let doubled = |single: &str, double: &str| {
         let inner = inner(1);
         if inner.contains(double) {

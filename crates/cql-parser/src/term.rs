@@ -62,11 +62,7 @@ impl Parser<'_> {
             self.deepen(1)?;
             self.advance();
             let right = self.product()?;
-            left = Term::Arithmetic {
-                operator,
-                left: Box::new(left),
-                right: Box::new(right),
-            };
+            left = Term::Arithmetic { operator, left: Box::new(left), right: Box::new(right) };
         }
         self.rise(levels);
         Ok(left)
@@ -74,10 +70,7 @@ impl Parser<'_> {
 
     fn column_ends_assignment(&self) -> bool {
         (self.is_name(1) || self.peek(1) == Kind::EmptyQuotedName)
-            && matches!(
-                self.peek(2),
-                Kind::Sign(b',') | Kind::Keyword(Keyword::Where)
-            )
+            && matches!(self.peek(2), Kind::Sign(b',') | Kind::Keyword(Keyword::Where))
     }
 
     fn product(&mut self) -> Parsed<Term> {
@@ -94,11 +87,7 @@ impl Parser<'_> {
             self.deepen(1)?;
             self.advance();
             let right = self.signed()?;
-            left = Term::Arithmetic {
-                operator,
-                left: Box::new(left),
-                right: Box::new(right),
-            };
+            left = Term::Arithmetic { operator, left: Box::new(left), right: Box::new(right) };
         }
         self.rise(levels);
         Ok(left)
@@ -266,11 +255,8 @@ impl Parser<'_> {
         let name = self.function_name()?;
         self.nested(|parser| {
             parser.advance();
-            let arguments = if parser.at_sign(b')') {
-                Vec::new()
-            } else {
-                parser.list(Self::term)?
-            };
+            let arguments =
+                if parser.at_sign(b')') { Vec::new() } else { parser.list(Self::term)? };
             parser.expect_sign(b')')?;
             Ok(Term::Function { name, arguments })
         })
@@ -300,11 +286,7 @@ impl Parser<'_> {
 
     /// A function's name without a keyspace.
     pub(crate) fn simple_function_name(&mut self) -> Parsed<String> {
-        if self.is_function_name(0) {
-            Ok(self.take_name())
-        } else {
-            self.no_viable()
-        }
+        if self.is_function_name(0) { Ok(self.take_name()) } else { self.no_viable() }
     }
 
     /// `[keyspace.]f`
@@ -316,10 +298,7 @@ impl Parser<'_> {
         } else {
             None
         };
-        Ok(QualifiedName {
-            keyspace,
-            name: self.simple_function_name()?,
-        })
+        Ok(QualifiedName { keyspace, name: self.simple_function_name()? })
     }
 
     /// A constant, if one is next.

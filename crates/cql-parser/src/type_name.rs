@@ -6,15 +6,8 @@ use crate::lexer::Kind;
 use crate::parser::{Parsed, Parser};
 
 /// Names that no user type may have.
-const RESERVED_TYPE_NAMES: [&str; 7] = [
-    "byte",
-    "complex",
-    "enum",
-    "date",
-    "interval",
-    "macaddr",
-    "bitstring",
-];
+const RESERVED_TYPE_NAMES: [&str; 7] =
+    ["byte", "complex", "enum", "date", "interval", "macaddr", "bitstring"];
 
 impl Parser<'_> {
     /// Any type.

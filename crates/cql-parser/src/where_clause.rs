@@ -48,10 +48,7 @@ impl Parser<'_> {
         let value = self.term()?;
         self.expect_sign(b')')?;
         Ok(Relation::CustomIndex {
-            index: crate::ast::QualifiedName {
-                keyspace: None,
-                name,
-            },
+            index: crate::ast::QualifiedName { keyspace: None, name },
             value,
         })
     }
@@ -64,11 +61,7 @@ impl Parser<'_> {
             return Ok(Relation::TokenBetween { columns, low, high });
         }
         let operator = self.operator()?;
-        Ok(Relation::Token {
-            columns,
-            operator,
-            value: self.term()?,
-        })
+        Ok(Relation::Token { columns, operator, value: self.term()? })
     }
 
     fn columns(&mut self) -> Parsed<Vec<String>> {
@@ -95,22 +88,14 @@ impl Parser<'_> {
             self.advance();
         }
         if self.accept(Keyword::In) {
-            return Ok(Relation::TupleIn {
-                columns,
-                negated,
-                values: self.tuple_in_values()?,
-            });
+            return Ok(Relation::TupleIn { columns, negated, values: self.tuple_in_values()? });
         }
         if self.accept(Keyword::Between) {
             let (low, high) = self.between(|parser| parser.tuple_or_marker(decision))?;
             return Ok(Relation::TupleBetween { columns, low, high });
         }
         let operator = self.operator()?;
-        Ok(Relation::Tuple {
-            columns,
-            operator,
-            value: self.tuple_or_marker(decision)?,
-        })
+        Ok(Relation::Tuple { columns, operator, value: self.tuple_or_marker(decision)? })
     }
 
     fn tuple_or_marker(&mut self, decision: usize) -> Parsed<Term> {
@@ -150,11 +135,7 @@ impl Parser<'_> {
             Kind::Keyword(Keyword::In) => {
                 self.advance();
                 let values = self.in_values(decision)?;
-                return Ok(Relation::ColumnIn {
-                    column,
-                    negated,
-                    values,
-                });
+                return Ok(Relation::ColumnIn { column, negated, values });
             }
             Kind::Keyword(Keyword::Contains) => self.contains(negated),
             Kind::Keyword(Keyword::Between) => {
@@ -176,11 +157,7 @@ impl Parser<'_> {
             _ => return self.no_viable_since(decision),
         };
         let value = self.term()?;
-        Ok(Relation::Column {
-            column,
-            operator,
-            value,
-        })
+        Ok(Relation::Column { column, operator, value })
     }
 
     /// `[key] operator value` after a column.
@@ -190,12 +167,7 @@ impl Parser<'_> {
         self.expect_sign(b']')?;
         let operator = self.operator()?;
         let value = self.term()?;
-        Ok(Relation::Element {
-            column,
-            key,
-            operator,
-            value,
-        })
+        Ok(Relation::Element { column, key, operator, value })
     }
 
     /// `CONTAINS [KEY]`, of which the first word is next.
@@ -238,11 +210,7 @@ impl Parser<'_> {
             return self.no_viable_since(decision);
         }
         self.advance();
-        let items = if self.at_sign(b')') {
-            Vec::new()
-        } else {
-            self.list(Self::term)?
-        };
+        let items = if self.at_sign(b')') { Vec::new() } else { self.list(Self::term)? };
         self.expect_sign(b')')?;
         Ok(InValues::Terms(items))
     }
@@ -287,10 +255,6 @@ impl Parser<'_> {
             let operator = self.operator()?;
             Comparison::Value(operator, self.term()?)
         };
-        Ok(Condition {
-            column,
-            part,
-            comparison,
-        })
+        Ok(Condition { column, part, comparison })
     }
 }

@@ -4,11 +4,7 @@ use cql_parser::{MAXIMUM_DEPTH, parse_statement};
 
 /// A statement whose value is nested `depth` levels deep.
 fn nested(open: &str, inner: &str, close: &str, depth: usize) -> String {
-    format!(
-        "INSERT INTO t (a) VALUES ({}{inner}{})",
-        open.repeat(depth),
-        close.repeat(depth)
-    )
+    format!("INSERT INTO t (a) VALUES ({}{inner}{})", open.repeat(depth), close.repeat(depth))
 }
 
 #[test]
@@ -44,35 +40,17 @@ fn literals_nest_to_the_limit_and_no_further() {
 fn types_and_selections_and_chains_stop_at_the_limit() {
     let limit = usize::from(MAXIMUM_DEPTH);
     let make: [fn(usize) -> String; 7] = [
-        |n| {
-            format!(
-                "CREATE TABLE t (a {}int{} PRIMARY KEY)",
-                "list<".repeat(n),
-                ">".repeat(n)
-            )
-        },
+        |n| format!("CREATE TABLE t (a {}int{} PRIMARY KEY)", "list<".repeat(n), ">".repeat(n)),
         |n| format!("SELECT {}a{} FROM t", "(".repeat(n), ")".repeat(n)),
         |n| format!("SELECT {}a FROM t", "- ".repeat(n)),
         |n| format!("SELECT a{} FROM t", " + a".repeat(n)),
         |n| format!("SELECT a{} FROM t", ".b".repeat(n)),
         |n| format!("INSERT INTO t (a) VALUES (1{})", " * 1".repeat(n)),
-        |n| {
-            format!(
-                "SELECT * FROM t WHERE {}a = 1{}",
-                "(".repeat(n),
-                ")".repeat(n)
-            )
-        },
+        |n| format!("SELECT * FROM t WHERE {}a = 1{}", "(".repeat(n), ")".repeat(n)),
     ];
     for (case, make) in make.into_iter().enumerate() {
-        assert!(
-            parse_statement(&make(limit)).is_ok(),
-            "case {case} at the limit"
-        );
-        assert!(
-            parse_statement(&make(limit + 1)).is_err(),
-            "case {case} past the limit"
-        );
+        assert!(parse_statement(&make(limit)).is_ok(), "case {case} at the limit");
+        assert!(parse_statement(&make(limit + 1)).is_err(), "case {case} past the limit");
     }
 }
 
@@ -121,21 +99,14 @@ fn a_long_list_parses_and_its_error_stays_short() {
         "x".repeat(100_000)
     ));
     assert!(error.is_err_and(|error| error.message().len() < 5000));
-    let assignments = (0..50_000)
-        .map(|n| format!("c{n} = {n}"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let assignments = (0..50_000).map(|n| format!("c{n} = {n}")).collect::<Vec<_>>().join(", ");
     assert!(parse_statement(&format!("UPDATE t SET {assignments} WHERE k = 1")).is_ok());
 }
 
 #[test]
 fn markers_are_counted_to_the_protocols_limit() {
-    let statement = |markers: usize| {
-        format!(
-            "INSERT INTO t (a) VALUES ([{}?])",
-            "?, ".repeat(markers - 1)
-        )
-    };
+    let statement =
+        |markers: usize| format!("INSERT INTO t (a) VALUES ([{}?])", "?, ".repeat(markers - 1));
     assert!(
         parse_statement(&statement(65_536))
             .is_ok_and(|statement| statement.bind_markers.len() == 65_536)
@@ -168,10 +139,7 @@ fn mutated_statements_never_panic() {
         .lines()
         .chain(include_str!("syntax_errors.txt").lines())
         .collect();
-    let pieces: Vec<&str> = corpus
-        .iter()
-        .flat_map(|line| line.split_inclusive(' '))
-        .collect();
+    let pieces: Vec<&str> = corpus.iter().flat_map(|line| line.split_inclusive(' ')).collect();
     let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15);
     for round in 0..40_000 {
         let Some(line) = corpus.get(numbers.below(corpus.len())) else {

@@ -16,10 +16,7 @@ fn integer(text: &str) -> Term {
 }
 
 fn table(name: &str) -> QualifiedName {
-    QualifiedName {
-        keyspace: None,
-        name: name.to_owned(),
-    }
+    QualifiedName { keyspace: None, name: name.to_owned() }
 }
 
 #[test]
@@ -28,20 +25,16 @@ fn names_are_folded_unless_quoted() {
         panic!("no select")
     };
     let columns: Vec<Selectable> = match select.selection {
-        Selection::Selectors(selectors) => selectors
-            .into_iter()
-            .map(|selector| selector.selectable)
-            .collect(),
+        Selection::Selectors(selectors) => {
+            selectors.into_iter().map(|selector| selector.selectable).collect()
+        }
         Selection::All => panic!("no selectors"),
     };
     let expected = ["abc", "Abc", "a\"b"].map(|name| Selectable::Column(name.to_owned()));
     assert_eq!(columns, expected);
     assert_eq!(
         select.from,
-        QualifiedName {
-            keyspace: Some("ks".to_owned()),
-            name: "T".to_owned()
-        }
+        QualifiedName { keyspace: Some("ks".to_owned()), name: "T".to_owned() }
     );
 }
 
@@ -53,13 +46,8 @@ fn markers_are_numbered_in_the_order_of_the_text() {
         statement.bind_markers,
         [None, Some("name".to_owned()), None, Some("ids".to_owned())]
     );
-    let StatementKind::Update(update) = statement.kind else {
-        panic!("no update")
-    };
-    assert_eq!(
-        update.using.ttl,
-        Some(Term::BindMarker(BindMarker { index: 0 }))
-    );
+    let StatementKind::Update(update) = statement.kind else { panic!("no update") };
+    assert_eq!(update.using.ttl, Some(Term::BindMarker(BindMarker { index: 0 })));
     assert_eq!(
         update.where_clause.last(),
         Some(&Relation::ColumnIn {
@@ -73,9 +61,7 @@ fn markers_are_numbered_in_the_order_of_the_text() {
 #[test]
 fn markers_of_an_abandoned_reading_are_not_counted() {
     let statement = parse_statement("SELECT json[?] FROM t WHERE a = ?").unwrap();
-    let StatementKind::Select(select) = statement.kind else {
-        panic!("no select")
-    };
+    let StatementKind::Select(select) = statement.kind else { panic!("no select") };
     assert!(select.json);
     assert_eq!(statement.bind_markers.len(), 2);
     let statement = parse_statement("SELECT distinct AS a, ? AS b FROM t").unwrap();
@@ -89,11 +75,8 @@ fn every_assignment_has_its_operation() {
     ) else {
         panic!("no update")
     };
-    let operations: Vec<Operation> = update
-        .assignments
-        .into_iter()
-        .map(|assignment| assignment.operation)
-        .collect();
+    let operations: Vec<Operation> =
+        update.assignments.into_iter().map(|assignment| assignment.operation).collect();
     assert_eq!(
         operations,
         [
@@ -103,14 +86,8 @@ fn every_assignment_has_its_operation() {
             Operation::Prepend(integer("4")),
             Operation::Add(integer("5")),
             Operation::Subtract(integer("6")),
-            Operation::SetElement {
-                key: integer("7"),
-                value: integer("8")
-            },
-            Operation::SetField {
-                field: "i".to_owned(),
-                value: integer("9")
-            },
+            Operation::SetElement { key: integer("7"), value: integer("8") },
+            Operation::SetField { field: "i".to_owned(), value: integer("9") },
             Operation::Add(integer("-1")),
         ]
     );
@@ -121,9 +98,7 @@ fn products_bind_tighter_than_sums_and_both_lean_left() {
     let StatementKind::Insert(insert) = parse("INSERT INTO t (a) VALUES (1 + 2 * 3 - 4)") else {
         panic!("no insert")
     };
-    let InsertValues::Columns { values, .. } = insert.values else {
-        panic!("no values")
-    };
+    let InsertValues::Columns { values, .. } = insert.values else { panic!("no values") };
     let arithmetic = |left, operator, right| Term::Arithmetic {
         operator,
         left: Box::new(left),
@@ -131,10 +106,7 @@ fn products_bind_tighter_than_sums_and_both_lean_left() {
     };
     let product = arithmetic(integer("2"), ArithmeticOperator::Multiply, integer("3"));
     let sum = arithmetic(integer("1"), ArithmeticOperator::Add, product);
-    assert_eq!(
-        values,
-        [arithmetic(sum, ArithmeticOperator::Subtract, integer("4"))]
-    );
+    assert_eq!(values, [arithmetic(sum, ArithmeticOperator::Subtract, integer("4"))]);
 }
 
 #[test]
@@ -144,9 +116,7 @@ fn braces_are_sets_maps_or_user_types() {
     else {
         panic!("no insert")
     };
-    let InsertValues::Columns { values, .. } = insert.values else {
-        panic!("no values")
-    };
+    let InsertValues::Columns { values, .. } = insert.values else { panic!("no values") };
     let text = Term::Constant(Constant::String("f".to_owned()));
     assert_eq!(
         values,
@@ -166,9 +136,7 @@ fn strings_are_unescaped() {
     else {
         panic!("no insert")
     };
-    let InsertValues::Columns { values, .. } = insert.values else {
-        panic!("no values")
-    };
+    let InsertValues::Columns { values, .. } = insert.values else { panic!("no values") };
     let expected =
         ["it's", "it's", ""].map(|text| Term::Constant(Constant::String(text.to_owned())));
     assert_eq!(values, [Term::Tuple(expected.to_vec())]);
@@ -185,37 +153,19 @@ fn a_table_keeps_its_keys_and_options() {
     assert_eq!(create.name, table("t"));
     assert_eq!(
         create.primary_keys,
-        [PrimaryKey {
-            partition_key: vec!["a".to_owned()],
-            clustering: vec!["c".to_owned()]
-        }]
+        [PrimaryKey { partition_key: vec!["a".to_owned()], clustering: vec!["c".to_owned()] }]
     );
     assert_eq!(create.clustering_order, [("c".to_owned(), true)]);
-    let statics: Vec<bool> = create
-        .columns
-        .iter()
-        .map(|column| column.is_static)
-        .collect();
+    let statics: Vec<bool> = create.columns.iter().map(|column| column.is_static).collect();
     assert_eq!(statics, [false, true, false]);
-    let list = TypeName::Frozen(Box::new(TypeName::List(Box::new(TypeName::Native(
-        NativeType::Int,
-    )))));
+    let list =
+        TypeName::Frozen(Box::new(TypeName::List(Box::new(TypeName::Native(NativeType::Int)))));
     assert_eq!(create.columns.last().map(|column| &column.ty), Some(&list));
-    let [custom, cdc] = create.properties.as_slice() else {
-        panic!("two properties")
-    };
-    assert_eq!(
-        (custom.name.as_str(), cdc.name.as_str()),
-        ("custom_properties", "cdc")
-    );
-    let encryption = custom
-        .value
-        .map()
-        .and_then(|entries| entries.first())
-        .and_then(|(_, value)| value.map());
-    let kind = encryption
-        .and_then(|entries| entries.first())
-        .and_then(|(_, value)| value.text());
+    let [custom, cdc] = create.properties.as_slice() else { panic!("two properties") };
+    assert_eq!((custom.name.as_str(), cdc.name.as_str()), ("custom_properties", "cdc"));
+    let encryption =
+        custom.value.map().and_then(|entries| entries.first()).and_then(|(_, value)| value.map());
+    let kind = encryption.and_then(|entries| entries.first()).and_then(|(_, value)| value.text());
     assert_eq!(kind, Some("X"));
     assert_eq!(cdc.value.text(), Some("true"));
 }

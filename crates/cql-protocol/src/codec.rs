@@ -30,10 +30,7 @@ impl FrameCodec {
     /// Frames with bodies longer than `body_bytes_max` are refused.
     #[must_use]
     pub fn new(body_bytes_max: u32) -> Self {
-        Self {
-            body_bytes_max,
-            skip_bytes: 0,
-        }
+        Self { body_bytes_max, skip_bytes: 0 }
     }
 
     /// Takes the next frame off the front of `buffer`. The body is a slice of the buffer.
@@ -58,10 +55,7 @@ impl FrameCodec {
             return Cut::Incomplete(Some(header));
         }
         buffer.advance(HEADER_BYTES);
-        Cut::Frame(Frame {
-            header,
-            body: buffer.split_to(body_bytes).freeze(),
-        })
+        Cut::Frame(Frame { header, body: buffer.split_to(body_bytes).freeze() })
     }
 
     /// Drops a frame that [`FrameCodec::cut`] found incomplete, the rest of it as it arrives.
@@ -72,12 +66,8 @@ impl FrameCodec {
     }
 
     fn skip(&mut self, buffer: &mut BytesMut) {
-        let length = usize::try_from(self.skip_bytes)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
+        let length = usize::try_from(self.skip_bytes).unwrap_or(usize::MAX).min(buffer.len());
         buffer.advance(length);
-        self.skip_bytes = self
-            .skip_bytes
-            .saturating_sub(u64::try_from(length).unwrap_or(0));
+        self.skip_bytes = self.skip_bytes.saturating_sub(u64::try_from(length).unwrap_or(0));
     }
 }

@@ -44,10 +44,7 @@ const NATIVE: [(u16, CqlType); 19] = [
 ];
 
 fn native_code(ty: &CqlType) -> Option<u16> {
-    NATIVE
-        .iter()
-        .find(|(_, native)| native == ty)
-        .map(|(code, _)| *code)
+    NATIVE.iter().find(|(_, native)| native == ty).map(|(code, _)| *code)
 }
 
 /// Appends the `[option]` of a type; `frozen` is not told to clients.
@@ -144,11 +141,7 @@ fn user_type_class(user_type: &UserType) -> String {
             out
         })
     };
-    let mut class = format!(
-        "{MARSHAL}UserType({},{}",
-        user_type.keyspace,
-        hex(&user_type.name)
-    );
+    let mut class = format!("{MARSHAL}UserType({},{}", user_type.keyspace, hex(&user_type.name));
     for (name, field) in &user_type.fields {
         let _ = write!(class, ",{}:{}", hex(name), class_name(field));
     }
@@ -165,9 +158,7 @@ pub fn decode_type(reader: &mut Reader) -> Result<CqlType> {
 }
 
 fn decode_nested(reader: &mut Reader, depth: u8) -> Result<CqlType> {
-    let depth = depth
-        .checked_sub(1)
-        .ok_or(ProtocolError::TooDeep(DEPTH_MAX))?;
+    let depth = depth.checked_sub(1).ok_or(ProtocolError::TooDeep(DEPTH_MAX))?;
     let code = reader.short()?;
     if let Some((_, native)) = NATIVE.iter().find(|(native, _)| *native == code) {
         return Ok(native.clone());
@@ -199,17 +190,10 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<CqlType> {
             let fields = (0..count)
                 .map(|_| Ok((reader.string()?.to_string(), decode_nested(reader, depth)?)));
             let fields = fields.collect::<Result<_>>()?;
-            CqlType::Udt(Arc::new(UserType {
-                keyspace,
-                name,
-                fields,
-            }))
+            CqlType::Udt(Arc::new(UserType { keyspace, name, fields }))
         }
         code => {
-            return Err(ProtocolError::UnknownCode {
-                what: "type",
-                code: i64::from(code),
-            });
+            return Err(ProtocolError::UnknownCode { what: "type", code: i64::from(code) });
         }
     })
 }

@@ -69,10 +69,7 @@ impl Compression {
         match self {
             Self::Lz4 => {
                 let Some((length, block)) = body.split_first_chunk::<4>() else {
-                    return Err(ProtocolError::Truncated {
-                        needed: 4,
-                        left: body.len(),
-                    });
+                    return Err(ProtocolError::Truncated { needed: 4, left: body.len() });
                 };
                 let length = Self::checked_length(
                     u64::from(u32::from_be_bytes(*length)),
@@ -106,14 +103,9 @@ impl Compression {
     /// Neither format expands one byte into more than 255.
     fn checked_length(length: u64, block_bytes: usize, bytes_max: u32) -> Result<usize> {
         if length > u64::from(bytes_max) {
-            return Err(ProtocolError::TooLarge {
-                length,
-                maximum: u64::from(bytes_max),
-            });
+            return Err(ProtocolError::TooLarge { length, maximum: u64::from(bytes_max) });
         }
-        let reach = u64::try_from(block_bytes)
-            .unwrap_or(u64::MAX)
-            .saturating_mul(255);
+        let reach = u64::try_from(block_bytes).unwrap_or(u64::MAX).saturating_mul(255);
         if length > reach {
             return Err(ProtocolError::BadCompression);
         }

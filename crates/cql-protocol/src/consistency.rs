@@ -46,10 +46,7 @@ impl Consistency {
         Self::LEVELS
             .get(usize::from(code))
             .copied()
-            .ok_or(ProtocolError::UnknownCode {
-                what: "consistency level",
-                code: i64::from(code),
-            })
+            .ok_or(ProtocolError::UnknownCode { what: "consistency level", code: i64::from(code) })
     }
 
     /// Its code on the wire.

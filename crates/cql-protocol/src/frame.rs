@@ -73,17 +73,7 @@ impl FrameHeader {
         let direction = if self.is_response { DIRECTION_BIT } else { 0 };
         let [stream_high, stream_low] = self.stream.to_be_bytes();
         let [a, b, c, d] = self.body_bytes.to_be_bytes();
-        [
-            self.version | direction,
-            self.flags.0,
-            stream_high,
-            stream_low,
-            self.opcode,
-            a,
-            b,
-            c,
-            d,
-        ]
+        [self.version | direction, self.flags.0, stream_high, stream_low, self.opcode, a, b, c, d]
     }
 }
 

@@ -135,32 +135,16 @@ impl QueryParameters {
         }
         Ok(Self {
             consistency,
-            values: if has(VALUES) {
-                Values::decode(reader, has(NAMES))?
-            } else {
-                Values::NONE
-            },
+            values: if has(VALUES) { Values::decode(reader, has(NAMES))? } else { Values::NONE },
             skip_metadata: has(SKIP_METADATA),
-            page_size: if has(PAGE_SIZE) {
-                Some(reader.int()?)
-            } else {
-                None
-            },
-            paging_state: if has(PAGING_STATE) {
-                reader.bytes()?
-            } else {
-                None
-            },
+            page_size: if has(PAGE_SIZE) { Some(reader.int()?) } else { None },
+            paging_state: if has(PAGING_STATE) { reader.bytes()? } else { None },
             serial_consistency: if has(SERIAL_CONSISTENCY) {
                 Some(check_serial(reader.consistency()?)?)
             } else {
                 None
             },
-            default_timestamp: if has(DEFAULT_TIMESTAMP) {
-                Some(reader.long()?)
-            } else {
-                None
-            },
+            default_timestamp: if has(DEFAULT_TIMESTAMP) { Some(reader.long()?) } else { None },
         })
     }
 

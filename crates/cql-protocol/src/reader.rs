@@ -35,10 +35,7 @@ impl Reader {
     /// [`ProtocolError::Truncated`] when fewer are left.
     pub fn take(&mut self, length: usize) -> Result<Bytes> {
         if length > self.rest.len() {
-            return Err(ProtocolError::Truncated {
-                needed: length,
-                left: self.rest.len(),
-            });
+            return Err(ProtocolError::Truncated { needed: length, left: self.rest.len() });
         }
         Ok(self.rest.split_to(length))
     }
@@ -49,10 +46,7 @@ impl Reader {
     /// [`ProtocolError::Truncated`] when fewer are left.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let Some(array) = self.rest.first_chunk::<N>().copied() else {
-            return Err(ProtocolError::Truncated {
-                needed: N,
-                left: self.rest.len(),
-            });
+            return Err(ProtocolError::Truncated { needed: N, left: self.rest.len() });
         };
         bytes::Buf::advance(&mut self.rest, N);
         Ok(array)
@@ -212,9 +206,7 @@ impl Reader {
     /// As [`Reader::string`].
     pub fn string_map(&mut self) -> Result<Vec<(Text, Text)>> {
         let count = self.short_count(4)?;
-        (0..count)
-            .map(|_| Ok((self.string()?, self.string()?)))
-            .collect()
+        (0..count).map(|_| Ok((self.string()?, self.string()?))).collect()
     }
 
     /// `[string multimap]`.
@@ -223,9 +215,7 @@ impl Reader {
     /// As [`Reader::string`].
     pub fn string_multimap(&mut self) -> Result<Vec<(Text, Vec<Text>)>> {
         let count = self.short_count(4)?;
-        (0..count)
-            .map(|_| Ok((self.string()?, self.string_list()?)))
-            .collect()
+        (0..count).map(|_| Ok((self.string()?, self.string_list()?))).collect()
     }
 
     /// `[bytes map]`.
@@ -234,9 +224,7 @@ impl Reader {
     /// As [`Reader::string`] and [`Reader::bytes`].
     pub fn bytes_map(&mut self) -> Result<Vec<(Text, Option<Bytes>)>> {
         let count = self.short_count(6)?;
-        (0..count)
-            .map(|_| Ok((self.string()?, self.bytes()?)))
-            .collect()
+        (0..count).map(|_| Ok((self.string()?, self.bytes()?))).collect()
     }
 
     /// `[inet]`: address length, address, port.

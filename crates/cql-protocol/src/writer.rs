@@ -68,9 +68,7 @@ impl<'a> Writer<'a> {
     pub fn string(&mut self, text: &str) {
         let text = match u16::try_from(text.len()) {
             Ok(_) => text,
-            Err(_) => text
-                .get(..text.floor_char_boundary(usize::from(u16::MAX)))
-                .unwrap_or(""),
+            Err(_) => text.get(..text.floor_char_boundary(usize::from(u16::MAX))).unwrap_or(""),
         };
         self.short_length(text.len());
         self.raw(text.as_bytes());

@@ -23,10 +23,7 @@ fn unhex(text: &str) -> Vec<u8> {
         .filter(|letter| !letter.is_whitespace())
         .map(|letter| u8::try_from(letter.to_digit(16).unwrap()).unwrap())
         .collect();
-    digits
-        .chunks(2)
-        .map(|pair| pair[0] << 4 | pair[1])
-        .collect()
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
 fn frame(bytes: &[u8]) -> Frame {
@@ -43,14 +40,7 @@ fn decode(bytes: &[u8]) -> Result<Request, ProtocolError> {
 
 fn encode(response: &Response<'_>) -> Vec<u8> {
     let mut out = BytesMut::new();
-    encode_response(
-        &mut out,
-        &Envelope {
-            stream: 7,
-            ..Envelope::default()
-        },
-        response,
-    );
+    encode_response(&mut out, &Envelope { stream: 7, ..Envelope::default() }, response);
     out.to_vec()
 }
 
@@ -92,28 +82,16 @@ fn query_with_every_flag_is_the_specified_bytes() {
     });
     assert_eq!(decode(&bytes).unwrap(), request);
     let mut out = BytesMut::new();
-    encode_request(
-        &mut out,
-        -1,
-        FrameFlags(FrameFlags::TRACING),
-        None,
-        &request,
-    );
+    encode_request(&mut out, -1, FrameFlags(FrameFlags::TRACING), None, &request);
     assert_eq!(out.to_vec(), bytes);
 }
 
 #[test]
 fn execute_tells_null_from_unset() {
     let bytes = unhex("04 00 0002 0a 00000015 0002 abcd 0001 01 0003 ffffffff fffffffe 00000000");
-    let Request::Execute(Execute { id, parameters }) = decode(&bytes).unwrap() else {
-        panic!()
-    };
+    let Request::Execute(Execute { id, parameters }) = decode(&bytes).unwrap() else { panic!() };
     assert_eq!(&id[..], b"\xab\xcd");
-    let expected = [
-        BoundValue::Null,
-        BoundValue::Unset,
-        BoundValue::Value(Bytes::new()),
-    ];
+    let expected = [BoundValue::Null, BoundValue::Unset, BoundValue::Value(Bytes::new())];
     assert_eq!(parameters.values, Values::Positional(expected.to_vec()));
     let mut below = bytes;
     below[25] = 0xfd;
@@ -129,54 +107,28 @@ fn batch_reads_text_and_prepared_statements() {
     let mut bytes = bytes;
     bytes[8] = u8::try_from(bytes.len() - 9).unwrap();
     let request = decode(&bytes).unwrap();
-    let Request::Batch(batch) = &request else {
-        panic!()
-    };
-    assert_eq!(
-        (batch.statements.len(), batch.default_timestamp),
-        (2, Some(255))
-    );
+    let Request::Batch(batch) = &request else { panic!() };
+    assert_eq!((batch.statements.len(), batch.default_timestamp), (2, Some(255)));
     let mut out = BytesMut::new();
     encode_request(&mut out, 3, FrameFlags::default(), None, &request);
     assert_eq!(out.to_vec(), bytes);
     // names cannot work in a batch
     let flags = bytes.len() - 9;
     bytes[flags] = 0x40;
-    assert!(matches!(
-        decode(&bytes),
-        Err(ProtocolError::UnknownFlags { flags: 0x40, .. })
-    ));
+    assert!(matches!(decode(&bytes), Err(ProtocolError::UnknownFlags { flags: 0x40, .. })));
 }
 
 #[test]
 fn unknown_flags_codes_and_trailing_bytes_are_errors() {
     let query = |flags: &str| unhex(&format!("04000000 07 00000008 00000001 53 0001 {flags}"));
     assert!(decode(&query("00")).is_ok());
-    assert!(matches!(
-        decode(&query("80")),
-        Err(ProtocolError::UnknownFlags { flags: 0x80, .. })
-    ));
-    assert!(matches!(
-        decode(&query("40")),
-        Err(ProtocolError::UnknownFlags { flags: 0x40, .. })
-    ));
+    assert!(matches!(decode(&query("80")), Err(ProtocolError::UnknownFlags { flags: 0x80, .. })));
+    assert!(matches!(decode(&query("40")), Err(ProtocolError::UnknownFlags { flags: 0x40, .. })));
     let consistency = unhex("04000000 07 00000008 00000001 53 000b 00");
-    assert!(matches!(
-        decode(&consistency),
-        Err(ProtocolError::UnknownCode { code: 11, .. })
-    ));
-    assert_eq!(
-        decode(&unhex("04000000 05 00000001 00")),
-        Err(ProtocolError::TrailingBytes(1))
-    );
-    assert_eq!(
-        decode(&unhex("04000000 04 00000000")),
-        Err(ProtocolError::UnknownOpcode(4))
-    );
-    assert_eq!(
-        decode(&unhex("04000000 08 00000000")),
-        Err(ProtocolError::WrongDirection(8))
-    );
+    assert!(matches!(decode(&consistency), Err(ProtocolError::UnknownCode { code: 11, .. })));
+    assert_eq!(decode(&unhex("04000000 05 00000001 00")), Err(ProtocolError::TrailingBytes(1)));
+    assert_eq!(decode(&unhex("04000000 04 00000000")), Err(ProtocolError::UnknownOpcode(4)));
+    assert_eq!(decode(&unhex("04000000 08 00000000")), Err(ProtocolError::WrongDirection(8)));
 }
 
 #[test]
@@ -186,12 +138,7 @@ fn custom_payload_is_read_and_dropped() {
 }
 
 fn columns() -> EncodedColumns {
-    let spec = |name, ty| ColumnSpec {
-        keyspace: "k",
-        table: "t",
-        name,
-        ty,
-    };
+    let spec = |name, ty| ColumnSpec { keyspace: "k", table: "t", name, ty };
     EncodedColumns::new([spec("a", &CqlType::Int), spec("b", &CqlType::Text)].into_iter())
 }
 
@@ -289,16 +236,11 @@ fn what_surrounds_a_response_comes_in_order() {
 
 #[test]
 fn compressed_bodies_come_back_and_bombs_do_not() {
-    let content: Vec<u8> = (0..4000_u32)
-        .flat_map(|number| (number / 9).to_be_bytes())
-        .collect();
+    let content: Vec<u8> = (0..4000_u32).flat_map(|number| (number / 9).to_be_bytes()).collect();
     for compression in [Compression::Lz4, Compression::Snappy] {
         let error = ErrorBody::new(ErrorDetail::Invalid, "x".repeat(5000));
         let mut out = BytesMut::new();
-        let envelope = Envelope {
-            compression: Some(compression),
-            ..Envelope::default()
-        };
+        let envelope = Envelope { compression: Some(compression), ..Envelope::default() };
         encode_response(&mut out, &envelope, &Response::Error(&error));
         let frame = frame(&out);
         assert!(frame.header.flags.has(FrameFlags::COMPRESSED) && frame.body.len() < 1000);
@@ -311,34 +253,22 @@ fn compressed_bodies_come_back_and_bombs_do_not() {
         assert_eq!(compression.decompress(&packed, 16_000).unwrap(), content);
         assert!(matches!(
             compression.decompress(&packed, 15_999),
-            Err(ProtocolError::TooLarge {
-                length: 16_000,
-                maximum: 15_999
-            })
+            Err(ProtocolError::TooLarge { length: 16_000, maximum: 15_999 })
         ));
         for length in 0..packed.len() {
-            assert!(
-                compression
-                    .decompress(&packed.slice(..length), 16_000)
-                    .is_err()
-            );
+            assert!(compression.decompress(&packed.slice(..length), 16_000).is_err());
         }
     }
     // announces more than any block of this length can hold
     let bomb = Bytes::from_static(b"\x00\x10\x00\x00\x10");
-    assert_eq!(
-        Compression::Lz4.decompress(&bomb, 1 << 24),
-        Err(ProtocolError::BadCompression)
-    );
+    assert_eq!(Compression::Lz4.decompress(&bomb, 1 << 24), Err(ProtocolError::BadCompression));
 }
 
 #[test]
 fn codec_takes_a_frame_at_the_limit_and_skips_one_past_it() {
     let mut codec = FrameCodec::new(4);
     let mut buffer = BytesMut::new();
-    buffer.extend_from_slice(&unhex(
-        "04 00 0001 05 00000004 01020304 04 00 0002 05 00000005 0102",
-    ));
+    buffer.extend_from_slice(&unhex("04 00 0001 05 00000004 01020304 04 00 0002 05 00000005 0102"));
     assert!(matches!(codec.cut(&mut buffer), Cut::Frame(frame) if frame.body.len() == 4));
     assert!(matches!(codec.cut(&mut buffer), Cut::TooLarge(header) if header.stream == 2));
     assert!(matches!(codec.cut(&mut buffer), Cut::Incomplete(None)));

@@ -1,9 +1,5 @@
 //! Whatever bytes come, decoding answers an error or a message, and never panics.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail as tests do"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use bytes::{Bytes, BytesMut};
 use cql_protocol::{
@@ -26,32 +22,19 @@ fn requests() -> Vec<Request> {
         ..QueryParameters::default()
     };
     let named = Values::Named(vec![(Text::from("n"), BoundValue::Value(Bytes::new()))]);
-    let statement = |statement| BatchStatement {
-        statement,
-        values: parameters.values.clone(),
-    };
+    let statement = |statement| BatchStatement { statement, values: parameters.values.clone() };
     vec![
         Request::Options,
         Request::Startup(Startup {
             options: vec![(Text::from("cql_version"), Text::from("4.0.0"))],
         }),
-        Request::AuthResponse(AuthResponse {
-            token: Some(Bytes::from_static(b"\0u\0p")),
-        }),
+        Request::AuthResponse(AuthResponse { token: Some(Bytes::from_static(b"\0u\0p")) }),
+        Request::Query(Query { statement: Text::from("SELECT"), parameters: parameters.clone() }),
         Request::Query(Query {
             statement: Text::from("SELECT"),
-            parameters: parameters.clone(),
+            parameters: QueryParameters { values: named, ..parameters.clone() },
         }),
-        Request::Query(Query {
-            statement: Text::from("SELECT"),
-            parameters: QueryParameters {
-                values: named,
-                ..parameters.clone()
-            },
-        }),
-        Request::Prepare(Prepare {
-            statement: Text::from("INSERT"),
-        }),
+        Request::Prepare(Prepare { statement: Text::from("INSERT") }),
         Request::Execute(Execute {
             id: Bytes::from_static(b"0123456789abcdef"),
             parameters: parameters.clone(),
@@ -91,10 +74,7 @@ fn every_request_comes_back_with_and_without_compression() {
                 _ => frame.body,
             };
             let flags = frame.header.flags;
-            assert_eq!(
-                Request::decode(frame.header.opcode, flags, body).unwrap(),
-                request
-            );
+            assert_eq!(Request::decode(frame.header.opcode, flags, body).unwrap(), request);
         }
     }
 }
@@ -170,8 +150,5 @@ fn mutated_and_random_bodies_never_panic() {
         };
         decoded += usize::from(Received::decode(&Frame { header, body }, None, 4096).is_ok());
     }
-    assert!(
-        decoded > 0,
-        "some bodies stay good: the test reaches past the first field"
-    );
+    assert!(decoded > 0, "some bodies stay good: the test reaches past the first field");
 }

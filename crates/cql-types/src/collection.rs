@@ -20,10 +20,7 @@ pub struct Elements<'a> {
 /// [`TypeError::InvalidBytes`] when the count is missing or negative.
 pub fn elements(bytes: &[u8]) -> Result<Elements<'_>, TypeError> {
     let (count, rest) = read_count(bytes)?;
-    Ok(Elements {
-        rest,
-        left: Some(count),
-    })
+    Ok(Elements { rest, left: Some(count) })
 }
 
 /// Keys and values, in turn, of a serialized map.
@@ -32,20 +29,14 @@ pub fn elements(bytes: &[u8]) -> Result<Elements<'_>, TypeError> {
 /// [`TypeError::InvalidBytes`] when the count is missing or negative.
 pub fn map_elements(bytes: &[u8]) -> Result<Elements<'_>, TypeError> {
     let (count, rest) = read_count(bytes)?;
-    Ok(Elements {
-        rest,
-        left: Some(count.saturating_mul(2)),
-    })
+    Ok(Elements { rest, left: Some(count.saturating_mul(2)) })
 }
 
 /// Fields of a serialized tuple or user type. There may be fewer than the type has: the rest is
 /// null.
 #[must_use]
 pub const fn fields(bytes: &[u8]) -> Elements<'_> {
-    Elements {
-        rest: bytes,
-        left: None,
-    }
+    Elements { rest: bytes, left: None }
 }
 
 /// Number of elements of a serialized list or set, or entries of a map.
@@ -115,21 +106,13 @@ impl CollectionWriter {
     /// A list or set: call [`CollectionWriter::push`] for each element.
     #[must_use]
     pub fn sequence() -> Self {
-        Self {
-            bytes: vec![0; 4],
-            items: 0,
-            items_per_entry: 1,
-        }
+        Self { bytes: vec![0; 4], items: 0, items_per_entry: 1 }
     }
 
     /// A map: call [`CollectionWriter::push`] for each key and each value in turn.
     #[must_use]
     pub fn map() -> Self {
-        Self {
-            bytes: vec![0; 4],
-            items: 0,
-            items_per_entry: 2,
-        }
+        Self { bytes: vec![0; 4], items: 0, items_per_entry: 2 }
     }
 
     /// Adds an element, key or value.
@@ -159,10 +142,7 @@ impl CollectionWriter {
 ///
 /// # Panics
 /// When the element is 2 GiB or longer; sizes are limited far below before.
-#[expect(
-    clippy::expect_used,
-    reason = "sizes are limited to megabytes at the door"
-)]
+#[expect(clippy::expect_used, reason = "sizes are limited to megabytes at the door")]
 pub fn write_element(out: &mut Vec<u8>, element: Option<&[u8]>) {
     match element {
         None => out.extend_from_slice(&(-1i32).to_be_bytes()),

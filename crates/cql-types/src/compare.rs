@@ -31,18 +31,10 @@ pub fn compare(ty: &CqlType, left: &[u8], right: &[u8]) -> Ordering {
         CqlType::SmallInt => by(left, right, |bytes| Some(i16::from_be_bytes(bytes))),
         CqlType::TinyInt => by(left, right, |bytes| Some(i8::from_be_bytes(bytes))),
         CqlType::Boolean => by(left, right, |[byte]: [u8; 1]| Some(byte != 0)),
-        CqlType::Float => by(left, right, |bytes| {
-            Some(float_order(f32::from_be_bytes(bytes)))
-        }),
-        CqlType::Double => by(left, right, |bytes| {
-            Some(double_order(f64::from_be_bytes(bytes)))
-        }),
-        CqlType::Uuid => by(left, right, |bytes| {
-            Some(uuid_order::uuid_to_ordered(bytes))
-        }),
-        CqlType::TimeUuid => by(left, right, |bytes| {
-            Some(uuid_order::timeuuid_to_ordered(bytes))
-        }),
+        CqlType::Float => by(left, right, |bytes| Some(float_order(f32::from_be_bytes(bytes)))),
+        CqlType::Double => by(left, right, |bytes| Some(double_order(f64::from_be_bytes(bytes)))),
+        CqlType::Uuid => by(left, right, |bytes| Some(uuid_order::uuid_to_ordered(bytes))),
+        CqlType::TimeUuid => by(left, right, |bytes| Some(uuid_order::timeuuid_to_ordered(bytes))),
         CqlType::VarInt => big_integer::compare(left, right),
         CqlType::Decimal => match (Decimal::from_bytes(left), Decimal::from_bytes(right)) {
             (Ok(left), Ok(right)) => left.compare(&right),
@@ -73,10 +65,7 @@ fn by<const N: usize, K: Ord>(
     right: &[u8],
     key: impl Fn([u8; N]) -> Option<K>,
 ) -> Ordering {
-    match (
-        left.try_into().ok().and_then(&key),
-        right.try_into().ok().and_then(&key),
-    ) {
+    match (left.try_into().ok().and_then(&key), right.try_into().ok().and_then(&key)) {
         (Some(left), Some(right)) => left.cmp(&right),
         _ => left.cmp(right),
     }
@@ -85,11 +74,7 @@ fn by<const N: usize, K: Ord>(
 /// A number that sorts as Java compares floats: -0.0 before 0.0, NaN last and equal to any NaN.
 #[must_use]
 pub fn float_order(value: f32) -> i32 {
-    let value = if value.is_nan() {
-        f32::NAN.copysign(1.0)
-    } else {
-        value
-    };
+    let value = if value.is_nan() { f32::NAN.copysign(1.0) } else { value };
     let bits = value.to_bits().cast_signed();
     bits ^ (((bits >> 31).cast_unsigned()) >> 1).cast_signed()
 }
@@ -97,11 +82,7 @@ pub fn float_order(value: f32) -> i32 {
 /// As [`float_order`].
 #[must_use]
 pub fn double_order(value: f64) -> i64 {
-    let value = if value.is_nan() {
-        f64::NAN.copysign(1.0)
-    } else {
-        value
-    };
+    let value = if value.is_nan() { f64::NAN.copysign(1.0) } else { value };
     let bits = value.to_bits().cast_signed();
     bits ^ (((bits >> 63).cast_unsigned()) >> 1).cast_signed()
 }
@@ -149,10 +130,7 @@ fn compare_fields<'t>(
 ) -> Ordering {
     let (mut left_fields, mut right_fields) = (fields(left), fields(right));
     for ty in types {
-        let (one, other) = match (
-            left_fields.next().transpose(),
-            right_fields.next().transpose(),
-        ) {
+        let (one, other) = match (left_fields.next().transpose(), right_fields.next().transpose()) {
             (Ok(one), Ok(other)) => (one.flatten(), other.flatten()),
             _ => return left.cmp(right),
         };
@@ -165,10 +143,9 @@ fn compare_fields<'t>(
 }
 
 fn compare_vectors(element: &CqlType, dimension: u16, left: &[u8], right: &[u8]) -> Ordering {
-    let (Ok(one), Ok(other)) = (
-        vector_elements(element, dimension, left),
-        vector_elements(element, dimension, right),
-    ) else {
+    let (Ok(one), Ok(other)) =
+        (vector_elements(element, dimension, left), vector_elements(element, dimension, right))
+    else {
         return left.cmp(right);
     };
     one.iter()

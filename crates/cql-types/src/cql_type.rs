@@ -82,10 +82,7 @@ impl CqlType {
     /// Whether each element is a cell of its own: an unfrozen collection or user type.
     #[must_use]
     pub const fn is_multi_cell(&self) -> bool {
-        matches!(
-            self,
-            Self::List(_) | Self::Set(_) | Self::Map(..) | Self::Udt(_)
-        )
+        matches!(self, Self::List(_) | Self::Set(_) | Self::Map(..) | Self::Udt(_))
     }
 
     /// The type without an outer `frozen`.
@@ -151,10 +148,7 @@ impl CqlType {
             Self::Tuple(fields) => fields.iter().any(|field| field.mentions(keyspace, name)),
             Self::Udt(user_type) => {
                 (user_type.keyspace == keyspace && user_type.name == name)
-                    || user_type
-                        .fields
-                        .iter()
-                        .any(|(_, field)| field.mentions(keyspace, name))
+                    || user_type.fields.iter().any(|(_, field)| field.mentions(keyspace, name))
             }
             _ => false,
         }
@@ -245,13 +239,7 @@ impl fmt::Display for CqlType {
 
 /// A name as CQL writes it: in double quotes unless it is all lower case.
 pub(crate) fn quote_identifier(name: &str) -> String {
-    let is_plain = name
-        .bytes()
-        .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+    let is_plain = name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
         && name.starts_with(|first: char| first.is_ascii_lowercase());
-    if is_plain {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
+    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }

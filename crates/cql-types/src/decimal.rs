@@ -39,10 +39,7 @@ impl Decimal {
     /// [`TypeError::InvalidBytes`] when shorter than four bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TypeError> {
         let (scale, unscaled) = split(bytes)?;
-        Ok(Self {
-            unscaled: BigInt::from_signed_bytes_be(unscaled),
-            scale,
-        })
+        Ok(Self { unscaled: BigInt::from_signed_bytes_be(unscaled), scale })
     }
 
     /// The serialized form.
@@ -64,18 +61,11 @@ impl Decimal {
         if self.scale == other.scale {
             return self.unscaled.cmp(&other.unscaled);
         }
-        let magnitude = match self
-            .magnitude_bounds()
-            .partial_cmp_to(&other.magnitude_bounds())
-        {
+        let magnitude = match self.magnitude_bounds().partial_cmp_to(&other.magnitude_bounds()) {
             Some(ordering) => ordering,
             None => self.compare_aligned(other),
         };
-        if sign == Sign::Minus {
-            magnitude.reverse()
-        } else {
-            magnitude
-        }
+        if sign == Sign::Minus { magnitude.reverse() } else { magnitude }
     }
 
     /// Bounds of the decimal logarithm of a number that is not zero.
@@ -84,10 +74,7 @@ impl Decimal {
         let bits = self.unscaled.bits() as f64;
         let scale = f64::from(self.scale);
         let log = std::f64::consts::LOG10_2;
-        Bounds {
-            low: (bits - 1.0) * log - scale - 0.01,
-            high: bits * log - scale + 0.01,
-        }
+        Bounds { low: (bits - 1.0) * log - scale - 0.01, high: bits * log - scale + 0.01 }
     }
 
     /// Compares absolute values whose magnitudes are about equal, so that the difference of the
@@ -108,23 +95,12 @@ impl Decimal {
     pub fn to_digits(&self) -> DecimalDigits {
         let (sign, mut digits) = self.unscaled.to_radix_be(10);
         if sign == Sign::NoSign {
-            return DecimalDigits {
-                is_negative: false,
-                exponent: 0,
-                digits: Vec::new(),
-            };
+            return DecimalDigits { is_negative: false, exponent: 0, digits: Vec::new() };
         }
         let exponent = i64::try_from(digits.len()).unwrap_or(i64::MAX) - i64::from(self.scale);
-        let kept = digits
-            .iter()
-            .rposition(|digit| *digit != 0)
-            .map_or(0, |last| last + 1);
+        let kept = digits.iter().rposition(|digit| *digit != 0).map_or(0, |last| last + 1);
         digits.truncate(kept);
-        DecimalDigits {
-            is_negative: sign == Sign::Minus,
-            exponent,
-            digits,
-        }
+        DecimalDigits { is_negative: sign == Sign::Minus, exponent, digits }
     }
 
     /// Inverse of [`Decimal::to_digits`], with the smallest scale; zero is 0 with scale 0.
@@ -134,10 +110,7 @@ impl Decimal {
     pub fn from_digits(parts: &DecimalDigits) -> Result<Self, TypeError> {
         let invalid = || TypeError::bytes("Invalid decimal");
         if parts.digits.is_empty() {
-            return Ok(Self {
-                unscaled: BigInt::ZERO,
-                scale: 0,
-            });
+            return Ok(Self { unscaled: BigInt::ZERO, scale: 0 });
         }
         let mut digits = parts.digits.clone();
         let length = i64::try_from(digits.len()).map_err(|_| invalid())?;
@@ -148,11 +121,7 @@ impl Decimal {
             scale += 1;
         }
         let scale = i32::try_from(scale).map_err(|_| invalid())?;
-        let sign = if parts.is_negative {
-            Sign::Minus
-        } else {
-            Sign::Plus
-        };
+        let sign = if parts.is_negative { Sign::Minus } else { Sign::Plus };
         let unscaled = BigInt::from_radix_be(sign, &digits, 10).ok_or_else(invalid)?;
         Ok(Self { unscaled, scale })
     }
@@ -211,11 +180,7 @@ impl FromStr for Decimal {
 /// As Java's `BigDecimal.toString`: plain unless the exponent is below -6 or the scale negative.
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.unscaled.sign() == Sign::Minus {
-            "-"
-        } else {
-            ""
-        };
+        let sign = if self.unscaled.sign() == Sign::Minus { "-" } else { "" };
         let digits = self.unscaled.magnitude().to_string();
         let count = i64::try_from(digits.len()).unwrap_or(i64::MAX);
         let scale = i64::from(self.scale);

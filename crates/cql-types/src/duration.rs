@@ -42,9 +42,7 @@ impl Duration {
         let months = i32::try_from(months).map_err(|_| wide("months"))?;
         let days = i32::try_from(days).map_err(|_| wide("days"))?;
         if !rest.is_empty() {
-            return Err(TypeError::bytes(
-                "Unexpected extraneous bytes after duration value",
-            ));
+            return Err(TypeError::bytes("Unexpected extraneous bytes after duration value"));
         }
         let has =
             |test: fn(i64) -> bool| test(months.into()) || test(days.into()) || test(nanoseconds);
@@ -53,11 +51,7 @@ impl Duration {
                 "The duration months, days and nanoseconds must be all of the same sign",
             ));
         }
-        Ok(Self {
-            months,
-            days,
-            nanoseconds,
-        })
+        Ok(Self { months, days, nanoseconds })
     }
 
     /// The serialized form.
@@ -80,23 +74,13 @@ impl fmt::Display for Duration {
         let months = self.months.unsigned_abs();
         let mut nanoseconds = self.nanoseconds.unsigned_abs();
         let mut part = |amount: u64, unit: &str| {
-            if amount == 0 {
-                Ok(())
-            } else {
-                write!(f, "{amount}{unit}")
-            }
+            if amount == 0 { Ok(()) } else { write!(f, "{amount}{unit}") }
         };
         part((months / 12).into(), "y")?;
         part((months % 12).into(), "mo")?;
         part(self.days.unsigned_abs().into(), "d")?;
-        let units = [
-            (HOUR, "h"),
-            (MINUTE, "m"),
-            (SECOND, "s"),
-            (MILLI, "ms"),
-            (MICRO, "us"),
-            (1, "ns"),
-        ];
+        let units =
+            [(HOUR, "h"), (MINUTE, "m"), (SECOND, "s"), (MILLI, "ms"), (MICRO, "us"), (1, "ns")];
         for (size, unit) in units {
             let size = size.unsigned_abs();
             part(nanoseconds / size, unit)?;
@@ -116,12 +100,7 @@ struct Sum {
 
 impl Sum {
     const fn new() -> Self {
-        Self {
-            months: 0,
-            days: 0,
-            nanoseconds: 0,
-            last_rank: 0,
-        }
+        Self { months: 0, days: 0, nanoseconds: 0, last_rank: 0 }
     }
 
     /// `None` when the unit is unknown, out of order, or the sum overflows.
@@ -181,9 +160,7 @@ impl FromStr for Duration {
 fn next_part(text: &str) -> Option<(i64, &str, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (amount, rest) = text.split_at_checked(digits)?;
-    let unit = rest
-        .find(|c: char| c.is_ascii_digit() || c == 'T')
-        .unwrap_or(rest.len());
+    let unit = rest.find(|c: char| c.is_ascii_digit() || c == 'T').unwrap_or(rest.len());
     let (unit, rest) = rest.split_at_checked(unit)?;
     Some((amount.parse().ok()?, unit, rest))
 }

@@ -128,11 +128,8 @@ fn format_inet(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => {
-            let groups: Vec<String> = address
-                .segments()
-                .iter()
-                .map(|group| format!("{group:x}"))
-                .collect();
+            let groups: Vec<String> =
+                address.segments().iter().map(|group| format!("{group:x}")).collect();
             groups.join(":")
         }
     }
@@ -144,11 +141,7 @@ fn format_inet(address: IpAddr) -> String {
 pub fn format_double(value: f64) -> String {
     let two_digits = format!("{value:.1e}");
     let is_exact = two_digits.parse() == Ok(value);
-    let shortest = if is_exact {
-        two_digits
-    } else {
-        format!("{value:e}")
-    };
+    let shortest = if is_exact { two_digits } else { format!("{value:e}") };
     format_java(&shortest, value.is_nan(), value.is_infinite())
 }
 
@@ -157,11 +150,7 @@ pub fn format_double(value: f64) -> String {
 pub fn format_float(value: f32) -> String {
     let two_digits = format!("{value:.1e}");
     let is_exact = two_digits.parse() == Ok(value);
-    let shortest = if is_exact {
-        two_digits
-    } else {
-        format!("{value:e}")
-    };
+    let shortest = if is_exact { two_digits } else { format!("{value:e}") };
     format_java(&shortest, value.is_nan(), value.is_infinite())
 }
 
@@ -185,11 +174,7 @@ fn format_java(shortest: &str, is_nan: bool, is_infinite: bool) -> String {
         significant => significant,
     };
     let or_zero = |text: &str| {
-        if text.is_empty() {
-            "0".to_owned()
-        } else {
-            text.to_owned()
-        }
+        if text.is_empty() { "0".to_owned() } else { text.to_owned() }
     };
     match exponent {
         _ if digits == "0" => format!("{sign}0.0"),

@@ -43,8 +43,7 @@ pub fn from_text(ty: &CqlType, text: &str) -> Result<Bytes, TypeError> {
 }
 
 fn number<N: std::str::FromStr>(text: &str, name: &str) -> Result<N, TypeError> {
-    text.parse()
-        .map_err(|_| TypeError::text(format!("Unable to make {name} from '{text}'")))
+    text.parse().map_err(|_| TypeError::text(format!("Unable to make {name} from '{text}'")))
 }
 
 /// # Errors
@@ -55,9 +54,7 @@ fn parse_boolean(text: &str) -> Result<bool, TypeError> {
     } else if text.eq_ignore_ascii_case("false") {
         Ok(false)
     } else {
-        Err(TypeError::text(format!(
-            "Unable to make boolean from '{text}'"
-        )))
+        Err(TypeError::text(format!("Unable to make boolean from '{text}'")))
     }
 }
 
@@ -90,10 +87,7 @@ pub fn parse_uuid(text: &str) -> Result<Uuid, TypeError> {
 /// [`TypeError::InvalidText`].
 pub fn parse_hex(text: &str) -> Result<Bytes, TypeError> {
     let invalid = || TypeError::text("An hex string representing bytes must have an even length");
-    let digits = text
-        .strip_prefix("0x")
-        .or_else(|| text.strip_prefix("0X"))
-        .unwrap_or(text);
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
     let digit = |byte: u8| {
         char::from(byte)
             .to_digit(16)
@@ -104,8 +98,5 @@ pub fn parse_hex(text: &str) -> Result<Bytes, TypeError> {
     if !rest.is_empty() {
         return Err(invalid());
     }
-    pairs
-        .iter()
-        .map(|[high, low]| Ok(digit(*high)? << 4 | digit(*low)?))
-        .collect()
+    pairs.iter().map(|[high, low]| Ok(digit(*high)? << 4 | digit(*low)?)).collect()
 }

@@ -33,11 +33,7 @@ pub const fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
     (year, month, day)
 }
@@ -82,10 +78,7 @@ pub fn format_timestamp(millis: i64) -> String {
     let (date, of_day) = (millis.div_euclid(DAY_MILLIS), millis.rem_euclid(DAY_MILLIS));
     let (seconds, fraction) = (of_day / 1000, of_day % 1000);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!(
-        "{}T{hour:02}:{minute:02}:{second:02}.{fraction:03}Z",
-        write_civil(date)
-    )
+    format!("{}T{hour:02}:{minute:02}:{second:02}.{fraction:03}Z", write_civil(date))
 }
 
 /// Parses a date: `yyyy-MM-dd`, or the serialized number of days.
@@ -93,11 +86,8 @@ pub fn format_timestamp(millis: i64) -> String {
 /// # Errors
 /// [`TypeError::InvalidText`].
 pub fn parse_date(text: &str) -> Result<u32, TypeError> {
-    let invalid = || {
-        TypeError::text(format!(
-            "Unable to coerce '{text}' to a formatted date (long)"
-        ))
-    };
+    let invalid =
+        || TypeError::text(format!("Unable to coerce '{text}' to a formatted date (long)"));
     let digits = text.strip_prefix('-').unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().map_err(|_| {
@@ -105,10 +95,7 @@ pub fn parse_date(text: &str) -> Result<u32, TypeError> {
         });
     }
     let mut scanner = Scanner { rest: text };
-    let days = scanner
-        .civil()
-        .filter(|_| scanner.rest.is_empty())
-        .ok_or_else(invalid)?;
+    let days = scanner.civil().filter(|_| scanner.rest.is_empty()).ok_or_else(invalid)?;
     u32::try_from(days + i64::from(EPOCH_DATE)).map_err(|_| invalid())
 }
 
@@ -117,18 +104,13 @@ pub fn parse_date(text: &str) -> Result<u32, TypeError> {
 /// # Errors
 /// [`TypeError::InvalidText`].
 pub fn parse_time(text: &str) -> Result<i64, TypeError> {
-    let invalid = || {
-        TypeError::text(format!(
-            "Unable to coerce '{text}' to a formatted time (long)"
-        ))
-    };
+    let invalid =
+        || TypeError::text(format!("Unable to coerce '{text}' to a formatted time (long)"));
     let nanos = if text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse().ok()
     } else {
         let mut scanner = Scanner { rest: text };
-        scanner
-            .time_of_day(true)
-            .filter(|_| scanner.rest.is_empty())
+        scanner.time_of_day(true).filter(|_| scanner.rest.is_empty())
     };
     nanos.filter(|nanos| *nanos < DAY_NANOS).ok_or_else(invalid)
 }
@@ -139,19 +121,14 @@ pub fn parse_time(text: &str) -> Result<i64, TypeError> {
 /// # Errors
 /// [`TypeError::InvalidText`].
 pub fn parse_timestamp(text: &str) -> Result<i64, TypeError> {
-    let invalid = || {
-        TypeError::text(format!(
-            "Unable to coerce '{text}' to a formatted date (long)"
-        ))
-    };
+    let invalid =
+        || TypeError::text(format!("Unable to coerce '{text}' to a formatted date (long)"));
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().map_err(|_| invalid());
     }
     let mut scanner = Scanner { rest: text };
-    let millis = scanner
-        .timestamp_millis()
-        .filter(|_| scanner.rest.is_empty());
+    let millis = scanner.timestamp_millis().filter(|_| scanner.rest.is_empty());
     millis.ok_or_else(invalid)
 }
 
@@ -173,12 +150,7 @@ impl Scanner<'_> {
 
     /// Digits, at least `min` and at most `max` of them.
     fn digits(&mut self, min: usize, max: usize) -> Option<&str> {
-        let count = self
-            .rest
-            .bytes()
-            .take_while(u8::is_ascii_digit)
-            .take(max)
-            .count();
+        let count = self.rest.bytes().take_while(u8::is_ascii_digit).take(max).count();
         if count < min {
             return None;
         }
@@ -188,10 +160,7 @@ impl Scanner<'_> {
     }
 
     fn number(&mut self, min: usize, max: usize, limit: i64) -> Option<i64> {
-        self.digits(min, max)?
-            .parse()
-            .ok()
-            .filter(|number| *number <= limit)
+        self.digits(min, max)?.parse().ok().filter(|number| *number <= limit)
     }
 
     /// Days since 1970-01-01.
@@ -237,21 +206,13 @@ impl Scanner<'_> {
         if self.rest.is_empty() {
             return Some(0);
         }
-        let sign = if self.eat('-') {
-            -1
-        } else {
-            i64::from(self.eat('+'))
-        };
+        let sign = if self.eat('-') { -1 } else { i64::from(self.eat('+')) };
         if sign == 0 {
             return None;
         }
         let hours = self.number(2, 2, 18)?;
         let has_minutes = self.eat(':') || !self.rest.is_empty();
-        let minutes = if has_minutes {
-            self.number(2, 2, 59)?
-        } else {
-            0
-        };
+        let minutes = if has_minutes { self.number(2, 2, 59)? } else { 0 };
         Some(sign * (hours * 60 + minutes))
     }
 

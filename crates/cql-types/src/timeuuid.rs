@@ -24,10 +24,7 @@ impl TimeUuidGenerator {
         // Variant 10 in front, and the multicast bit of the node, which says that it is random.
         let low = u64::from_be_bytes(clock_sequence_and_node) & 0x3fff_ffff_ffff_ffff
             | 0x8000_0100_0000_0000;
-        Self {
-            low,
-            last_units: std::sync::atomic::AtomicI64::new(i64::MIN),
-        }
+        Self { low, last_units: std::sync::atomic::AtomicI64::new(i64::MIN) }
     }
 
     /// A UUID for a time in microseconds since 1970, or just after the last one made.
@@ -44,10 +41,7 @@ impl TimeUuidGenerator {
 }
 
 fn from_parts(units_since_1970: i64, low: u64) -> Uuid {
-    let time = units_since_1970
-        .saturating_add(GREGORIAN_OFFSET)
-        .cast_unsigned()
-        & TIME_BITS;
+    let time = units_since_1970.saturating_add(GREGORIAN_OFFSET).cast_unsigned() & TIME_BITS;
     let high = (time << 32) | ((time >> 16) & 0xffff_0000) | 0x1000 | (time >> 48);
     Uuid::from_u64_pair(high, low)
 }
@@ -77,19 +71,13 @@ pub fn to_micros(uuid: &Uuid) -> Option<i64> {
 /// The smallest `timeuuid` of a millisecond (`minTimeuuid`). It is a bound, not unique.
 #[must_use]
 pub fn min_timeuuid(millis: i64) -> Uuid {
-    from_parts(
-        millis.saturating_mul(UNITS_PER_MILLI),
-        0x8080_8080_8080_8080,
-    )
+    from_parts(millis.saturating_mul(UNITS_PER_MILLI), 0x8080_8080_8080_8080)
 }
 
 /// The largest `timeuuid` of a millisecond (`maxTimeuuid`). It is a bound, not unique.
 #[must_use]
 pub fn max_timeuuid(millis: i64) -> Uuid {
-    let units = millis
-        .saturating_add(1)
-        .saturating_mul(UNITS_PER_MILLI)
-        .saturating_sub(1);
+    let units = millis.saturating_add(1).saturating_mul(UNITS_PER_MILLI).saturating_sub(1);
     from_parts(units, 0x7f7f_7f7f_7f7f_7f7f)
 }
 

@@ -40,19 +40,12 @@ pub fn validate(ty: &CqlType, bytes: &[u8]) -> Result<(), TypeError> {
         CqlType::List(element) => validate_items("list", bytes, elements, |_| element),
         CqlType::Set(element) => validate_items("set", bytes, elements, |_| element),
         CqlType::Map(key, value) => {
-            validate_items(
-                "map",
-                bytes,
-                map_elements,
-                |is_key| if is_key { key } else { value },
-            )
+            validate_items("map", bytes, map_elements, |is_key| if is_key { key } else { value })
         }
         CqlType::Tuple(types) => validate_fields("tuple", types.iter(), bytes),
-        CqlType::Udt(user_type) => validate_fields(
-            "user type",
-            user_type.fields.iter().map(|(_, ty)| ty),
-            bytes,
-        ),
+        CqlType::Udt(user_type) => {
+            validate_fields("user type", user_type.fields.iter().map(|(_, ty)| ty), bytes)
+        }
         CqlType::Vector(element, dimension) => vector_elements(element, *dimension, bytes)?
             .into_iter()
             .try_for_each(|item| validate(element, item)),
@@ -89,9 +82,7 @@ fn validate_fixed(ty: &CqlType, bytes: &[u8]) -> Result<(), TypeError> {
         }
         (CqlType::Time, _) => match bytes.first_chunk().map(|nanos| i64::from_be_bytes(*nanos)) {
             Some(0..DAY_NANOS) => Ok(()),
-            _ => Err(TypeError::bytes(
-                "Input long out of bounds for time of day in nanoseconds",
-            )),
+            _ => Err(TypeError::bytes("Input long out of bounds for time of day in nanoseconds")),
         },
         _ => Ok(()),
     }
@@ -116,9 +107,7 @@ fn validate_items<'a, 't>(
     if items.rest().is_empty() {
         return Ok(());
     }
-    Err(TypeError::bytes(format!(
-        "Unexpected extraneous bytes after {name} value"
-    )))
+    Err(TypeError::bytes(format!("Unexpected extraneous bytes after {name} value")))
 }
 
 fn validate_fields<'t>(
@@ -141,7 +130,5 @@ fn validate_fields<'t>(
     if items.rest().is_empty() {
         return Ok(());
     }
-    Err(TypeError::bytes(format!(
-        "Invalid remaining data after end of {name} value"
-    )))
+    Err(TypeError::bytes(format!("Invalid remaining data after end of {name} value")))
 }

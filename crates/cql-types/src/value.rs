@@ -153,17 +153,12 @@ impl CqlValue {
 
     fn encode_nested(&self, ty: &CqlType) -> Result<Bytes, TypeError> {
         let all = |items: &[Self], ty: &CqlType| {
-            items
-                .iter()
-                .map(|item| item.encode(ty))
-                .collect::<Result<Vec<Bytes>, _>>()
+            items.iter().map(|item| item.encode(ty)).collect::<Result<Vec<Bytes>, _>>()
         };
         match (self, ty) {
             (Self::List(items), CqlType::List(element)) => {
                 let mut writer = CollectionWriter::sequence();
-                all(items, element)?
-                    .iter()
-                    .for_each(|item| writer.push(item));
+                all(items, element)?.iter().for_each(|item| writer.push(item));
                 Ok(writer.finish())
             }
             (Self::Set(items), CqlType::Set(element)) => {
@@ -186,10 +181,7 @@ impl CqlValue {
             }
             (Self::Udt(items), CqlType::Udt(user_type)) => {
                 let named = |name: &String| {
-                    items
-                        .iter()
-                        .find(|(field, _)| field == name)
-                        .and_then(|(_, v)| v.as_ref())
+                    items.iter().find(|(field, _)| field == name).and_then(|(_, v)| v.as_ref())
                 };
                 let known = |name: &String| user_type.fields.iter().any(|(field, _)| field == name);
                 if !items.iter().all(|(name, _)| known(name)) {
@@ -235,20 +227,14 @@ fn encode_fields<'v, 't>(
     let mut out = Vec::new();
     let mut values = values;
     for ty in types {
-        let value = values
-            .next()
-            .flatten()
-            .map(|value| value.encode(ty))
-            .transpose()?;
+        let value = values.next().flatten().map(|value| value.encode(ty)).transpose()?;
         write_element(&mut out, value.as_deref());
     }
     Ok(out.into())
 }
 
 fn array<const N: usize>(bytes: &[u8]) -> Result<[u8; N], TypeError> {
-    bytes
-        .try_into()
-        .map_err(|_| TypeError::bytes("wrong length"))
+    bytes.try_into().map_err(|_| TypeError::bytes("wrong length"))
 }
 
 fn decode_inet(bytes: &[u8]) -> Result<IpAddr, TypeError> {
@@ -263,9 +249,7 @@ fn required(item: Option<&[u8]>) -> Result<&[u8], TypeError> {
 }
 
 fn decode_items(element: &CqlType, bytes: &[u8]) -> Result<Vec<CqlValue>, TypeError> {
-    elements(bytes)?
-        .map(|item| CqlValue::decode_valid(element, required(item?)?))
-        .collect()
+    elements(bytes)?.map(|item| CqlValue::decode_valid(element, required(item?)?)).collect()
 }
 
 fn decode_map(
@@ -290,9 +274,7 @@ fn decode_fields<'t>(
     types
         .map(|ty| {
             let field = items.next().transpose()?.flatten();
-            field
-                .map(|field| CqlValue::decode_valid(ty, field))
-                .transpose()
+            field.map(|field| CqlValue::decode_valid(ty, field)).transpose()
         })
         .collect()
 }

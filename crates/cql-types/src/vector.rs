@@ -15,9 +15,7 @@ pub fn vector_elements<'a>(
     bytes: &'a [u8],
 ) -> Result<Vec<&'a [u8]>, TypeError> {
     let wrong = |dimension: u16| {
-        TypeError::bytes(format!(
-            "Not enough bytes to read a vector<{element}, {dimension}>"
-        ))
+        TypeError::bytes(format!("Not enough bytes to read a vector<{element}, {dimension}>"))
     };
     let mut rest = bytes;
     let mut items = Vec::with_capacity(usize::from(dimension).min(bytes.len()));
@@ -26,9 +24,7 @@ pub fn vector_elements<'a>(
             Some(length) => length,
             None => usize::try_from(vint::read_unsigned(&mut rest)?).unwrap_or(usize::MAX),
         };
-        let (item, tail) = rest
-            .split_at_checked(length)
-            .ok_or_else(|| wrong(dimension))?;
+        let (item, tail) = rest.split_at_checked(length).ok_or_else(|| wrong(dimension))?;
         items.push(item);
         rest = tail;
     }

@@ -13,14 +13,8 @@ pub fn read_unsigned(input: &mut &[u8]) -> Result<u64, TypeError> {
     let extra = first.leading_ones() as usize;
     let (tail, rest) = rest.split_at_checked(extra).ok_or_else(cut)?;
     *input = rest;
-    let head = if extra >= 7 {
-        0
-    } else {
-        u64::from(first & (0xff >> (extra + 1)))
-    };
-    Ok(tail
-        .iter()
-        .fold(head, |value, byte| (value << 8) | u64::from(*byte)))
+    let head = if extra >= 7 { 0 } else { u64::from(first & (0xff >> (extra + 1))) };
+    Ok(tail.iter().fold(head, |value, byte| (value << 8) | u64::from(*byte)))
 }
 
 /// Takes a signed (zigzag) integer from the front of `input`.
@@ -46,9 +40,7 @@ pub fn write_unsigned(out: &mut Vec<u8>, value: u64) {
     if extra < 8
         && let Some(first) = out.get_mut(start)
     {
-        *first |= !(0xffu8
-            .checked_shr(u32::try_from(extra).unwrap_or(8))
-            .unwrap_or(0));
+        *first |= !(0xffu8.checked_shr(u32::try_from(extra).unwrap_or(8)).unwrap_or(0));
     }
 }
 

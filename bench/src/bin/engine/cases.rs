@@ -32,9 +32,15 @@ pub(crate) type Make = fn(&Path, Cipher, Sizes) -> Result<Box<dyn Case>>;
 
 /// Name of the case, the goal in microseconds of CPU time (0 for none), and how it is made.
 pub(crate) const CASES: &[(&str, f64, Make)] = &[
-    ("append, periodic, 1 in flight", 0.0, |at, cipher, sizes| appends(at, cipher, PERIODIC, 1, 100, sizes.rows / 20)),
-    ("append, periodic, 32 in flight", 0.0, |at, cipher, sizes| appends(at, cipher, PERIODIC, 32, 100, sizes.rows)),
-    ("append, periodic, 256 in flight", 1.5, |at, cipher, sizes| appends(at, cipher, PERIODIC, 256, 100, sizes.rows)),
+    ("append, periodic, 1 in flight", 0.0, |at, cipher, sizes| {
+        appends(at, cipher, PERIODIC, 1, 100, sizes.rows / 20)
+    }),
+    ("append, periodic, 32 in flight", 0.0, |at, cipher, sizes| {
+        appends(at, cipher, PERIODIC, 32, 100, sizes.rows)
+    }),
+    ("append, periodic, 256 in flight", 1.5, |at, cipher, sizes| {
+        appends(at, cipher, PERIODIC, 256, 100, sizes.rows)
+    }),
     ("append, periodic, 256, 512 B values", 0.0, |at, cipher, sizes| {
         appends(at, cipher, PERIODIC, 256, 512, sizes.rows / 2)
     }),
@@ -47,19 +53,26 @@ pub(crate) const CASES: &[(&str, f64, Make)] = &[
     ("append, synced, 256 in flight", 1.5, |at, cipher, sizes| {
         appends(at, cipher, Durability::Synced, 256, 100, sizes.rows)
     }),
-    ("read_row, memtable", 1.5, |at, cipher, sizes| rows(at, cipher, &Reading { flushed: false, ..Reading::HOT }, sizes)),
+    ("read_row, memtable", 1.5, |at, cipher, sizes| {
+        rows(at, cipher, &Reading { flushed: false, ..Reading::HOT }, sizes)
+    }),
     ("read_row, hot block cache", 1.5, |at, cipher, sizes| rows(at, cipher, &Reading::HOT, sizes)),
-    ("read_row, absent", 1.0, |at, cipher, sizes| rows(at, cipher, &Reading { present: false, ..Reading::HOT }, sizes)),
+    ("read_row, absent", 1.0, |at, cipher, sizes| {
+        rows(at, cipher, &Reading { present: false, ..Reading::HOT }, sizes)
+    }),
     ("read_row, cache miss, 4 KiB blocks", 0.0, |at, cipher, sizes| {
         rows(at, cipher, &Reading { cache_bytes: SMALL_CACHE_BYTES, ..Reading::HOT }, sizes)
     }),
     ("read_row, cache miss, 16 KiB blocks", 0.0, |at, cipher, sizes| {
-        let reading = Reading { cache_bytes: SMALL_CACHE_BYTES, block_bytes: 16 << 10, ..Reading::HOT };
+        let reading =
+            Reading { cache_bytes: SMALL_CACHE_BYTES, block_bytes: 16 << 10, ..Reading::HOT };
         rows(at, cipher, &reading, sizes)
     }),
     ("read_partition of 100, memtable", 10.0, |at, cipher, sizes| slices(at, cipher, false, sizes)),
     ("read_partition of 100, hot", 10.0, |at, cipher, sizes| slices(at, cipher, true, sizes)),
-    ("flush, per row", 0.0, |at, cipher, sizes| Ok(Box::new(Flush(Writes::new(at, cipher, PERIODIC, sizes.rows / 2)?)))),
+    ("flush, per row", 0.0, |at, cipher, sizes| {
+        Ok(Box::new(Flush(Writes::new(at, cipher, PERIODIC, sizes.rows / 2)?)))
+    }),
     ("compaction of 4, per row", 0.0, |at, cipher, sizes| {
         Ok(Box::new(Compaction(Writes::new(at, cipher, PERIODIC, sizes.rows / 2)?)))
     }),
@@ -84,7 +97,9 @@ impl Writes {
     fn mutations(&mut self) -> Result<Vec<Mutation>> {
         let first = self.next;
         self.next += self.rows;
-        (first..self.next).map(|number| fixture::insert(TABLE, number, 0, self.value_bytes)).collect()
+        (first..self.next)
+            .map(|number| fixture::insert(TABLE, number, 0, self.value_bytes))
+            .collect()
     }
 
     fn load(&mut self, rows: u64) -> Result<()> {
@@ -147,7 +162,8 @@ struct Reading {
 }
 
 impl Reading {
-    const HOT: Self = Self { flushed: true, present: true, block_bytes: 4096, cache_bytes: CACHE_BYTES };
+    const HOT: Self =
+        Self { flushed: true, present: true, block_bytes: 4096, cache_bytes: CACHE_BYTES };
 }
 
 struct Rows {
@@ -159,13 +175,16 @@ struct Rows {
 
 fn rows(at: &Path, cipher: Cipher, reading: &Reading, sizes: Sizes) -> Result<Box<dyn Case>> {
     let house = House::new(at)?;
-    let engine = house.engine(cipher, fixture::options(PERIODIC, reading.block_bytes, reading.cache_bytes))?;
+    let engine = house
+        .engine(cipher, fixture::options(PERIODIC, reading.block_bytes, reading.cache_bytes))?;
     fixture::load(&engine, TABLE, 0..sizes.rows, 1, 100)?;
     if reading.flushed {
         engine.flush(TABLE)?;
     }
     let first = if reading.present { 0 } else { sizes.rows };
-    let keys = (0..sizes.reads).map(|number| fixture::key(first + scatter(number) % sizes.rows, 0)).collect();
+    let keys = (0..sizes.reads)
+        .map(|number| fixture::key(first + scatter(number) % sizes.rows, 0))
+        .collect();
     let mut rows = Rows { engine, _house: house, keys, present: reading.present };
     rows.round()?;
     Ok(Box::new(rows))
@@ -175,7 +194,8 @@ impl Case for Rows {
     fn round(&mut self) -> Result<Sample> {
         timed(self.keys.len() as u64, || {
             for Key { partition_key, token, clustering } in &self.keys {
-                let row = self.engine.read_row(TABLE, partition_key, *token, clustering, NOW_SECONDS)?;
+                let row =
+                    self.engine.read_row(TABLE, partition_key, *token, clustering, NOW_SECONDS)?;
                 if row.is_some() != self.present {
                     return Err("a row is not as expected".into());
                 }
@@ -218,7 +238,10 @@ impl Case for Slices {
                 let read = PartitionRead {
                     partition_key: &key.partition_key,
                     token: key.token,
-                    slices: &[(fixture::clustering(first), fixture::clustering(first + SLICE_ROWS))],
+                    slices: &[(
+                        fixture::clustering(first),
+                        fixture::clustering(first + SLICE_ROWS),
+                    )],
                     reversed: false,
                     statics: false,
                 };

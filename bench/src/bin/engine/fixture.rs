@@ -8,12 +8,13 @@ use std::{
 };
 
 use coffer_crypto::{
-    DataKey, DataKeySource, EncryptionType, FileIdentity, HexBytes, KeyLease, KeyRecord, NewDataKey,
-    RootKey, TableKey, WrappedDataKey, clock::SystemClock,
+    DataKey, DataKeySource, EncryptionType, FileIdentity, HexBytes, KeyLease, KeyRecord,
+    NewDataKey, RootKey, TableKey, TableKeyId, WrappedDataKey, clock::SystemClock,
 };
 use coffer_model::{
-    CellRef, Column, ColumnId, ColumnKind, CqlType, KeyspaceSchema, Liveness, Mutation, MutationBuilder,
-    RowBuilder, TableId, TableOptions, TableSchema, Token, WriteTimestamp, ordered_bytes,
+    CellRef, Column, ColumnId, ColumnKind, CqlType, KeyspaceSchema, Liveness, Mutation,
+    MutationBuilder, RowBuilder, TableId, TableOptions, TableSchema, Token, WriteTimestamp,
+    ordered_bytes,
 };
 use coffer_storage::{Catalog, Durability, Engine, EngineOptions, TableEntry, vfs::OsVfs};
 
@@ -50,7 +51,10 @@ impl MemoryKeys {
 }
 
 impl DataKeySource for MemoryKeys {
-    fn create_data_key(&self, identity: &FileIdentity) -> coffer_crypto::Result<(NewDataKey, WrappedDataKey)> {
+    fn create_data_key(
+        &self,
+        identity: &FileIdentity,
+    ) -> coffer_crypto::Result<(NewDataKey, WrappedDataKey)> {
         let key = NewDataKey::generate()?;
         let wrapped = self.key(identity.table_id)?.wrap_data_key(&key, identity)?;
         Ok((key, wrapped))
@@ -69,8 +73,8 @@ impl DataKeySource for MemoryKeys {
         Ok(Arc::new(KeyLease::unlimited()))
     }
 
-    fn wraps(&self, _: &[u8; 16]) -> Option<u64> {
-        None
+    fn wrapping_key(&self, table: &[u8; 16]) -> Option<(TableKeyId, u64)> {
+        Some((self.key(*table).ok()?.id(), 0))
     }
 }
 
@@ -157,7 +161,12 @@ fn keyspace() -> KeyspaceSchema {
 
 /// `(p bigint, c bigint, v blob, primary key (p, c))`; compaction runs only when a case asks for it.
 fn schema(id: TableId) -> TableSchema {
-    let column = |number, name: &str, ty, kind| Column { id: ColumnId(number), name: name.to_owned(), ty, kind };
+    let column = |number, name: &str, ty, kind| Column {
+        id: ColumnId(number),
+        name: name.to_owned(),
+        ty,
+        kind,
+    };
     let mut options = TableOptions::default();
     options.compaction.insert("enabled".into(), "false".into());
     TableSchema {
@@ -166,7 +175,12 @@ fn schema(id: TableId) -> TableSchema {
         name: format!("t{id}"),
         columns: vec![
             column(0, "p", CqlType::BigInt, ColumnKind::PartitionKey { position: 0 }),
-            column(1, "c", CqlType::BigInt, ColumnKind::Clustering { position: 0, reversed: false }),
+            column(
+                1,
+                "c",
+                CqlType::BigInt,
+                ColumnKind::Clustering { position: 0, reversed: false },
+            ),
             column(2, "v", CqlType::Blob, ColumnKind::Regular),
         ],
         options,
@@ -178,7 +192,11 @@ fn schema(id: TableId) -> TableSchema {
 }
 
 /// Limits under which nothing is flushed or refused behind a case's back.
-pub(crate) fn options(durability: Durability, block_bytes: u32, block_cache_bytes: u64) -> EngineOptions {
+pub(crate) fn options(
+    durability: Durability,
+    block_bytes: u32,
+    block_cache_bytes: u64,
+) -> EngineOptions {
     EngineOptions {
         memtable_total_bytes: 8 << 30,
         memtable_flush_bytes: 4 << 30,
@@ -218,7 +236,12 @@ pub(crate) fn clustering(row: u64) -> Vec<u8> {
 }
 
 /// A row whose value is half random bytes, half repeated ones.
-pub(crate) fn insert(table: TableId, partition: u64, row: u64, value_bytes: usize) -> Result<Mutation> {
+pub(crate) fn insert(
+    table: TableId,
+    partition: u64,
+    row: u64,
+    value_bytes: usize,
+) -> Result<Mutation> {
     let key = key(partition, row);
     let mut value = Vec::with_capacity(value_bytes);
     while value.len() < value_bytes {
@@ -236,7 +259,13 @@ pub(crate) fn insert(table: TableId, partition: u64, row: u64, value_bytes: usiz
 }
 
 /// Writes rows `0..rows` of each of `partitions` and waits for them.
-pub(crate) fn load(engine: &Engine, table: TableId, partitions: std::ops::Range<u64>, rows: u64, value_bytes: usize) -> Result<()> {
+pub(crate) fn load(
+    engine: &Engine,
+    table: TableId,
+    partitions: std::ops::Range<u64>,
+    rows: u64,
+    value_bytes: usize,
+) -> Result<()> {
     let mut last = engine.committed();
     for partition in partitions {
         for row in 0..rows {

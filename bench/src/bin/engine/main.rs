@@ -45,7 +45,10 @@ const CIPHERS: &[Cipher] = &[Cipher::Sealed];
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let sizes = Sizes { rows: cli.rows, reads: cli.rows, slices: cli.rows / 40 };
-    println!("{:<38} {:>9} {:>9} {:>11} {:>6} {:>8}", "case", "cpu us", "wall us", "per second", "goal", "tax");
+    println!(
+        "{:<38} {:>9} {:>9} {:>11} {:>6} {:>8}",
+        "case", "cpu us", "wall us", "per second", "goal", "tax"
+    );
     for (name, goal, make) in CASES.iter().filter(|(name, ..)| name.contains(&cli.only)) {
         let mut made = Vec::new();
         for cipher in CIPHERS {
@@ -69,9 +72,13 @@ fn report<'a>(name: &str, goal: f64, mut variants: impl Iterator<Item = &'a Samp
     let Some(sealed) = variants.next() else { return };
     let (cpu, wall) = (sealed.cpu_micros(), sealed.wall_micros());
     let goal = if goal > 0.0 { format!("{goal:.1}") } else { String::new() };
-    let tax = variants.next().map(|null| format!("{:+.1} %", (cpu / null.cpu_micros() - 1.0) * 100.0));
+    let tax =
+        variants.next().map(|null| format!("{:+.1} %", (cpu / null.cpu_micros() - 1.0) * 100.0));
     let rate = 1e6 / wall;
-    println!("{name:<38} {cpu:>9.3} {wall:>9.3} {rate:>11.0} {goal:>6} {:>8}", tax.unwrap_or_default());
+    println!(
+        "{name:<38} {cpu:>9.3} {wall:>9.3} {rate:>11.0} {goal:>6} {:>8}",
+        tax.unwrap_or_default()
+    );
 }
 
 /// A start with a hundred tables, and opening all of them.

@@ -13,11 +13,7 @@ fn documents_of_every_length_come_back() {
         let plaintext = vec![0xA5; len];
         let bytes = sealed(&root, &plaintext);
         let opened = SealedDocument::open(&root, DocumentKind::Catalog, &bytes).unwrap();
-        assert_eq!(
-            (opened.version, &*opened.plaintext),
-            (9, &plaintext),
-            "length {len}"
-        );
+        assert_eq!((opened.version, &*opened.plaintext), (9, &plaintext), "length {len}");
         assert!(len < 8 || !bytes.windows(8).any(|window| window == [0xA5; 8]));
     }
 }
@@ -29,10 +25,7 @@ fn any_flipped_bit_or_cut_is_refused() {
     for bit in 0..bytes.len() * 8 {
         let mut changed = bytes.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
-        assert!(
-            SealedDocument::open(&root, DocumentKind::Catalog, &changed).is_err(),
-            "bit {bit}"
-        );
+        assert!(SealedDocument::open(&root, DocumentKind::Catalog, &changed).is_err(), "bit {bit}");
     }
     for len in 0..bytes.len() {
         assert!(SealedDocument::open(&root, DocumentKind::Catalog, &bytes[..len]).is_err());

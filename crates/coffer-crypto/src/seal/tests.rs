@@ -14,11 +14,7 @@ fn identity() -> FileIdentity {
 }
 
 fn bytes(field: &str) -> Vec<u8> {
-    if field == "-" {
-        Vec::new()
-    } else {
-        hex::decode(field).unwrap()
-    }
+    if field == "-" { Vec::new() } else { hex::decode(field).unwrap() }
 }
 
 /// A sealer and an opener under one fixed key.
@@ -32,10 +28,7 @@ fn pair(backend: Backend) -> (Sealer, Opener) {
 #[test]
 fn published_vectors_seal_and_open_in_every_backend() {
     let mut count = 0;
-    for line in include_str!("nist_gcm_256.txt")
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-    {
+    for line in include_str!("nist_gcm_256.txt").lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<_> = line.split(' ').map(bytes).collect();
         let [key, nonce, plaintext, aad, ciphertext, tag] = fields.try_into().unwrap();
         let nonce: [u8; 12] = nonce.try_into().unwrap();
@@ -43,11 +36,7 @@ fn published_vectors_seal_and_open_in_every_backend() {
             let cipher = Cipher::new(&Secret::from_slice(&key).unwrap(), backend).unwrap();
             let mut text = plaintext.clone();
             let found = cipher.seal(nonce, &aad, &mut text).unwrap();
-            assert_eq!(
-                (&text, found.as_slice()),
-                (&ciphertext, tag.as_slice()),
-                "{line}"
-            );
+            assert_eq!((&text, found.as_slice()), (&ciphertext, tag.as_slice()), "{line}");
             text.extend_from_slice(&found);
             cipher.open(nonce, &aad, &mut text).unwrap();
             assert!(text.starts_with(&plaintext));
@@ -64,20 +53,15 @@ fn backends_give_the_same_bytes_and_open_each_others() {
         let [mut ring, mut reference] = BACKENDS.map(|backend| {
             let mut buffer = text.clone();
             let (mut sealer, _) = pair(backend);
-            sealer
-                .seal_in_place(Component::Data, Place::Last, b"x", &mut buffer, 0)
-                .unwrap();
+            sealer.seal_in_place(Component::Data, Place::Last, b"x", &mut buffer, 0).unwrap();
             buffer
         });
         assert_eq!(ring, reference, "length {len}");
-        for (backend, sealed) in [
-            (Backend::Reference, &mut ring),
-            (Backend::Ring, &mut reference),
-        ] {
+        for (backend, sealed) in [(Backend::Reference, &mut ring), (Backend::Ring, &mut reference)]
+        {
             let (_, opener) = pair(backend);
-            let opened = opener
-                .open_in_place(Component::Data, 0, Place::Last, b"x", sealed)
-                .unwrap();
+            let opened =
+                opener.open_in_place(Component::Data, 0, Place::Last, b"x", sealed).unwrap();
             assert_eq!(opened, text);
         }
     }
@@ -88,9 +72,7 @@ fn a_flipped_bit_anywhere_does_not_authenticate() {
     for backend in BACKENDS {
         let (mut sealer, opener) = pair(backend);
         let mut sealed = b"row of a table".to_vec();
-        sealer
-            .seal_in_place(Component::Index, Place::Inner, b"", &mut sealed, 0)
-            .unwrap();
+        sealer.seal_in_place(Component::Index, Place::Inner, b"", &mut sealed, 0).unwrap();
         for bit in 0..sealed.len() * 8 {
             let mut changed = sealed.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
@@ -100,9 +82,7 @@ fn a_flipped_bit_anywhere_does_not_authenticate() {
         for len in 0..sealed.len() {
             let mut cut = sealed[..len].to_vec();
             assert!(
-                opener
-                    .open_in_place(Component::Index, 0, Place::Inner, b"", &mut cut)
-                    .is_err()
+                opener.open_in_place(Component::Index, 0, Place::Inner, b"", &mut cut).is_err()
             );
         }
     }
@@ -113,9 +93,7 @@ fn a_block_in_another_place_does_not_authenticate() {
     for backend in BACKENDS {
         let (mut sealer, opener) = pair(backend);
         let mut sealed = b"row".to_vec();
-        sealer
-            .seal_in_place(Component::Data, Place::Inner, b"lsn 5", &mut sealed, 0)
-            .unwrap();
+        sealer.seal_in_place(Component::Data, Place::Inner, b"lsn 5", &mut sealed, 0).unwrap();
         let moved: [(Component, u64, Place, &[u8]); 5] = [
             (Component::Index, 0, Place::Inner, b"lsn 5"),
             (Component::Data, 1, Place::Inner, b"lsn 5"),
@@ -126,10 +104,7 @@ fn a_block_in_another_place_does_not_authenticate() {
         for (component, block, place, extra) in moved {
             let mut copy = sealed.clone();
             let opened = opener.open_in_place(component, block, place, extra, &mut copy);
-            assert!(
-                matches!(opened, Err(Error::Tampered)),
-                "{component:?} {block} {place:?}"
-            );
+            assert!(matches!(opened, Err(Error::Tampered)), "{component:?} {block} {place:?}");
         }
         let mut elsewhere = Vec::new();
         for part in 0..4 {
@@ -150,9 +125,7 @@ fn a_block_in_another_place_does_not_authenticate() {
                 opener.open_in_place(Component::Data, 0, Place::Inner, b"lsn 5", &mut copy);
             assert!(matches!(opened, Err(Error::Tampered)), "{id:?}");
         }
-        opener
-            .open_in_place(Component::Data, 0, Place::Inner, b"lsn 5", &mut sealed)
-            .unwrap();
+        opener.open_in_place(Component::Data, 0, Place::Inner, b"lsn 5", &mut sealed).unwrap();
     }
 }
 
@@ -172,9 +145,7 @@ fn nonces_of_one_key_never_repeat() {
     for expected in 0..10 {
         for component in components {
             let mut buffer = Vec::new();
-            let block = sealer
-                .seal_in_place(component, Place::Inner, b"", &mut buffer, 0)
-                .unwrap();
+            let block = sealer.seal_in_place(component, Place::Inner, b"", &mut buffer, 0).unwrap();
             assert_eq!(block, expected);
             assert!(nonces.insert(nonce(component, block)));
         }
@@ -186,18 +157,12 @@ fn a_failed_seal_consumes_its_number() {
     let (mut sealer, _) = pair(Backend::Ring);
     let too_much = [0; BlockAad::EXTRA_MAX + 1];
     let mut buffer = Vec::new();
-    sealer
-        .seal_in_place(Component::Log, Place::Inner, &too_much, &mut buffer, 0)
-        .unwrap_err();
-    sealer
-        .seal_in_place(Component::Log, Place::Inner, b"", &mut buffer, 1)
-        .unwrap_err();
+    sealer.seal_in_place(Component::Log, Place::Inner, &too_much, &mut buffer, 0).unwrap_err();
+    sealer.seal_in_place(Component::Log, Place::Inner, b"", &mut buffer, 1).unwrap_err();
     assert_eq!(sealer.next_block(Component::Log), 2);
     let most = &too_much[1..];
     assert_eq!(
-        sealer
-            .seal_in_place(Component::Log, Place::Inner, most, &mut buffer, 0)
-            .unwrap(),
+        sealer.seal_in_place(Component::Log, Place::Inner, most, &mut buffer, 0).unwrap(),
         2
     );
 }

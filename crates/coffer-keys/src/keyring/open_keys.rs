@@ -49,10 +49,7 @@ impl OpenKeys {
     /// Whether these are the keys of `record`, and still in use.
     pub(super) fn is_for(&self, record: &KeyRecord) -> bool {
         self.current.id() == record.table_key_id
-            && record
-                .older
-                .iter()
-                .all(|older| self.older.contains_key(&older.table_key_id))
+            && record.older.iter().all(|older| self.older.contains_key(&older.table_key_id))
             && !self.lease.is_revoked()
     }
 
@@ -64,11 +61,7 @@ impl OpenKeys {
     }
 
     pub(super) fn table_key(&self, id: TableKeyId) -> Option<&TableKey> {
-        if self.current.id() == id {
-            Some(&self.current)
-        } else {
-            self.older.get(&id)
-        }
+        if self.current.id() == id { Some(&self.current) } else { self.older.get(&id) }
     }
 }
 

@@ -79,9 +79,7 @@ impl Keyring {
         if is_same {
             return Ok(None);
         }
-        self.replace(table, record, specification, context, still_needed)
-            .await
-            .map(Some)
+        self.replace(table, record, specification, context, still_needed).await.map(Some)
     }
 
     /// As [`Self::swap`], but under the same KMS key: for a table key that wrapped so much that it
@@ -100,8 +98,7 @@ impl Keyring {
             Some(arn) => EncryptionSpecification::CustomerManaged(KeyArn::parse(arn)?),
         };
         let context = &record.encryption_context;
-        self.replace(table, record, &specification, context, still_needed)
-            .await
+        self.replace(table, record, &specification, context, still_needed).await
     }
 
     async fn replace(
@@ -113,38 +110,23 @@ impl Keyring {
         still_needed: &HashSet<TableKeyId>,
     ) -> Result<PreparedKeys> {
         self.open(table, record).await?;
-        let keys = self
-            .keys(&table.id)
-            .map_err(|_| KeyError::Superseded(table.clone()))?;
+        let keys = self.keys(&table.id).map_err(|_| KeyError::Superseded(table.clone()))?;
         let mut prepared = self.new_record(table, specification, context).await?;
         // a refusal of the old key, or another swap, may have come meanwhile
         if !keys.is_for(record) {
             return Err(KeyError::Superseded(table.clone()));
         }
         let needed = record.older.iter().map(|older| older.table_key_id);
-        let needed = needed
-            .filter(|id| still_needed.contains(id))
-            .chain([record.table_key_id]);
+        let needed = needed.filter(|id| still_needed.contains(id)).chain([record.table_key_id]);
         for id in needed {
             let damaged = |error| KeyError::damaged(table, error);
-            let older = keys
-                .table_key(id)
-                .ok_or_else(|| damaged(Error::UnknownTableKey(id)))?;
-            let wrapped = prepared
-                .current
-                .wrap_older(&table.id, older)
-                .map_err(damaged)?;
-            let opened = prepared
-                .current
-                .unwrap_older(&table.id, id, &wrapped)
-                .map_err(damaged)?;
+            let older = keys.table_key(id).ok_or_else(|| damaged(Error::UnknownTableKey(id)))?;
+            let wrapped = prepared.current.wrap_older(&table.id, older).map_err(damaged)?;
+            let opened = prepared.current.unwrap_older(&table.id, id, &wrapped).map_err(damaged)?;
             prepared.older.insert(id, opened);
             prepared.record.wraps += 1;
             let wrapped = HexBytes(wrapped);
-            prepared.record.older.push(OlderTableKey {
-                table_key_id: id,
-                wrapped,
-            });
+            prepared.record.older.push(OlderTableKey { table_key_id: id, wrapped });
         }
         Ok(prepared)
     }
@@ -152,10 +134,7 @@ impl Keyring {
     fn new_owned(&self, table: &TableName) -> Result<PreparedKeys> {
         let damaged = |error| KeyError::damaged(table, error);
         let current = TableKey::generate().map_err(damaged)?;
-        let blob = self
-            .root
-            .wrap_table_key(&table.id, &current)
-            .map_err(damaged)?;
+        let blob = self.root.wrap_table_key(&table.id, &current).map_err(damaged)?;
         Ok(self.prepared(table, current, blob, EncryptionType::AwsOwned))
     }
 
@@ -168,23 +147,16 @@ impl Keyring {
         let arn = arn.as_str();
         let refused = |error| KeyError::from_kms(table, arn, error);
         let describe = self.kms.describe_key(arn);
-        let metadata = self
-            .call(KmsOperation::DescribeKey, describe)
-            .await
-            .map_err(refused)?;
+        let metadata = self.call(KmsOperation::DescribeKey, describe).await.map_err(refused)?;
         check_usable(arn, &metadata).map_err(refused)?;
 
         let asked_at_millis = self.clock.key_now_millis();
         let generate = self.kms.generate_data_key(arn, context);
-        let generated = self
-            .call(KmsOperation::GenerateDataKey, generate)
-            .await
-            .map_err(refused)?;
+        let generated =
+            self.call(KmsOperation::GenerateDataKey, generate).await.map_err(refused)?;
         let damaged = |error| KeyError::damaged(table, error);
         if generated.blob.len() > BLOB_LEN_MAX {
-            return Err(damaged(Error::Malformed {
-                what: "blob of the KMS",
-            }));
+            return Err(damaged(Error::Malformed { what: "blob of the KMS" }));
         }
         let current = TableKey::from_slice(&generated.plaintext).map_err(damaged)?;
         let blob = generated.blob;
@@ -237,9 +209,5 @@ fn check_usable(arn: &str, metadata: &KeyMetadata) -> std::result::Result<(), Km
         "{arn} is not a symmetric encryption key, usage={} spec={}",
         metadata.key_usage, metadata.key_spec
     );
-    Err(KmsError::new(
-        operation,
-        "InvalidKeyUsageException",
-        message,
-    ))
+    Err(KmsError::new(operation, "InvalidKeyUsageException", message))
 }

@@ -99,17 +99,8 @@ fn fixture() -> Fixture {
     let keyring = Keyring::new(Arc::new(hooked), root, clock.clone(), options);
     let revoked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&revoked);
-    keyring.set_on_revoked(Box::new(move |table, _| {
-        seen.lock().push(table.to_string())
-    }));
-    Fixture {
-        _dir: dir,
-        clock,
-        kms,
-        gate,
-        keyring,
-        revoked,
-    }
+    keyring.set_on_revoked(Box::new(move |table, _| seen.lock().push(table.to_string())));
+    Fixture { _dir: dir, clock, kms, gate, keyring, revoked }
 }
 
 impl Fixture {
@@ -120,10 +111,8 @@ impl Fixture {
 
     /// A new table's record, not installed: as after a restart.
     async fn record(&self, number: u8, specification: &EncryptionSpecification) -> KeyRecord {
-        let prepared = self
-            .keyring
-            .new_record(&table(number), specification, &context(number))
-            .await;
+        let prepared =
+            self.keyring.new_record(&table(number), specification, &context(number)).await;
         prepared.unwrap().record().clone()
     }
 
@@ -133,16 +122,12 @@ impl Fixture {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), waits)
-            .await
-            .expect("calls arrive");
+        tokio::time::timeout(Duration::from_secs(10), waits).await.expect("calls arrive");
     }
 
     fn let_through(&self) {
         self.gate.holds.store(false, Ordering::SeqCst);
-        self.gate
-            .passes
-            .add_permits(self.gate.waiting.load(Ordering::SeqCst));
+        self.gate.passes.add_permits(self.gate.waiting.load(Ordering::SeqCst));
     }
 
     fn fail(&self, failure: Option<(KmsOperation, &'static str)>) {
@@ -157,15 +142,8 @@ async fn an_owned_table_needs_no_kms_and_its_key_never_expires() {
     f.keyring.open(&table(1), &record).await.unwrap();
     let (_, wrapped) = f.keyring.create_data_key(&identity(1, 1)).unwrap();
     f.clock.advance(1_000 * MAX_AGE);
-    f.keyring
-        .unwrap_data_key(&[1; 16], &wrapped, &identity(1, 1))
-        .unwrap();
-    assert!(
-        f.keyring
-            .lease(&[1; 16])
-            .unwrap()
-            .is_valid(f.clock.key_now_millis())
-    );
+    f.keyring.unwrap_data_key(&[1; 16], &wrapped, &identity(1, 1)).unwrap();
+    assert!(f.keyring.lease(&[1; 16]).unwrap().is_valid(f.clock.key_now_millis()));
     assert_eq!(f.keyring.kms_calls(), KmsCalls::default());
     assert!(record.kms_key_arn.is_none() && record.encryption_context.is_empty());
 }
@@ -174,9 +152,7 @@ async fn an_owned_table_needs_no_kms_and_its_key_never_expires() {
 async fn a_table_that_was_not_opened_has_no_keys() {
     let f = fixture();
     let error = f.keyring.create_data_key(&identity(1, 1)).err().unwrap();
-    let Error::KeyUnavailable(unavailable) = error else {
-        panic!("{error}")
-    };
+    let Error::KeyUnavailable(unavailable) = error else { panic!("{error}") };
     assert_eq!(unavailable.reason, UnavailableReason::NotOpened);
     assert!(!f.keyring.is_usable(&[1; 16]) && f.keyring.wrapping_key(&[1; 16]).is_none());
 }
@@ -185,20 +161,12 @@ async fn a_table_that_was_not_opened_has_no_keys() {
 async fn a_new_table_costs_one_describe_and_one_generate() {
     let f = fixture();
     let specification = f.specification();
-    let prepared = f
-        .keyring
-        .new_record(&table(1), &specification, &context(1))
-        .await
-        .unwrap();
+    let prepared = f.keyring.new_record(&table(1), &specification, &context(1)).await.unwrap();
     f.keyring.install(prepared);
     for file in 0..100 {
         f.keyring.create_data_key(&identity(1, file)).unwrap();
     }
-    let calls = KmsCalls {
-        generate_data_key: 1,
-        decrypt: 0,
-        describe_key: 1,
-    };
+    let calls = KmsCalls { generate_data_key: 1, decrypt: 0, describe_key: 1 };
     assert_eq!(f.keyring.kms_calls(), calls);
     assert_eq!(f.keyring.wrapping_key(&[1; 16]).unwrap().1, 100);
 }
@@ -206,10 +174,7 @@ async fn a_new_table_costs_one_describe_and_one_generate() {
 #[tokio::test]
 async fn a_key_that_cannot_be_used_is_refused_by_name_and_nothing_is_left() {
     let f = fixture();
-    let cases = [
-        ("Disabled", "KMS key disabled error: "),
-        ("Pending", "KMS validation error: "),
-    ];
+    let cases = [("Disabled", "KMS key disabled error: "), ("Pending", "KMS validation error: ")];
     for (case, prefix) in cases {
         let specification = f.specification();
         let arn = specification.arn().unwrap().to_owned();
@@ -218,10 +183,7 @@ async fn a_key_that_cannot_be_used_is_refused_by_name_and_nothing_is_left() {
             _ => f.kms.schedule_key_deletion(&arn, None),
         }
         .unwrap();
-        let refused = f
-            .keyring
-            .new_record(&table(1), &specification, &context(1))
-            .await;
+        let refused = f.keyring.new_record(&table(1), &specification, &context(1)).await;
         let error = refused.err().unwrap();
         assert!(matches!(error, KeyError::Definitive(_)));
         let text = error.to_string();
@@ -230,15 +192,9 @@ async fn a_key_that_cannot_be_used_is_refused_by_name_and_nothing_is_left() {
     }
     let nowhere = "arn:aws:kms:eu-west-1:5555555555555:key/11111111-1111-111-1111-111111111111";
     let specification = EncryptionSpecification::CustomerManaged(KeyArn::parse(nowhere).unwrap());
-    let refused = f
-        .keyring
-        .new_record(&table(1), &specification, &context(1))
-        .await;
+    let refused = f.keyring.new_record(&table(1), &specification, &context(1)).await;
     let text = refused.err().unwrap().to_string();
-    assert!(
-        text.starts_with("KMS key not found error: ") && text.contains(nowhere),
-        "{text}"
-    );
+    assert!(text.starts_with("KMS key not found error: ") && text.contains(nowhere), "{text}");
     assert!(!f.keyring.is_usable(&[1; 16]));
     assert_eq!(f.keyring.kms_calls().generate_data_key, 0);
 }
@@ -251,9 +207,7 @@ async fn a_hundred_requests_share_one_decrypt() {
     let mut requests = Vec::new();
     for _ in 0..100 {
         let (keyring, record) = (Arc::clone(&f.keyring), record.clone());
-        requests.push(tokio::spawn(async move {
-            keyring.open(&table(1), &record).await
-        }));
+        requests.push(tokio::spawn(async move { keyring.open(&table(1), &record).await }));
     }
     f.until_waiting(1).await;
     // the request that started the call goes away; the call does not
@@ -288,10 +242,7 @@ async fn a_call_without_an_answer_ends_at_its_deadline() {
     f.gate.holds.store(true, Ordering::SeqCst);
     let error = f.keyring.open(&table(1), &record).await.unwrap_err();
     assert!(matches!(error, KeyError::Transient(_)), "{error}");
-    assert!(
-        error.to_string().contains("no answer within 10000 ms"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("no answer within 10000 ms"), "{error}");
     f.let_through();
     f.keyring.open(&table(1), &record).await.unwrap();
 }
@@ -332,17 +283,11 @@ async fn a_table_key_stops_at_its_limit_of_wraps_and_can_be_renewed() {
         };
         assert_eq!(unavailable.reason, UnavailableReason::WornOut);
     }
-    let renewed = f
-        .keyring
-        .renew(&table(1), &record, &HashSet::new())
-        .await
-        .unwrap();
+    let renewed = f.keyring.renew(&table(1), &record, &HashSet::new()).await.unwrap();
     assert_eq!(renewed.record().kms_key_arn, record.kms_key_arn);
     f.keyring.install(renewed);
     f.keyring.create_data_key(&identity(1, 2)).unwrap();
-    f.keyring
-        .unwrap_data_key(&[1; 16], &wrapped, &identity(1, 1))
-        .unwrap();
+    f.keyring.unwrap_data_key(&[1; 16], &wrapped, &identity(1, 1)).unwrap();
 }
 
 #[tokio::test]
@@ -359,9 +304,6 @@ async fn a_forgotten_table_has_no_keys_even_when_a_call_was_under_way() {
     f.until_waiting(1).await;
     f.keyring.forget(&[1; 16]);
     f.let_through();
-    assert!(matches!(
-        under_way.await.unwrap(),
-        Err(KeyError::Superseded(_))
-    ));
+    assert!(matches!(under_way.await.unwrap(), Err(KeyError::Superseded(_))));
     assert!(!f.keyring.is_usable(&[1; 16]));
 }

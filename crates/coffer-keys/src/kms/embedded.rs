@@ -91,19 +91,13 @@ impl EmbeddedKms {
             Some(root) => root,
             None if has_store => {
                 let path = root_path.display();
-                return Err(failed(format!(
-                    "its keys are there but its root key is not: {path}"
-                )));
+                return Err(failed(format!("its keys are there but its root key is not: {path}")));
             }
             None => create_root_key(root_path)?,
         };
         let (store, file) = open_store(dir, root, options).map_err(failed)?;
         let store = RwLock::new(Arc::new(store));
-        Ok(Arc::new(Self {
-            clock,
-            store,
-            changes: Mutex::new(file),
-        }))
+        Ok(Arc::new(Self { clock, store, changes: Mutex::new(file) }))
     }
 
     /// The account of new keys.
@@ -222,11 +216,7 @@ impl EmbeddedKms {
             let key = store.find_mut(operation, key)?;
             if key.deletion_at_millis.is_none() {
                 let message = format!("{} is not pending deletion.", key.arn);
-                return Err(KmsError::new(
-                    operation,
-                    "KMSInvalidStateException",
-                    message,
-                ));
+                return Err(KmsError::new(operation, "KMSInvalidStateException", message));
             }
             key.enabled = false;
             key.deletion_at_millis = None;
@@ -304,8 +294,7 @@ impl EmbeddedKms {
         let mut file = self.changes.lock();
         let mut next = Store::clone(&self.store.read());
         let result = change(&mut next)?;
-        file.publish(&next)
-            .map_err(|reason| internal(operation, &reason))?;
+        file.publish(&next).map_err(|reason| internal(operation, &reason))?;
         *self.store.write() = Arc::new(next);
         Ok(result)
     }
@@ -335,14 +324,8 @@ impl EmbeddedKms {
             return Err(KmsError::new(operation, "ValidationException", message));
         }
         let key = self.usable(operation, key)?;
-        let blob = blob::seal(
-            &key.arn,
-            &key.material_id,
-            &key.material,
-            context,
-            plaintext,
-        )
-        .ok_or_else(|| internal(operation, "randomness"))?;
+        let blob = blob::seal(&key.arn, &key.material_id, &key.material, context, plaintext)
+            .ok_or_else(|| internal(operation, "randomness"))?;
         Ok((key, blob))
     }
 
@@ -367,11 +350,7 @@ impl EmbeddedKms {
             return Err(invalid());
         }
         let plaintext = blob::open(&parsed, &key.material, context).ok_or_else(invalid)?;
-        Ok(DecryptedKey {
-            plaintext,
-            key_arn: key.arn,
-            key_material_id: Some(key.material_id),
-        })
+        Ok(DecryptedKey { plaintext, key_arn: key.arn, key_material_id: Some(key.material_id) })
     }
 
     fn generate_now(&self, key: &str, context: &EncryptionContext) -> KmsResult<GeneratedDataKey> {
@@ -436,10 +415,7 @@ impl KmsProvider for EmbeddedKms {
     ) -> KmsFuture<'a, EncryptedBlob> {
         Box::pin(async move {
             let (key, blob) = self.encrypt_now(KmsOperation::Encrypt, key, plaintext, context)?;
-            Ok(EncryptedBlob {
-                blob,
-                key_arn: key.arn,
-            })
+            Ok(EncryptedBlob { blob, key_arn: key.arn })
         })
     }
 
@@ -467,9 +443,7 @@ fn open_store(
     }
     let region = options.region.as_deref();
     if let Some(region) = region.filter(|text| !is_region(text)) {
-        return Err(format!(
-            "region must be letters, digits and '-', region={region}"
-        ));
+        return Err(format!("region must be letters, digits and '-', region={region}"));
     }
     let (stored, mut file) = StoreFile::open(dir, root)?;
     let Some(store) = stored else {
@@ -478,14 +452,11 @@ fn open_store(
         file.publish(&store)?;
         return Ok((store, file));
     };
-    for (name, given, kept) in [
-        ("account", account, &store.account),
-        ("region", region, &store.region),
-    ] {
+    for (name, given, kept) in
+        [("account", account, &store.account), ("region", region, &store.region)]
+    {
         if let Some(given) = given.filter(|given| given != kept) {
-            return Err(format!(
-                "{name} was set at the first start, {name}={kept} given={given}"
-            ));
+            return Err(format!("{name} was set at the first start, {name}={kept} given={given}"));
         }
     }
     Ok((store, file))
@@ -495,12 +466,9 @@ fn new_arn(store: &Store, given: Option<&str>) -> KmsResult<KeyArn> {
     let operation = KmsOperation::CreateKey;
     let text = match given {
         Some(arn) => arn.to_owned(),
-        None => format!(
-            "arn:aws:kms:{}:{}:key/{}",
-            store.region,
-            store.account,
-            uuid::Uuid::new_v4()
-        ),
+        None => {
+            format!("arn:aws:kms:{}:{}:key/{}", store.region, store.account, uuid::Uuid::new_v4())
+        }
     };
     let arn = KeyArn::parse(&text).map_err(|_| {
         let message = format!("not an ARN of a key (arn:aws:kms:REGION:ACCOUNT:key/ID): {text}");
@@ -520,11 +488,7 @@ fn add_alias(store: &mut Store, alias: &str, arn: &str) -> KmsResult<()> {
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-');
     if !(1..=250).contains(&name.len()) || !name.bytes().all(is_name) || name.starts_with("aws/") {
         let message = "an alias is 1 to 250 letters, digits, '/', '_', '-', and not aws/...";
-        return Err(KmsError::new(
-            operation,
-            "InvalidAliasNameException",
-            message,
-        ));
+        return Err(KmsError::new(operation, "InvalidAliasNameException", message));
     }
     let name = format!("alias/{name}");
     if store.aliases.contains_key(&name) {
@@ -539,21 +503,14 @@ fn refuse_pending(operation: KmsOperation, key: &StoredKey) -> KmsResult<()> {
     match key.state() {
         KeyState::PendingDeletion => {
             let message = format!("{} is pending deletion.", key.arn);
-            Err(KmsError::new(
-                operation,
-                "KMSInvalidStateException",
-                message,
-            ))
+            Err(KmsError::new(operation, "KMSInvalidStateException", message))
         }
         _ => Ok(()),
     }
 }
 
 fn metadata(store: &Store, key: &StoredKey) -> KeyMetadata {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "milliseconds of any real date fit 2^53"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of any real date fit 2^53")]
     let seconds = |millis: i64| millis as f64 / 1000.0;
     let aliases = store.aliases.iter().filter(|(_, arn)| **arn == key.arn);
     KeyMetadata {

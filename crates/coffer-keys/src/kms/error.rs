@@ -35,12 +35,7 @@ impl KmsError {
     ) -> Self {
         let (name, message) = (name.into(), message.into());
         let class = classify(&name, &message);
-        Self {
-            operation,
-            name,
-            message,
-            class,
-        }
+        Self { operation, name, message, class }
     }
 
     /// The exception of a key whose state does not allow `operation`; `None` for a usable one.
@@ -60,11 +55,7 @@ impl KmsError {
     /// The call did not answer in time.
     #[must_use]
     pub fn timeout(operation: KmsOperation, millis: u128) -> Self {
-        Self::new(
-            operation,
-            "RequestTimeout",
-            format!("no answer within {millis} ms"),
-        )
+        Self::new(operation, "RequestTimeout", format!("no answer within {millis} ms"))
     }
 
     /// The call that failed.
@@ -134,24 +125,12 @@ mod tests {
             ("DisabledException", "arn is pending deletion.", Definitive),
             ("NotFoundException", "Key 'arn' does not exist", Definitive),
             ("AccessDeniedException", "", Definitive),
-            (
-                "KMSInvalidStateException",
-                "arn is pending deletion.",
-                Definitive,
-            ),
-            (
-                "KMSInvalidStateException",
-                "arn is pending import because",
-                Definitive,
-            ),
+            ("KMSInvalidStateException", "arn is pending deletion.", Definitive),
+            ("KMSInvalidStateException", "arn is pending import because", Definitive),
             ("KMSInvalidStateException", "arn is unavailable.", Transient),
             ("KMSInvalidStateException", "arn is creating.", Transient),
             ("KMSInvalidStateException", "arn is updating.", Transient),
-            (
-                "KMSInvalidStateException",
-                "arn is not pending deletion.",
-                Configuration,
-            ),
+            ("KMSInvalidStateException", "arn is not pending deletion.", Configuration),
             ("KeyUnavailableException", "", Transient),
             ("DependencyTimeoutException", "", Transient),
             ("KMSInternalException", "", Transient),
@@ -159,11 +138,7 @@ mod tests {
             ("RequestTimeout", "", Transient),
             ("ExpiredTokenException", "", Transient),
             ("SignatureDoesNotMatch", "", Transient),
-            (
-                "NeverHeardOfException",
-                "arn is pending deletion.",
-                Transient,
-            ),
+            ("NeverHeardOfException", "arn is pending deletion.", Transient),
             ("InvalidCiphertextException", "", Integrity),
             ("IncorrectKeyException", "", Integrity),
             ("InvalidKeyUsageException", "", Configuration),
@@ -183,10 +158,7 @@ mod tests {
     fn states_that_can_encrypt_give_no_error() {
         let of_state = |state| KmsError::of_state(KmsOperation::Decrypt, "arn", state);
         assert!(of_state(KeyState::Enabled).is_none() && of_state(KeyState::Updating).is_none());
-        assert_eq!(
-            of_state(KeyState::Disabled).unwrap().message(),
-            "arn is disabled."
-        );
+        assert_eq!(of_state(KeyState::Disabled).unwrap().message(), "arn is disabled.");
         let pending = of_state(KeyState::PendingDeletion).unwrap();
         assert_eq!(pending.name(), "KMSInvalidStateException");
         assert_eq!(pending.class(), ErrorClass::Definitive);

@@ -31,10 +31,7 @@ impl HookedKms {
     /// Without a hook: every call goes through.
     #[must_use]
     pub fn new(inner: Arc<dyn KmsProvider>) -> Self {
-        Self {
-            inner,
-            hook: RwLock::new(None),
-        }
+        Self { inner, hook: RwLock::new(None) }
     }
 
     /// Calls from now on go through `hook`.

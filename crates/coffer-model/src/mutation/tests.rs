@@ -6,13 +6,7 @@ const TABLE: TableId = TableId([7; 16]);
 
 fn sample() -> Mutation {
     let timestamp = WriteTimestamp(5);
-    let mut row = RowBuilder::new(
-        Some(Liveness {
-            timestamp,
-            expiry: None,
-        }),
-        None,
-    );
+    let mut row = RowBuilder::new(Some(Liveness { timestamp, expiry: None }), None);
     row.push(&CellRef::live(ColumnId(3), timestamp, b"abc"));
     row.push(&CellRef::live(ColumnId(300), WriteTimestamp(6), b"").at(b"path"));
     let mut static_row = RowBuilder::new(None, None);
@@ -20,10 +14,7 @@ fn sample() -> Mutation {
     let range = RangeTombstone {
         start: vec![1],
         end: vec![2],
-        deletion: DeletionTime {
-            marked_at: timestamp,
-            local_deletion_time: 99,
-        },
+        deletion: DeletionTime { marked_at: timestamp, local_deletion_time: 99 },
     };
     let mut builder = MutationBuilder::new(TABLE, b"key").unwrap();
     builder
@@ -41,10 +32,7 @@ fn a_decoded_mutation_is_the_one_encoded() {
     assert_eq!(decoded.partition_key(), b"key");
     assert_eq!(decoded.token(), Token::of(b"key"));
     let kinds: Vec<_> = decoded.entries().map(|entry| entry.kind).collect();
-    assert_eq!(
-        kinds,
-        [EntryKind::Tombstones, EntryKind::StaticRow, EntryKind::Row]
-    );
+    assert_eq!(kinds, [EntryKind::Tombstones, EntryKind::StaticRow, EntryKind::Row]);
     let last = decoded.entries().last().unwrap();
     assert_eq!(last.clustering, b"\x03\x80");
     let row = RowRef::parse(last.row).unwrap();
@@ -53,13 +41,7 @@ fn a_decoded_mutation_is_the_one_encoded() {
         .cells()
         .map(|cell| (cell.column.0, cell.timestamp.0, cell.path, cell.value()))
         .collect();
-    assert_eq!(
-        values,
-        [
-            (3, 5, &b""[..], Some(&b"abc"[..])),
-            (300, 6, b"path", Some(b""))
-        ]
-    );
+    assert_eq!(values, [(3, 5, &b""[..], Some(&b"abc"[..])), (300, 6, b"path", Some(b""))]);
 }
 
 #[test]
@@ -93,12 +75,7 @@ fn a_key_longer_than_its_length_field_is_refused() {
 #[test]
 fn entry_keys_sort_by_token_then_key_then_kind_then_clustering() {
     let key = |token, partition_key, kind, clustering| {
-        let key = crate::EntryKey {
-            token: Token(token),
-            partition_key,
-            kind,
-            clustering,
-        };
+        let key = crate::EntryKey { token: Token(token), partition_key, kind, clustering };
         let bytes = key.to_vec();
         assert_eq!(crate::EntryKey::decode(&bytes), Ok(key));
         let (prefix, suffix) = crate::entry_key::split(&bytes).unwrap();

@@ -11,10 +11,7 @@ fn types() -> Vec<CqlType> {
     let user_type = UserType {
         keyspace: "k".to_owned(),
         name: "u".to_owned(),
-        fields: vec![
-            ("a".to_owned(), CqlType::Text),
-            ("b".to_owned(), CqlType::VarInt),
-        ],
+        fields: vec![("a".to_owned(), CqlType::Text), ("b".to_owned(), CqlType::VarInt)],
     };
     vec![
         CqlType::Ascii,
@@ -52,9 +49,7 @@ fn types() -> Vec<CqlType> {
 fn value(ty: &CqlType, random: &mut Random, nested: bool) -> Vec<u8> {
     const BYTES: [u8; 6] = [0x00, 0x01, 0x7f, 0x80, 0xfe, 0xff];
     let bytes = |random: &mut Random, count: usize| {
-        (0..count)
-            .map(|_| *random.pick(&BYTES))
-            .collect::<Vec<u8>>()
+        (0..count).map(|_| *random.pick(&BYTES)).collect::<Vec<u8>>()
     };
     let bytes_max = |random: &mut Random, count| {
         let count = random.below(count);
@@ -76,9 +71,7 @@ fn value(ty: &CqlType, random: &mut Random, nested: bool) -> Vec<u8> {
     }
     match ty {
         CqlType::Frozen(inner) => value(inner, random, nested),
-        CqlType::Ascii => (0..random.below(4))
-            .map(|_| *random.pick(&[0, 1, 0x7f]))
-            .collect(),
+        CqlType::Ascii => (0..random.below(4)).map(|_| *random.pick(&[0, 1, 0x7f])).collect(),
         CqlType::Text => (0..random.below(4))
             .map(|_| *random.pick(&["\0", "\u{1}", "a", "é", "😀"]))
             .collect::<String>()
@@ -93,34 +86,14 @@ fn value(ty: &CqlType, random: &mut Random, nested: bool) -> Vec<u8> {
         CqlType::SmallInt => bytes(random, 2),
         CqlType::Int | CqlType::Date => bytes(random, 4),
         CqlType::Float => random
-            .pick(&[
-                0.0,
-                -0.0,
-                1.5,
-                -1.5,
-                f32::NAN,
-                -f32::NAN,
-                f32::INFINITY,
-                f32::NEG_INFINITY,
-            ])
+            .pick(&[0.0, -0.0, 1.5, -1.5, f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY])
             .to_be_bytes()
             .to_vec(),
         CqlType::Double => random
-            .pick(&[
-                0.0,
-                -0.0,
-                1e300,
-                -1e-300,
-                f64::NAN,
-                f64::MIN,
-                f64::INFINITY,
-                f64::EPSILON,
-            ])
+            .pick(&[0.0, -0.0, 1e300, -1e-300, f64::NAN, f64::MIN, f64::INFINITY, f64::EPSILON])
             .to_be_bytes()
             .to_vec(),
-        CqlType::Time => (random.below(86_400) as i64 * 1_000_000_000)
-            .to_be_bytes()
-            .to_vec(),
+        CqlType::Time => (random.below(86_400) as i64 * 1_000_000_000).to_be_bytes().to_vec(),
         CqlType::BigInt | CqlType::Timestamp => bytes(random, 8),
         CqlType::Inet => {
             let count = *random.pick(&[4, 16]);
@@ -133,11 +106,7 @@ fn value(ty: &CqlType, random: &mut Random, nested: bool) -> Vec<u8> {
         }
         CqlType::Uuid | CqlType::TimeUuid => {
             let mut uuid = bytes(random, 16);
-            let version = *random.pick(if *ty == CqlType::Uuid {
-                &[1, 4, 7, 15]
-            } else {
-                &[1]
-            });
+            let version = *random.pick(if *ty == CqlType::Uuid { &[1, 4, 7, 15] } else { &[1] });
             uuid[6] = (uuid[6] & 0x0f) | (version << 4);
             uuid
         }
@@ -166,9 +135,7 @@ fn nested_value(ty: &CqlType, random: &mut Random) -> Vec<u8> {
             fields_of(&types, random)
         }
         CqlType::Vector(element, dimension) => {
-            let items: Vec<_> = (0..*dimension)
-                .map(|_| value(element, random, true))
-                .collect();
+            let items: Vec<_> = (0..*dimension).map(|_| value(element, random, true)).collect();
             write_vector(element, &items).to_vec()
         }
         other => panic!("no values of {other}"),
@@ -211,11 +178,7 @@ fn check_order_and_round_trip(ty: &CqlType, reversed: bool, values: &[Vec<u8>], 
         let mut rest = left_bytes.as_slice();
         let decoded = decode(ty, reversed, &mut rest).unwrap();
         assert!(rest.is_empty(), "{ty} seed {seed}");
-        assert_eq!(
-            compare(ty, &decoded, left),
-            Ordering::Equal,
-            "{ty} seed {seed} {left:x?}"
-        );
+        assert_eq!(compare(ty, &decoded, left), Ordering::Equal, "{ty} seed {seed} {left:x?}");
         let mut again = Vec::new();
         encode(ty, reversed, &decoded, &mut again).unwrap();
         assert_eq!(&again, left_bytes);
@@ -225,11 +188,7 @@ fn check_order_and_round_trip(ty: &CqlType, reversed: bool, values: &[Vec<u8>], 
             // Another component follows: it must not matter.
             let behind = [right_bytes.as_slice(), &[0x00]].concat();
             let before = [left_bytes.as_slice(), &[0xfe]].concat();
-            assert_eq!(
-                left_bytes.cmp(right_bytes),
-                wanted,
-                "{ty} {left:x?} {right:x?}"
-            );
+            assert_eq!(left_bytes.cmp(right_bytes), wanted, "{ty} {left:x?} {right:x?}");
             if wanted.is_ne() {
                 assert_eq!(before.cmp(&behind), wanted, "{ty} {left:x?} {right:x?}");
             }
@@ -238,11 +197,7 @@ fn check_order_and_round_trip(ty: &CqlType, reversed: bool, values: &[Vec<u8>], 
             assert!(*left_bytes < before && before < after);
             assert_eq!(
                 after.cmp(right_bytes),
-                if wanted.is_eq() {
-                    Ordering::Greater
-                } else {
-                    wanted
-                }
+                if wanted.is_eq() { Ordering::Greater } else { wanted }
             );
         }
     }

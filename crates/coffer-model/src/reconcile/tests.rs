@@ -5,17 +5,12 @@ use crate::{ColumnId, Expiry};
 const NOW: u32 = 50;
 
 fn deletion(marked_at: i64, local_deletion_time: u32) -> DeletionTime {
-    DeletionTime {
-        marked_at: WriteTimestamp(marked_at),
-        local_deletion_time,
-    }
+    DeletionTime { marked_at: WriteTimestamp(marked_at), local_deletion_time }
 }
 
 fn random_expiry(random: &mut Random) -> Option<Expiry> {
-    (random.below(3) == 0).then(|| Expiry {
-        ttl: *random.pick(&[10, 20]),
-        expires_at: *random.pick(&[40, 60, 61]),
-    })
+    (random.below(3) == 0)
+        .then(|| Expiry { ttl: *random.pick(&[10, 20]), expires_at: *random.pick(&[40, 60, 61]) })
 }
 
 fn random_deletion(random: &mut Random) -> DeletionTime {
@@ -25,10 +20,8 @@ fn random_deletion(random: &mut Random) -> DeletionTime {
 /// Columns 0 and 1 are simple, 2 and 3 multi-cell. Timestamps are few, so that ties happen.
 fn random_row(random: &mut Random) -> Bytes {
     let timestamp = |random: &mut Random| WriteTimestamp(*random.pick(&[1, 2, 3, 4]));
-    let liveness = (random.below(2) == 0).then(|| Liveness {
-        timestamp: timestamp(random),
-        expiry: random_expiry(random),
-    });
+    let liveness = (random.below(2) == 0)
+        .then(|| Liveness { timestamp: timestamp(random), expiry: random_expiry(random) });
     let own = (random.below(4) == 0).then(|| random_deletion(random));
     let mut row = RowBuilder::new(liveness, own);
     for _ in 0..random.below(7) {
@@ -37,20 +30,12 @@ fn random_row(random: &mut Random) -> Bytes {
             row.push(&CellRef::complex_deletion(column, random_deletion(random)));
             continue;
         }
-        let path: &[u8] = if column.0 >= 2 {
-            random.pick::<&[u8]>(&[b"a", b"b"])
-        } else {
-            &[]
-        };
+        let path: &[u8] = if column.0 >= 2 { random.pick::<&[u8]>(&[b"a", b"b"]) } else { &[] };
         let cell = if random.below(3) == 0 {
             CellRef::tombstone(column, timestamp(random), *random.pick(&[30, 31]))
         } else {
-            CellRef::live(
-                column,
-                timestamp(random),
-                random.pick::<&[u8]>(&[b"", b"x", b"xy"]),
-            )
-            .expiring(random_expiry(random))
+            CellRef::live(column, timestamp(random), random.pick::<&[u8]>(&[b"", b"x", b"xy"]))
+                .expiring(random_expiry(random))
         };
         row.push(&cell.at(path));
     }
@@ -101,22 +86,14 @@ fn a_purged_row_reads_as_before() {
 /// What Apache Cassandra 5.0 answered for the same writes.
 #[test]
 fn ties_are_decided_as_in_cassandra() {
-    let expiring = |ttl| {
-        Some(Expiry {
-            ttl,
-            expires_at: 1000 + ttl,
-        })
-    };
+    let expiring = |ttl| Some(Expiry { ttl, expires_at: 1000 + ttl });
     let live = |value: &'static [u8], expiry| {
         CellRef::live(ColumnId(1), WriteTimestamp(100), value).expiring(expiry)
     };
     let dead = CellRef::tombstone(ColumnId(1), WriteTimestamp(100), 1000);
     let cases = [
         // winner, loser
-        (
-            live(&[0xff, 0xff, 0xff, 0xff], None),
-            live(&[0, 0, 0, 1], None),
-        ),
+        (live(&[0xff, 0xff, 0xff, 0xff], None), live(&[0, 0, 0, 1], None)),
         (live(b"ab", None), live(b"a", None)),
         (dead, live(b"a", None)),
         (live(b"a", expiring(1000)), live(b"z", None)),
@@ -146,11 +123,7 @@ fn a_deletion_hides_what_is_as_old_as_it_and_nothing_newer() {
     let row = row.finish();
     let parsed = RowRef::parse(&row).unwrap();
     let kept = shadow(&parsed, deletion(5, 1)).unwrap();
-    let columns: Vec<_> = RowRef::parse(&kept)
-        .unwrap()
-        .cells()
-        .map(|cell| cell.column.0)
-        .collect();
+    let columns: Vec<_> = RowRef::parse(&kept).unwrap().cells().map(|cell| cell.column.0).collect();
     assert_eq!(columns, [2]);
     assert_eq!(shadow(&parsed, deletion(6, 1)), None);
     let own = RowBuilder::new(None, Some(deletion(6, 1))).finish();
@@ -159,21 +132,10 @@ fn a_deletion_hides_what_is_as_old_as_it_and_nothing_newer() {
 
 #[test]
 fn a_row_of_an_insert_is_there_without_cells_until_it_expires() {
-    let liveness = |expiry| {
-        Some(Liveness {
-            timestamp: WriteTimestamp(1),
-            expiry,
-        })
-    };
+    let liveness = |expiry| Some(Liveness { timestamp: WriteTimestamp(1), expiry });
     let plain = RowBuilder::new(liveness(None), None).finish();
     assert_eq!(live(plain.clone(), NOW), Ok(Some(plain)));
-    let expiring = RowBuilder::new(
-        liveness(Some(Expiry {
-            ttl: 5,
-            expires_at: NOW,
-        })),
-        None,
-    );
+    let expiring = RowBuilder::new(liveness(Some(Expiry { ttl: 5, expires_at: NOW })), None);
     let expiring = expiring.finish();
     assert!(live(expiring.clone(), NOW - 1).unwrap().is_some());
     assert_eq!(live(expiring, NOW), Ok(None));

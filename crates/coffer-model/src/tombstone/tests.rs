@@ -2,20 +2,13 @@ use super::*;
 use crate::test_random::Random;
 
 fn deletion(marked_at: i64) -> DeletionTime {
-    DeletionTime {
-        marked_at: WriteTimestamp(marked_at),
-        local_deletion_time: 7,
-    }
+    DeletionTime { marked_at: WriteTimestamp(marked_at), local_deletion_time: 7 }
 }
 
 fn random_range(random: &mut Random) -> RangeTombstone {
     let bound = |random: &mut Random| vec![u8::try_from(random.below(10)).unwrap()];
     let (start, end) = (bound(random), bound(random));
-    RangeTombstone {
-        start,
-        end,
-        deletion: deletion(i64::try_from(random.below(5)).unwrap()),
-    }
+    RangeTombstone { start, end, deletion: deletion(i64::try_from(random.below(5)).unwrap()) }
 }
 
 fn random_tombstones(random: &mut Random) -> PartitionTombstones {
@@ -41,9 +34,7 @@ fn inserted_ranges_cover_what_any_of_them_covers() {
         let mut random = Random::new(seed);
         let ranges: Vec<_> = (0..6).map(|_| random_range(&mut random)).collect();
         let mut tombstones = PartitionTombstones::new();
-        ranges
-            .iter()
-            .for_each(|range| tombstones.insert(range.clone()));
+        ranges.iter().for_each(|range| tombstones.insert(range.clone()));
         for point in 0..11u8 {
             let clustering = [point];
             let wanted = ranges
@@ -51,11 +42,7 @@ fn inserted_ranges_cover_what_any_of_them_covers() {
                 .filter(|range| *range.start <= clustering[..] && clustering[..] < *range.end)
                 .map(|range| range.deletion)
                 .max();
-            assert_eq!(
-                tombstones.covering(&clustering),
-                wanted,
-                "seed {seed} at {point}"
-            );
+            assert_eq!(tombstones.covering(&clustering), wanted, "seed {seed} at {point}");
         }
         let disjoint = tombstones.ranges().windows(2).all(|pair| {
             pair[0].end < pair[1].start
@@ -71,11 +58,7 @@ fn merging_is_commutative_associative_and_idempotent() {
         let mut random = Random::new(seed);
         let [a, b, c] = [(); 3].map(|()| random_tombstones(&mut random));
         assert_eq!(merged(&a, &b), merged(&b, &a), "seed {seed}");
-        assert_eq!(
-            merged(&merged(&a, &b), &c),
-            merged(&a, &merged(&b, &c)),
-            "seed {seed}"
-        );
+        assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)), "seed {seed}");
         assert_eq!(merged(&a, &a), a, "seed {seed}");
         let ab = merged(&a, &b);
         for point in 0..11u8 {

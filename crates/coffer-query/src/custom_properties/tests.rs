@@ -9,9 +9,7 @@ const ARN: &str = "arn:aws:kms:eu-west-1:5555555555555:key/11111111-1111-111-111
 fn parse(properties: &str) -> Result<CustomProperties> {
     let cql = format!("ALTER TABLE k.t WITH custom_properties = {properties}");
     let statement = cql_parser::parse_statement(&cql).expect("test statement parses");
-    let StatementKind::AlterTable(alter) = statement.kind else {
-        panic!("not ALTER TABLE")
-    };
+    let StatementKind::AlterTable(alter) = statement.kind else { panic!("not ALTER TABLE") };
     let cql_parser::ast::TableChange::Properties(properties) = alter.change else {
         panic!("no properties")
     };
@@ -35,10 +33,7 @@ fn documented_forms_are_read() {
         assert!(parse(form).is_ok(), "{form}: {:?}", parse(form));
     }
     let owned = parse("{'encryption_specification':{'encryption_type' : 'AWS_OWNED_KMS_KEY'}}");
-    assert_eq!(
-        owned.unwrap().encryption,
-        Some(EncryptionSpecification::AwsOwned)
-    );
+    assert_eq!(owned.unwrap().encryption, Some(EncryptionSpecification::AwsOwned));
     let managed = parse(&format!(
         "{{'encryption_specification': {{'Encryption_Type': 'CUSTOMER_MANAGED_KMS_KEY', \
          'KMS_KEY_IDENTIFIER': '{ARN}'}}}}"
@@ -60,22 +55,13 @@ fn wrong_forms_are_invalid() {
         "{'cdc_specification': {'view_type': 'EVERYTHING'}}",
     ];
     for form in forms {
-        assert!(
-            matches!(parse(form), Err(Error::Invalid(_))),
-            "{form}: {:?}",
-            parse(form)
-        );
+        assert!(matches!(parse(form), Err(Error::Invalid(_))), "{form}: {:?}", parse(form));
     }
 }
 
 #[test]
 fn a_key_that_is_no_arn_is_told_so() {
-    for identifier in [
-        "alias/a",
-        "1234",
-        "arn:aws:s3:::b",
-        "arn:aws:kms:r:1:alias/a",
-    ] {
+    for identifier in ["alias/a", "1234", "arn:aws:s3:::b", "arn:aws:kms:r:1:alias/a"] {
         let error = parse(&format!(
             "{{'encryption_specification': {{'encryption_type': 'CUSTOMER_MANAGED_KMS_KEY', \
              'kms_key_identifier': '{identifier}'}}}}"

@@ -26,15 +26,8 @@ pub(super) fn keyspace_statement(keyspace: &Keyspace) -> String {
     let class = schema.replication.get("class").map_or("", String::as_str);
     let class = class.strip_prefix(LOCATOR).unwrap_or(class);
     let mut replication = format!("{{'class': {}", quoted(class));
-    for (option, value) in schema
-        .replication
-        .iter()
-        .filter(|(option, _)| *option != "class")
-    {
-        push(
-            &mut replication,
-            format_args!(", {}: {}", quoted(option), quoted(value)),
-        );
+    for (option, value) in schema.replication.iter().filter(|(option, _)| *option != "class") {
+        push(&mut replication, format_args!(", {}: {}", quoted(option), quoted(value)));
     }
     replication.push('}');
     let tags = if schema.tags.is_empty() {
@@ -62,10 +55,7 @@ pub(super) fn types_in_order(keyspace: &Keyspace) -> Vec<&UserType> {
                         .any(|(_, field)| field.mentions(&other.keyspace, &other.name))
             })
         };
-        let ready = waiting
-            .iter()
-            .position(|candidate| is_ready(candidate))
-            .unwrap_or(0);
+        let ready = waiting.iter().position(|candidate| is_ready(candidate)).unwrap_or(0);
         ordered.push(waiting.remove(ready));
     }
     ordered
@@ -129,11 +119,7 @@ fn virtual_statement(table: &TableSchema) -> String {
 }
 
 fn full_name(table: &TableSchema) -> String {
-    format!(
-        "{}.{}",
-        identifier(&table.keyspace),
-        identifier(&table.name)
-    )
+    format!("{}.{}", identifier(&table.keyspace), identifier(&table.name))
 }
 
 /// Columns as Cassandra prints them: the key, then statics and others, those of one cell first.
@@ -144,22 +130,13 @@ fn columns(table: &TableSchema, internals: bool) -> String {
     let mut lines = Vec::new();
     for column in partition.iter().chain(&clustering) {
         let key = if is_simple_key { " PRIMARY KEY" } else { "" };
-        lines.push(format!(
-            "    {} {}{key}",
-            identifier(&column.name),
-            column.ty
-        ));
+        lines.push(format!("    {} {}{key}", identifier(&column.name), column.ty));
     }
     for (columns, suffix) in [(table.statics(), " static"), (table.regulars(), "")] {
-        let (complex, simple): (Vec<&Column>, Vec<&Column>) = columns
-            .into_iter()
-            .partition(|column| column.ty.is_multi_cell());
+        let (complex, simple): (Vec<&Column>, Vec<&Column>) =
+            columns.into_iter().partition(|column| column.ty.is_multi_cell());
         for column in simple.into_iter().chain(complex) {
-            lines.push(format!(
-                "    {} {}{suffix}",
-                identifier(&column.name),
-                column.ty
-            ));
+            lines.push(format!("    {} {}{suffix}", identifier(&column.name), column.ty));
         }
     }
     if internals {
@@ -171,11 +148,7 @@ fn columns(table: &TableSchema, internals: bool) -> String {
     }
     if !is_simple_key {
         let names = |columns: &[&Column]| {
-            columns
-                .iter()
-                .map(|column| identifier(&column.name))
-                .collect::<Vec<_>>()
-                .join(", ")
+            columns.iter().map(|column| identifier(&column.name)).collect::<Vec<_>>().join(", ")
         };
         let mut key = names(&partition);
         if partition.len() > 1 {
@@ -190,11 +163,7 @@ fn columns(table: &TableSchema, internals: bool) -> String {
 }
 
 fn column_text(name: &str, ty: &CqlType, kind: ColumnKind) -> String {
-    let suffix = if kind == ColumnKind::Static {
-        " static"
-    } else {
-        ""
-    };
+    let suffix = if kind == ColumnKind::Static { " static" } else { "" };
     format!("    {} {ty}{suffix}", identifier(name))
 }
 
@@ -211,10 +180,7 @@ fn dropped_columns(statement: &mut String, table: &TableSchema) {
         );
         if let Some(again) = table.column(&column.name) {
             let text = column_text(&again.name, &again.ty, again.kind);
-            push(
-                statement,
-                format_args!("\nALTER TABLE {name} ADD {};", text.trim_start()),
-            );
+            push(statement, format_args!("\nALTER TABLE {name} ADD {};", text.trim_start()));
         }
     }
 }
@@ -228,11 +194,7 @@ fn clustering_order(table: &TableSchema) -> Option<String> {
         .iter()
         .map(|column| {
             let is_reversed = matches!(column.kind, ColumnKind::Clustering { reversed: true, .. });
-            format!(
-                "{} {}",
-                identifier(&column.name),
-                if is_reversed { "DESC" } else { "ASC" }
-            )
+            format!("{} {}", identifier(&column.name), if is_reversed { "DESC" } else { "ASC" })
         })
         .collect();
     Some(format!("CLUSTERING ORDER BY ({})", order.join(", ")))
@@ -246,40 +208,22 @@ fn options(options: &TableOptions) -> Vec<String> {
         .map(|(name, bytes)| format!("{}: 0x{}", quoted(name), hex(bytes)))
         .collect();
     vec![
-        format!(
-            "additional_write_policy = {}",
-            quoted(&options.additional_write_policy)
-        ),
-        format!(
-            "allow_auto_snapshot = {}",
-            options.allow_auto_snapshot.unwrap_or(true)
-        ),
-        format!(
-            "bloom_filter_fp_chance = {}",
-            java_double(options.bloom_filter_fp_chance)
-        ),
+        format!("additional_write_policy = {}", quoted(&options.additional_write_policy)),
+        format!("allow_auto_snapshot = {}", options.allow_auto_snapshot.unwrap_or(true)),
+        format!("bloom_filter_fp_chance = {}", java_double(options.bloom_filter_fp_chance)),
         format!("caching = {}", map_literal(&options.caching)),
         format!("cdc = {}", options.cdc),
         format!("comment = {}", quoted(&options.comment)),
         format!("compaction = {}", map_literal(&options.compaction)),
         format!("compression = {}", map_literal(&options.compression)),
         format!("memtable = {}", quoted(&options.memtable)),
-        format!(
-            "crc_check_chance = {}",
-            java_double(options.crc_check_chance)
-        ),
+        format!("crc_check_chance = {}", java_double(options.crc_check_chance)),
         format!("default_time_to_live = {}", options.default_time_to_live),
         format!("extensions = {{{}}}", extensions.join(", ")),
         format!("gc_grace_seconds = {}", options.gc_grace_seconds),
-        format!(
-            "incremental_backups = {}",
-            options.incremental_backups.unwrap_or(true)
-        ),
+        format!("incremental_backups = {}", options.incremental_backups.unwrap_or(true)),
         format!("max_index_interval = {}", options.max_index_interval),
-        format!(
-            "memtable_flush_period_in_ms = {}",
-            options.memtable_flush_period_in_ms
-        ),
+        format!("memtable_flush_period_in_ms = {}", options.memtable_flush_period_in_ms),
         format!("min_index_interval = {}", options.min_index_interval),
         format!("read_repair = {}", quoted(&options.read_repair)),
         format!("speculative_retry = {}", quoted(&options.speculative_retry)),
@@ -294,10 +238,7 @@ fn coffer_options(table: &TableSchema, key: &KeyRecord) -> Vec<String> {
         .collect();
     let mut lines = vec![format!("CUSTOM_PROPERTIES = {{{}}}", properties.join(", "))];
     if let Some(settings) = table.custom_properties.get(custom_properties::AUTOSCALING) {
-        lines.push(format!(
-            "AUTOSCALING_SETTINGS = {}",
-            fields_literal(settings)
-        ));
+        lines.push(format!("AUTOSCALING_SETTINGS = {}", fields_literal(settings)));
     }
     let tags = table.custom_properties.get(custom_properties::TAGS);
     if let Some(tags) = tags.filter(|tags| !tags.is_empty()) {
@@ -307,10 +248,8 @@ fn coffer_options(table: &TableSchema, key: &KeyRecord) -> Vec<String> {
 }
 
 fn map_literal(map: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<String> = map
-        .iter()
-        .map(|(key, value)| format!("{}: {}", quoted(key), quoted(value)))
-        .collect();
+    let pairs: Vec<String> =
+        map.iter().map(|(key, value)| format!("{}: {}", quoted(key), quoted(value))).collect();
     format!("{{{}}}", pairs.join(", "))
 }
 
@@ -319,11 +258,7 @@ fn fields_literal(fields: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = fields
         .iter()
         .map(|(key, value)| {
-            let value = if value.starts_with('{') {
-                value.clone()
-            } else {
-                quoted(value)
-            };
+            let value = if value.starts_with('{') { value.clone() } else { quoted(value) };
             format!("{}: {value}", quoted(key))
         })
         .collect();

@@ -35,10 +35,14 @@ pub(crate) fn execute_batch(database: &Database, request: &BatchRequest<'_>) -> 
 
 fn run(database: &Database, request: &BatchRequest<'_>) -> Result<Step, Interrupt> {
     if request.kind == BatchKind::Counter {
-        return Err(Error::invalid("Cannot include non-counter statement in a counter batch").into());
+        return Err(
+            Error::invalid("Cannot include non-counter statement in a counter batch").into()
+        );
     }
     if request.items.len() > STATEMENTS_MAX {
-        return Err(Error::invalid(format!("Batch has more than {STATEMENTS_MAX} statements")).into());
+        return Err(
+            Error::invalid(format!("Batch has more than {STATEMENTS_MAX} statements")).into()
+        );
     }
     super::check_write_consistency(request.consistency)?;
     let moment = Moment::new(database, request.default_timestamp)?;

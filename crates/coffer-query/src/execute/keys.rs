@@ -8,9 +8,7 @@ use cql_types::{collection, compare};
 
 use crate::bind::{Evaluation, Value};
 use crate::error::{Error, Result};
-use crate::plan::restrictions::{
-    Bound, Choice, ClusteringRestriction, TupleChoice, TupleTerm,
-};
+use crate::plan::restrictions::{Bound, Choice, ClusteringRestriction, TupleChoice, TupleTerm};
 use crate::plan::term::Term;
 
 /// Most combinations of values that the INs of one statement may make.
@@ -54,7 +52,9 @@ pub(crate) fn choice_values(
         Choice::Bound(term) => {
             let list = key_value(term, column, evaluation)?;
             let mut values = Vec::new();
-            for item in collection::elements(&list).map_err(|error| Error::invalid(error.to_string()))? {
+            for item in
+                collection::elements(&list).map_err(|error| Error::invalid(error.to_string()))?
+            {
                 match item {
                     Ok(Some(bytes)) => values.push(Bytes::copy_from_slice(bytes)),
                     _ => return Err(not_a_value(&Value::Null, &column.name)),

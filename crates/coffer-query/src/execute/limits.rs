@@ -57,7 +57,8 @@ pub(super) fn token_range(
         Some((token, true)) => Some(token),
         Some((token, false)) => token.checked_sub(1),
     };
-    Ok(first.zip(last).filter(|(first, last)| first <= last).map(|(first, last)| {
-        (Token(first), Token(last))
-    }))
+    Ok(first
+        .zip(last)
+        .filter(|(first, last)| first <= last)
+        .map(|(first, last)| (Token(first), Token(last))))
 }

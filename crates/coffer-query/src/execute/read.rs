@@ -101,9 +101,7 @@ fn execute_point(
     };
     let key = keys::partition_key(choices, &plan.partition_columns, evaluation)?;
     let mut clustering = Vec::with_capacity(32);
-    for (restriction, column) in
-        plan.restrictions.clustering.iter().zip(&plan.clustering_columns)
-    {
+    for (restriction, column) in plan.restrictions.clustering.iter().zip(&plan.clustering_columns) {
         if let crate::plan::restrictions::ClusteringRestriction::Column(
             crate::plan::restrictions::Choice::One(term),
         ) = restriction
@@ -113,8 +111,7 @@ fn execute_point(
         }
     }
     let filters = bind_filters(plan, evaluation)?;
-    let (table, token, now) =
-        (plan.table.schema.id, Token::of(&key), database.now_seconds());
+    let (table, token, now) = (plan.table.schema.id, Token::of(&key), database.now_seconds());
     let row = database.engine().read_row(table, &key, token, &clustering, now)?;
     let mut content = Vec::new();
     let mut count = 0;
@@ -148,11 +145,7 @@ fn execute_point(
 }
 
 fn bind_filters(plan: &SelectPlan, evaluation: &Evaluation<'_>) -> Result<Vec<BoundFilter>> {
-    plan.restrictions
-        .filters
-        .iter()
-        .map(|filter| BoundFilter::bind(filter, evaluation))
-        .collect()
+    plan.restrictions.filters.iter().map(|filter| BoundFilter::bind(filter, evaluation)).collect()
 }
 
 fn accepts(filters: &[BoundFilter], row: &RowView<'_>) -> Result<bool> {
@@ -339,8 +332,7 @@ impl SelectExecution {
             self.partition_remaining = self.per_partition;
         }
         self.has_rows = false;
-        self.partition =
-            Some(PartitionView::new(key, plan.partition_columns.len(), static_row)?);
+        self.partition = Some(PartitionView::new(key, plan.partition_columns.len(), static_row)?);
         Ok(())
     }
 
@@ -348,7 +340,8 @@ impl SelectExecution {
     fn end_partition(&mut self, plan: &SelectPlan, evaluation: &Evaluation<'_>) -> Result<()> {
         if let Some(partition) = &self.partition {
             let partition_key = partition.key.clone();
-            self.position = Some(Position { partition_key, is_inside: false, clustering: Vec::new() });
+            self.position =
+                Some(Position { partition_key, is_inside: false, clustering: Vec::new() });
         }
         if self.shown || !plan.lone_statics || self.remaining == 0 {
             return Ok(());
@@ -458,7 +451,8 @@ impl SelectExecution {
         if self.remaining == UNLIMITED {
             return;
         }
-        let rows = self.remaining.min(self.page_rows.unwrap_or(UNLIMITED)).min(self.partition_remaining);
+        let rows =
+            self.remaining.min(self.page_rows.unwrap_or(UNLIMITED)).min(self.partition_remaining);
         let rows = usize::try_from(rows).unwrap_or(INLINE_ROWS).min(INLINE_ROWS);
         self.content.reserve(self.content.len().saturating_mul(rows).min(INLINE_BYTES));
     }

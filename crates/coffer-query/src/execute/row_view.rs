@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use coffer_model::{CellContent, CellRef, Column, ColumnKind, RowRef, ordered_bytes, partition_key};
+use coffer_model::{
+    CellContent, CellRef, Column, ColumnKind, RowRef, ordered_bytes, partition_key,
+};
 use cql_types::{CqlType, collection};
 
 use crate::error::{Error, Result};
@@ -103,8 +105,7 @@ pub(crate) fn recycle<'b>(mut cells: Vec<CellRef<'_>>) -> Vec<CellRef<'b>> {
 impl<'a> RowView<'a> {
     /// Cells of a static or regular column.
     pub(crate) fn cells_of(&self, column: &Column) -> &'a [CellRef<'a>] {
-        let cells =
-            if column.kind == ColumnKind::Static { self.static_cells } else { self.cells };
+        let cells = if column.kind == ColumnKind::Static { self.static_cells } else { self.cells };
         let start = cells.partition_point(|cell| cell.column < column.id);
         let rest = cells.get(start..).unwrap_or_default();
         let count = rest.iter().take_while(|cell| cell.column == column.id).count();
@@ -124,11 +125,7 @@ impl<'a> RowView<'a> {
             _ if column.ty.is_multi_cell() => {
                 Ok(assemble(&column.ty, self.cells_of(column))?.map(Cow::Owned))
             }
-            _ => Ok(self
-                .cells_of(column)
-                .first()
-                .and_then(CellRef::value)
-                .map(Cow::Borrowed)),
+            _ => Ok(self.cells_of(column).first().and_then(CellRef::value).map(Cow::Borrowed)),
         }
     }
 
@@ -155,9 +152,8 @@ fn assemble(ty: &CqlType, cells: &[CellRef<'_>]) -> Result<Option<Vec<u8>>> {
     if let CqlType::Udt(user) = ty {
         let mut fields = vec![None; user.fields.len()];
         for (path, value) in live() {
-            let index = path.try_into().map_or(usize::MAX, |path| {
-                usize::from(u16::from_be_bytes(path))
-            });
+            let index =
+                path.try_into().map_or(usize::MAX, |path| usize::from(u16::from_be_bytes(path)));
             if let Some(field) = fields.get_mut(index) {
                 *field = Some(value);
             }

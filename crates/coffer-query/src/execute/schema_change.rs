@@ -5,9 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use coffer_crypto::{EncryptionType, KeyRecord, TableKeyId};
-use coffer_keys::{
-    EncryptionSpecification, KeyError, PreparedKeys, TableName, encryption_context,
-};
+use coffer_keys::{EncryptionSpecification, KeyError, PreparedKeys, TableName, encryption_context};
 use coffer_model::TableId;
 use coffer_storage::{Catalog, TableEntry};
 use cql_parser::ast::{QualifiedName, StatementKind};
@@ -49,9 +47,7 @@ impl SchemaChangePlan {
     /// # Errors
     /// Without a keyspace, on system keyspaces, and for statements that are not executed yet.
     pub(crate) fn new(statement: &StatementKind, session: &Session) -> Result<SchemaChangePlan> {
-        Ok(SchemaChangePlan {
-            statement: plan::with_keyspace(statement, session)?,
-        })
+        Ok(SchemaChangePlan { statement: plan::with_keyspace(statement, session)? })
     }
 }
 
@@ -88,21 +84,16 @@ impl Database {
                 let owned = EncryptionSpecification::AwsOwned;
                 let encryption = encryption.as_ref().unwrap_or(&owned);
                 (
-                    self.create_table(&statement, &create.name, encryption)
-                        .await?,
+                    self.create_table(&statement, &create.name, encryption).await?,
                     properties.warnings(),
                 )
             }
-            (StatementKind::AlterTable(alter), Some(encryption)) => (
-                self.change_key(&statement, &alter.name, encryption).await?,
-                properties.warnings(),
-            ),
+            (StatementKind::AlterTable(alter), Some(encryption)) => {
+                (self.change_key(&statement, &alter.name, encryption).await?, properties.warnings())
+            }
             _ => {
                 let context = self.context(new_table_id()?, None);
-                (
-                    self.publish(&statement, &context, None)?,
-                    properties.warnings(),
-                )
+                (self.publish(&statement, &context, None)?, properties.warnings())
             }
         };
         let kind = change.map_or(OutcomeKind::Void, OutcomeKind::SchemaChange);
@@ -110,11 +101,7 @@ impl Database {
     }
 
     fn context(&self, table_id: TableId, key: Option<KeyRecord>) -> ChangeContext {
-        ChangeContext {
-            now_millis: self.clock().now_millis(),
-            table_id,
-            key,
-        }
+        ChangeContext { now_millis: self.clock().now_millis(), table_id, key }
     }
 
     fn truncate(&self, name: &QualifiedName) -> Result<Outcome> {
@@ -148,10 +135,7 @@ impl Database {
         }
         let table = TableName::new(table_id.0, keyspace, &name.name);
         let context = encryption_context(&table, account(&catalog));
-        let keys = self
-            .keyring()
-            .new_record(&table, encryption, &context)
-            .await?;
+        let keys = self.keyring().new_record(&table, encryption, &context).await?;
         let context = self.context(table_id, Some(keys.record().clone()));
         let event = self.publish(statement, &context, None)?;
         if event.is_some() {
@@ -211,9 +195,7 @@ impl Database {
         let table = table_name(entry);
         let context = encryption_context(&table, account(catalog));
         let still_needed = self.table_keys_in_use(entry);
-        self.keyring()
-            .swap(&table, &entry.key, encryption, &context, &still_needed)
-            .await
+        self.keyring().swap(&table, &entry.key, encryption, &context, &still_needed).await
     }
 
     /// A table that was dropped needs none.
@@ -319,9 +301,7 @@ impl Database {
             let change = if holds {
                 plan::apply(catalog, statement, context)
             } else {
-                Err(Error::Overloaded(
-                    "the table's key was changed meanwhile".into(),
-                ))
+                Err(Error::Overloaded("the table's key was changed meanwhile".into()))
             };
             match change {
                 Ok(Change::Next(next, event)) => {
@@ -363,10 +343,7 @@ fn changed_meanwhile(table: &str) -> Error {
 }
 
 fn account(catalog: &Catalog) -> &str {
-    catalog
-        .properties
-        .get(ACCOUNT)
-        .map_or(DEFAULT_ACCOUNT, String::as_str)
+    catalog.properties.get(ACCOUNT).map_or(DEFAULT_ACCOUNT, String::as_str)
 }
 
 /// Whether a table's key is kept by a KMS.
@@ -377,9 +354,7 @@ pub(crate) fn is_customer_managed(entry: &TableEntry) -> bool {
 fn new_table_id() -> Result<TableId> {
     let bytes = coffer_crypto::random_array()
         .map_err(|error| Error::Server(format!("make table id: {error}")))?;
-    Ok(TableId::from(
-        uuid::Builder::from_random_bytes(bytes).into_uuid(),
-    ))
+    Ok(TableId::from(uuid::Builder::from_random_bytes(bytes).into_uuid()))
 }
 
 #[cfg(test)]

@@ -18,7 +18,10 @@ use crate::table_source::VirtualTable;
 
 /// What comes next.
 pub(crate) enum Item {
-    Partition { key: Bytes, static_row: Option<Bytes> },
+    Partition {
+        key: Bytes,
+        static_row: Option<Bytes>,
+    },
     /// A row, to be had from [`Stream::row`].
     Row,
 }
@@ -101,7 +104,10 @@ impl Stream {
     pub(crate) fn row(&self) -> (&[u8], &[u8]) {
         let entry = match self {
             Stream::Keys(keys) => {
-                return keys.cursor.as_ref().map_or((&[], &[]), |cursor| (cursor.clustering(), cursor.row()));
+                return keys
+                    .cursor
+                    .as_ref()
+                    .map_or((&[], &[]), |cursor| (cursor.clustering(), cursor.row()));
             }
             Stream::Scan(scan) => &scan.row,
             Stream::Memory(memory) => &memory.row,

@@ -242,8 +242,7 @@ fn values_by_name_unset_and_of_wrong_number() {
     assert_eq!(prepared.bind.partition_key_indexes, [0]);
     let names = ["w".to_owned(), "p".to_owned(), "v".to_owned()];
     let values = [int(3), int(1), int(2)];
-    let parameters =
-        QueryParameters { values: &values, names: Some(&names), ..Default::default() };
+    let parameters = QueryParameters { values: &values, names: Some(&names), ..Default::default() };
     fixture.execute(&prepared, &parameters).unwrap();
     let values = [int(1), BoundValue::Unset, BoundValue::Null];
     let parameters = QueryParameters { values: &values, ..Default::default() };

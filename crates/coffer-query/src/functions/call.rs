@@ -52,9 +52,9 @@ impl Function {
                 .number(0, first)
                 .and_then(|number| number.negate(&self.result))
                 .map(|number| number.encode(&self.result))),
-            Kind::Math(kind) => Ok(self.number(0, first).map(|number| {
-                self.math(kind, &number).encode(&self.result)
-            })),
+            Kind::Math(kind) => Ok(self
+                .number(0, first)
+                .map(|number| self.math(kind, &number).encode(&self.result))),
             Kind::CollectionCount => {
                 let count = collection::count(first).unwrap_or(0);
                 Ok(Some(Number::Integer(i64::try_from(count).unwrap_or(0)).encode(&CqlType::Int)))

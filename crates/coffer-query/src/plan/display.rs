@@ -20,8 +20,10 @@ pub(crate) fn term(term: &Term) -> String {
             format!("{{{}}}", entries.join(", "))
         }
         Term::UserType(fields) => {
-            let fields: Vec<String> =
-                fields.iter().map(|(name, value)| format!("{name}: {}", self::term(value))).collect();
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", self::term(value)))
+                .collect();
             format!("{{{}}}", fields.join(", "))
         }
         Term::Function { name, arguments } => {

@@ -1,6 +1,7 @@
 //! From syntax trees to plans: everything that can be decided before values are known.
 
 pub(crate) mod batch;
+pub(crate) mod column_name;
 pub(crate) mod display;
 pub(crate) mod modification;
 pub(crate) mod restrictions;

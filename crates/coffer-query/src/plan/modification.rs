@@ -229,9 +229,8 @@ fn all_or_missing(
 
 /// Regular and static operations, each by column id.
 fn split(operations: Vec<Operation>) -> (Vec<Operation>, Vec<Operation>) {
-    let (mut statics, mut regulars): (Vec<_>, Vec<_>) = operations
-        .into_iter()
-        .partition(|operation| operation.column.kind == ColumnKind::Static);
+    let (mut statics, mut regulars): (Vec<_>, Vec<_>) =
+        operations.into_iter().partition(|operation| operation.column.kind == ColumnKind::Static);
     statics.sort_by_key(|operation| operation.column.id);
     regulars.sort_by_key(|operation| operation.column.id);
     (regulars, statics)
@@ -264,8 +263,7 @@ fn plan_update(
     for assignment in &update.assignments {
         operations.push(plan_assignment(context, &schema, assignment)?);
     }
-    let restrictions =
-        restrictions::plan(context, &update.where_clause, StatementType::Update)?;
+    let restrictions = restrictions::plan(context, &update.where_clause, StatementType::Update)?;
     let (operations, static_operations) = split(operations);
     let PartitionRestriction::Keys(keys) = restrictions.partition else {
         return Err(Error::Server("a modification has no partition key".to_owned()));
@@ -316,10 +314,7 @@ fn covered(clustering: &[ClusteringRestriction]) -> usize {
         .sum()
 }
 
-fn require_whole_key(
-    clustering: &[ClusteringRestriction],
-    columns: &[Column],
-) -> Result<()> {
+fn require_whole_key(clustering: &[ClusteringRestriction], columns: &[Column]) -> Result<()> {
     let missing: Vec<&str> =
         columns.iter().skip(covered(clustering)).map(|column| column.name.as_str()).collect();
     if missing.is_empty() {
@@ -367,7 +362,13 @@ fn plan_assignment(
     let action = match (&assignment.operation, &column.ty) {
         (Parsed::Set(term), _) => Action::Set(prepare_value(context, &column, term)?),
         (Parsed::Add(term), _) => {
-            if matches!(column.ty, CqlType::Map(..)) && !matches!(term, ParsedTerm::Map(_) | ParsedTerm::BindMarker(_) | ParsedTerm::Null) && !matches!(term, ParsedTerm::Set(items) if items.is_empty()) {
+            if matches!(column.ty, CqlType::Map(..))
+                && !matches!(
+                    term,
+                    ParsedTerm::Map(_) | ParsedTerm::BindMarker(_) | ParsedTerm::Null
+                )
+                && !matches!(term, ParsedTerm::Set(items) if items.is_empty())
+            {
                 return Err(Error::invalid(format!(
                     "Value for a map addition has to be a map, but was: '{}'",
                     display::term(term)
@@ -392,7 +393,9 @@ fn plan_assignment(
             }
             Action::Subtract(term::prepare(context, term, &Receiver::new(name, &removed))?)
         }
-        (Parsed::SetElement { key, value }, ty) => plan_element(context, name, ty, key, Some(value))?,
+        (Parsed::SetElement { key, value }, ty) => {
+            plan_element(context, name, ty, key, Some(value))?
+        }
         (Parsed::SetField { field, value }, ty) => {
             let (index, ty) = field_of(ty, field, name)?;
             let receiver = Receiver::new(format!("{name}.{field}"), &ty);
@@ -406,10 +409,8 @@ fn plan_assignment(
 fn check_assignable(column: &Column, assignment: &Assignment) -> Result<()> {
     let frozen = matches!(column.ty, CqlType::Frozen(_));
     let is_udt = matches!(column.ty.unfrozen(), CqlType::Udt(_));
-    let is_collection = matches!(
-        column.ty.unfrozen(),
-        CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..)
-    );
+    let is_collection =
+        matches!(column.ty.unfrozen(), CqlType::List(_) | CqlType::Set(_) | CqlType::Map(..));
     let reason = match (&assignment.operation, &column.ty) {
         (Parsed::SetField { .. }, _) if !is_udt => "non-UDT",
         (Parsed::SetField { .. }, _) if frozen => "frozen UDT",
@@ -530,8 +531,7 @@ fn plan_delete(
         operations.push(plan_target(context, &schema, target)?);
     }
     let (timestamp, ttl) = plan_attributes(context, &using)?;
-    let restrictions =
-        restrictions::plan(context, &delete.where_clause, StatementType::Delete)?;
+    let restrictions = restrictions::plan(context, &delete.where_clause, StatementType::Delete)?;
     let PartitionRestriction::Keys(keys) = restrictions.partition else {
         return Err(Error::Server("a modification has no partition key".to_owned()));
     };

@@ -80,7 +80,10 @@ pub(crate) enum FilterOperation {
     Contains(Term),
     ContainsKey(Term),
     /// `c[k] = v`
-    Element { key: Term, value: Term },
+    Element {
+        key: Term,
+        value: Term,
+    },
 }
 
 /// A condition on one column that is checked on each row.
@@ -377,7 +380,9 @@ impl Collector<'_, '_> {
         }
         if ty.is_multi_cell() {
             return Err(Error::invalid(if matches!(ty, CqlType::Udt(_)) {
-                format!("Non-frozen UDT column '{name}' ({ty}) cannot be restricted by any relation")
+                format!(
+                    "Non-frozen UDT column '{name}' ({ty}) cannot be restricted by any relation"
+                )
             } else {
                 format!(
                     "Collection column '{name}' ({ty}) cannot be restricted by a '{}' relation",

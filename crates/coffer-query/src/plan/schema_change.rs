@@ -74,16 +74,12 @@ pub(crate) fn with_keyspace(statement: &StatementKind, session: &Session) -> Res
 fn qualify(name: &mut QualifiedName, session: &Session) -> Result<()> {
     let keyspace = match &name.keyspace {
         Some(keyspace) => keyspace.clone(),
-        None => session
-            .keyspace
-            .as_deref()
-            .map(str::to_owned)
-            .ok_or_else(|| {
-                Error::invalid(
-                    "No keyspace has been specified. USE a keyspace, or explicitly specify \
+        None => session.keyspace.as_deref().map(str::to_owned).ok_or_else(|| {
+            Error::invalid(
+                "No keyspace has been specified. USE a keyspace, or explicitly specify \
                  keyspace.tablename",
-                )
-            })?,
+            )
+        })?,
     };
     refuse_system(&keyspace)?;
     name.keyspace = Some(keyspace);
@@ -92,9 +88,7 @@ fn qualify(name: &mut QualifiedName, session: &Session) -> Result<()> {
 
 fn refuse_system(keyspace: &str) -> Result<()> {
     if is_system_keyspace(keyspace) {
-        return Err(Error::Unauthorized(format!(
-            "{keyspace} keyspace is not user-modifiable."
-        )));
+        return Err(Error::Unauthorized(format!("{keyspace} keyspace is not user-modifiable.")));
     }
     Ok(())
 }
@@ -170,9 +164,8 @@ pub(crate) fn custom_properties(statement: &StatementKind) -> Result<CustomPrope
         },
         _ => return Ok(CustomProperties::default()),
     };
-    let given = properties
-        .iter()
-        .find(|property| property.name == table_options::CUSTOM_PROPERTIES);
+    let given =
+        properties.iter().find(|property| property.name == table_options::CUSTOM_PROPERTIES);
     given.map_or_else(
         || Ok(CustomProperties::default()),
         |given| CustomProperties::parse(&given.value),
@@ -182,13 +175,10 @@ pub(crate) fn custom_properties(statement: &StatementKind) -> Result<CustomPrope
 /// The catalog with the schema's revision counted up.
 fn next(catalog: &Catalog) -> Box<Catalog> {
     let mut next = Box::new(catalog.clone());
-    let revision = catalog
-        .properties
-        .get(SCHEMA_REVISION)
-        .and_then(|text| text.parse::<u64>().ok());
+    let revision =
+        catalog.properties.get(SCHEMA_REVISION).and_then(|text| text.parse::<u64>().ok());
     let revision = revision.unwrap_or(0).saturating_add(1);
-    next.properties
-        .insert(SCHEMA_REVISION.to_owned(), revision.to_string());
+    next.properties.insert(SCHEMA_REVISION.to_owned(), revision.to_string());
     next
 }
 
@@ -198,12 +188,7 @@ fn event(
     keyspace: &str,
     name: &str,
 ) -> SchemaChangeEvent {
-    SchemaChangeEvent {
-        change,
-        target,
-        keyspace: keyspace.to_owned(),
-        name: name.to_owned(),
-    }
+    SchemaChangeEvent { change, target, keyspace: keyspace.to_owned(), name: name.to_owned() }
 }
 
 /// Keyspace of a name that [`with_keyspace`] has completed.

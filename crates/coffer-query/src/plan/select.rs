@@ -80,14 +80,12 @@ pub(crate) fn plan(
     if restrictions.scan_filters && !select.allow_filtering {
         return Err(Error::invalid(REQUIRES_FILTERING));
     }
-    let ordering = select.order_by.iter().filter_map(|item| clustering_place(&schema, &item.column));
+    let ordering =
+        select.order_by.iter().filter_map(|item| clustering_place(&schema, &item.column));
     let ordering = ordering.collect();
     let sorts = restrictions.partition_in && !select.order_by.is_empty();
-    let per_partition_limit = plan_limit(
-        context,
-        select.per_partition_limit.as_ref(),
-        "[per_partition_limit]",
-    )?;
+    let per_partition_limit =
+        plan_limit(context, select.per_partition_limit.as_ref(), "[per_partition_limit]")?;
     let limit = plan_limit(context, select.limit.as_ref(), "[limit]")?;
     let clustering_columns: Vec<Column> = schema.clustering().into_iter().cloned().collect();
     let lone_statics = schema.has_statics() && !restrictions.restricts_rows;
@@ -127,7 +125,8 @@ fn aggregation_warnings(restrictions: &Restrictions) -> Vec<String> {
         warnings.push("Aggregation query used without partition key".to_owned());
     }
     if restrictions.key_in {
-        warnings.push("Aggregation query used on multiple partition keys (IN restriction)".to_owned());
+        warnings
+            .push("Aggregation query used on multiple partition keys (IN restriction)".to_owned());
     }
     warnings
 }
@@ -289,7 +288,9 @@ fn check_distinct(
     }
     // What the rows of several partitions are ordered by is read as if it were selected.
     let ordering = order_by.iter().map(|item| &item.column).find(|name| {
-        schema.column(name).is_some_and(|column| matches!(column.kind, ColumnKind::Clustering { .. }))
+        schema
+            .column(name)
+            .is_some_and(|column| matches!(column.kind, ColumnKind::Clustering { .. }))
     });
     if let Some(name) = wrong.as_ref().or(ordering) {
         return Err(Error::invalid(format!(

@@ -6,6 +6,7 @@ use coffer_model::{Column, TableSchema};
 use cql_parser::ast::{Selectable, Term as Parsed};
 use cql_types::CqlType;
 
+use super::column_name::column_name;
 use super::display;
 use super::restrictions::find_column;
 use super::term::{self, Receiver, Term, TermContext, same_type};
@@ -48,9 +49,10 @@ impl<'a, 'c> SelectableContext<'a, 'c> {
                 Ok((Expression::Column(column), ty))
             }
             Selectable::Term(term) => self.term(term, receiver),
-            Selectable::CountRows => {
-                Ok((self.aggregate(AggregateKind::CountRows, None, &CqlType::BigInt)?, CqlType::BigInt))
-            }
+            Selectable::CountRows => Ok((
+                self.aggregate(AggregateKind::CountRows, None, &CqlType::BigInt)?,
+                CqlType::BigInt,
+            )),
             Selectable::WriteTime(inner) => self.time(inner, CellTime::WriteTime),
             Selectable::MaxWriteTime(inner) => self.time(inner, CellTime::MaxWriteTime),
             Selectable::Ttl(inner) => self.time(inner, CellTime::Ttl),
@@ -194,8 +196,10 @@ impl<'a, 'c> SelectableContext<'a, 'c> {
                 CellChoice::Element(self.bound_term(key, &column.name, &column.ty, ty)?)
             }
             (Selectable::Slice { from, to, .. }, CqlType::Set(ty) | CqlType::Map(ty, _)) => {
-                let from = from.as_ref().map(|term| self.bound_term(term, &column.name, &column.ty, ty));
-                let to = to.as_ref().map(|term| self.bound_term(term, &column.name, &column.ty, ty));
+                let from =
+                    from.as_ref().map(|term| self.bound_term(term, &column.name, &column.ty, ty));
+                let to =
+                    to.as_ref().map(|term| self.bound_term(term, &column.name, &column.ty, ty));
                 CellChoice::Slice(from.transpose()?, to.transpose()?)
             }
             (Selectable::Column(_), _) => CellChoice::All,
@@ -289,9 +293,10 @@ impl<'a, 'c> SelectableContext<'a, 'c> {
         selectable: &Selectable,
         receiver: Option<&CqlType>,
     ) -> Result<(Expression, CqlType)> {
-        let ty = receiver.cloned().or_else(|| infer(self.terms, selectable)).ok_or_else(|| {
-            cannot_infer(&column_name(self.terms, selectable))
-        })?;
+        let ty = receiver
+            .cloned()
+            .or_else(|| infer(self.terms, selectable))
+            .ok_or_else(|| cannot_infer(&column_name(self.terms, selectable)))?;
         let mut items = Vec::new();
         match (selectable, ty.unfrozen()) {
             (Selectable::Tuple(parts), CqlType::Tuple(types)) => {
@@ -406,10 +411,7 @@ fn no_field(ty: &CqlType, field: &str, shown: &str) -> Error {
 
 fn field_index(ty: &CqlType, field: &str, shown: &str) -> Result<usize> {
     let CqlType::Udt(user) = ty.unfrozen() else { return Err(no_field(ty, field, shown)) };
-    user.fields
-        .iter()
-        .position(|(name, _)| name == field)
-        .ok_or_else(|| no_field(ty, field, shown))
+    user.fields.iter().position(|(name, _)| name == field).ok_or_else(|| no_field(ty, field, shown))
 }
 
 /// The function behind a call, cast or operator; `None` when no function has that name.
@@ -432,9 +434,7 @@ fn resolve(
         Selectable::Cast { selectable: inner, ty } => {
             functions::cast(&argument(inner), *ty).map(Some)
         }
-        Selectable::Negation(inner) => {
-            functions::negation(&argument(inner), receiver).map(Some)
-        }
+        Selectable::Negation(inner) => functions::negation(&argument(inner), receiver).map(Some),
         Selectable::Arithmetic { operator, left, right } => {
             let (left, right) = (argument(left), argument(right));
             functions::arithmetic((*operator).into(), &left, &right, receiver).map(Some)
@@ -444,7 +444,7 @@ fn resolve(
     resolved.map_err(|error| term::named_if_too_many(terms, error))
 }
 
-fn is_count_rows(selectable: &Selectable) -> bool {
+pub(super) fn is_count_rows(selectable: &Selectable) -> bool {
     let Selectable::Function { name, arguments } = selectable else { return false };
     let is_one = matches!(
         arguments.as_slice(),
@@ -456,7 +456,7 @@ fn is_count_rows(selectable: &Selectable) -> bool {
 }
 
 /// The type of a selectable by itself.
-fn infer(terms: &TermContext<'_>, selectable: &Selectable) -> Option<CqlType> {
+pub(super) fn infer(terms: &TermContext<'_>, selectable: &Selectable) -> Option<CqlType> {
     let table: &TableSchema = terms.table;
     match selectable {
         Selectable::Column(name) => table.column(name).map(|column| column.ty.clone()),
@@ -548,60 +548,4 @@ fn is_value_compatible(own: &CqlType, ty: &CqlType) -> bool {
                 | (CqlType::Timestamp, CqlType::BigInt)
                 | (CqlType::BigInt, CqlType::Timestamp)
         )
-}
-
-fn list(terms: &TermContext<'_>, parts: &[Selectable]) -> String {
-    parts.iter().map(|part| column_name(terms, part)).collect::<Vec<_>>().join(", ")
-}
-
-/// The name Cassandra gives to the result column of a selector without alias.
-pub(crate) fn column_name(terms: &TermContext<'_>, selectable: &Selectable) -> String {
-    let name = |selectable: &Selectable| column_name(terms, selectable);
-    match selectable {
-        Selectable::Column(name) => name.clone(),
-        Selectable::Term(term) => display::term(term),
-        Selectable::CountRows => "count".to_owned(),
-        Selectable::WriteTime(inner) => format!("writetime({})", name(inner)),
-        Selectable::MaxWriteTime(inner) => format!("maxwritetime({})", name(inner)),
-        Selectable::Ttl(inner) => format!("ttl({})", name(inner)),
-        Selectable::Cast { selectable: inner, ty }
-            if infer(terms, inner).is_some_and(|own| CqlType::native(ty.name()) == Some(own)) =>
-        {
-            name(inner)
-        }
-        Selectable::Cast { selectable: inner, ty } => {
-            format!("cast({} as {})", name(inner), ty.name())
-        }
-        Selectable::Function { .. } if is_count_rows(selectable) => "count".to_owned(),
-        Selectable::Function { name: function, arguments } => {
-            format!("system.{}({})", function.name, list(terms, arguments))
-        }
-        Selectable::Field { receiver, field } => {
-            format!("{}.{}", name(receiver), display::identifier(field))
-        }
-        Selectable::Element { receiver, key } => {
-            format!("{}[{}]", name(receiver), display::term(key))
-        }
-        Selectable::Slice { receiver, from, to } => {
-            let bound = |term: &Option<Parsed>| term.as_ref().map_or(String::new(), display::term);
-            format!("{}[{}..{}]", name(receiver), bound(from), bound(to))
-        }
-        Selectable::TypeHint { ty, selectable: inner } => {
-            format!("({}){}", display::type_name(ty), name(inner))
-        }
-        Selectable::Tuple(parts) => format!("({})", list(terms, parts)),
-        Selectable::List(parts) => format!("[{}]", list(terms, parts)),
-        Selectable::Set(parts) => format!("{{{}}}", list(terms, parts)),
-        Selectable::Map(entries) => {
-            let entries: Vec<String> = entries
-                .iter()
-                .map(|(key, value)| format!("{}: {}", name(key), name(value)))
-                .collect();
-            format!("{{{}}}", entries.join(", "))
-        }
-        Selectable::Arithmetic { operator, left, right } => {
-            format!("{} {} {}", name(left), operator.sign(), name(right))
-        }
-        Selectable::Negation(inner) => format!("-{}", name(inner)),
-    }
 }

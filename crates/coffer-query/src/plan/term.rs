@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use coffer_model::TableSchema;
-use cql_parser::ast::{BindMarker, Constant, QualifiedName, Term as Parsed, TypeName};
 use composite::{prepare_list, prepare_map, prepare_set, prepare_tuple, prepare_user_type};
+use cql_parser::ast::{BindMarker, Constant, QualifiedName, Term as Parsed, TypeName};
 use cql_types::{CqlType, collection, compare};
 
 use super::display;
@@ -243,11 +243,7 @@ fn prepare_marker(context: &mut TermContext<'_>, marker: BindMarker, receiver: &
 }
 
 /// Function calls, casts and arithmetic.
-fn prepare_call(
-    context: &mut TermContext<'_>,
-    term: &Parsed,
-    receiver: &Receiver,
-) -> Result<Term> {
+fn prepare_call(context: &mut TermContext<'_>, term: &Parsed, receiver: &Receiver) -> Result<Term> {
     let (function, arguments) = resolve_call(context, term, Some(&receiver.ty))?;
     if function.is_aggregate() {
         return Err(Error::invalid(
@@ -366,9 +362,10 @@ fn infer(context: &TermContext<'_>, term: &Parsed) -> Option<CqlType> {
 /// The type behind a written name, user types looked up in the keyspace of the table.
 pub(crate) fn resolve_type(context: &TermContext<'_>, ty: &TypeName) -> Result<CqlType> {
     let keyspace = &context.table.keyspace;
-    let found = context.schema.keyspace(keyspace).ok_or_else(|| {
-        Error::invalid(format!("keyspace {keyspace} does not exist"))
-    })?;
+    let found = context
+        .schema
+        .keyspace(keyspace)
+        .ok_or_else(|| Error::invalid(format!("keyspace {keyspace} does not exist")))?;
     TypeResolver { keyspace, types: &found.schema.types }.resolve(ty)
 }
 
@@ -379,7 +376,8 @@ pub(crate) fn same_type(left: &CqlType, right: &CqlType) -> bool {
 
 /// Whether a term can be a value of the type.
 pub(crate) fn assignable(context: &TermContext<'_>, term: &Parsed, ty: &CqlType) -> bool {
-    let all = |items: &[Parsed], ty: &CqlType| items.iter().all(|item| assignable(context, item, ty));
+    let all =
+        |items: &[Parsed], ty: &CqlType| items.iter().all(|item| assignable(context, item, ty));
     match (term, ty.unfrozen()) {
         (Parsed::Null | Parsed::BindMarker(_), _) => true,
         (Parsed::Constant(constant), ty) => constant_fits(constant, ty),

@@ -108,10 +108,7 @@ impl TypeResolver<'_> {
                 no_duration(key, || {
                     format!("Durations are not allowed as map keys: {}", text(name))
                 })?;
-                Ok(CqlType::Map(
-                    Arc::new(self.resolve(key)?),
-                    Arc::new(self.resolve(value)?),
-                ))
+                Ok(CqlType::Map(Arc::new(self.resolve(key)?), Arc::new(self.resolve(value)?)))
             }
             TypeName::Tuple(fields) => self.tuple(fields),
             TypeName::Frozen(inner) => self.frozen(inner),
@@ -133,10 +130,7 @@ impl TypeResolver<'_> {
         }
         match self.types.get(&name.name) {
             Some(user_type) => Ok(CqlType::Udt(Arc::clone(user_type))),
-            None => Err(Error::Invalid(format!(
-                "Unknown type {}.{}",
-                self.keyspace, name.name
-            ))),
+            None => Err(Error::Invalid(format!("Unknown type {}.{}", self.keyspace, name.name))),
         }
     }
 }
@@ -186,10 +180,7 @@ fn no_counter(element: &TypeName, collection: &TypeName) -> Result<()> {
 }
 
 fn no_duration(element: &TypeName, message: impl FnOnce() -> String) -> Result<()> {
-    if matches!(
-        element,
-        TypeName::Native(cql_parser::ast::NativeType::Duration)
-    ) {
+    if matches!(element, TypeName::Native(cql_parser::ast::NativeType::Duration)) {
         return Err(Error::Invalid(message()));
     }
     Ok(())
@@ -221,11 +212,8 @@ fn custom(class: &str) -> Result<CqlType> {
         "UTF8Type" => CqlType::Text,
         "UUIDType" => CqlType::Uuid,
         _ => {
-            let full = if class.contains('.') {
-                class.to_owned()
-            } else {
-                format!("{prefix}{class}")
-            };
+            let full =
+                if class.contains('.') { class.to_owned() } else { format!("{prefix}{class}") };
             return Err(Error::Syntax(format!(
                 "Error setting type {class}: Unable to find abstract-type class '{full}'"
             )));
@@ -241,10 +229,7 @@ pub(crate) fn text(name: &TypeName) -> String {
         TypeName::Set(element) => format!("set<{}>", text(element)),
         TypeName::Map(key, value) => format!("map<{}, {}>", text(key), text(value)),
         TypeName::Tuple(fields) => {
-            format!(
-                "tuple<{}>",
-                fields.iter().map(text).collect::<Vec<_>>().join(", ")
-            )
+            format!("tuple<{}>", fields.iter().map(text).collect::<Vec<_>>().join(", "))
         }
         TypeName::Vector(element, dimension) => format!("vector<{}, {dimension}>", text(element)),
         TypeName::Frozen(inner) => format!("frozen<{}>", text(inner)),
@@ -265,10 +250,9 @@ pub(crate) fn mentions_duration(ty: &CqlType) -> bool {
         }
         CqlType::Map(key, value) => mentions_duration(key) || mentions_duration(value),
         CqlType::Tuple(fields) => fields.iter().any(mentions_duration),
-        CqlType::Udt(user_type) => user_type
-            .fields
-            .iter()
-            .any(|(_, field)| mentions_duration(field)),
+        CqlType::Udt(user_type) => {
+            user_type.fields.iter().any(|(_, field)| mentions_duration(field))
+        }
         _ => false,
     }
 }
@@ -282,12 +266,9 @@ pub(crate) fn with_user_type(ty: &CqlType, changed: &Arc<UserType>) -> CqlType {
         CqlType::Frozen(inner) => CqlType::Frozen(again(inner)),
         CqlType::Vector(inner, dimension) => CqlType::Vector(again(inner), *dimension),
         CqlType::Map(key, value) => CqlType::Map(again(key), again(value)),
-        CqlType::Tuple(fields) => CqlType::Tuple(
-            fields
-                .iter()
-                .map(|field| with_user_type(field, changed))
-                .collect(),
-        ),
+        CqlType::Tuple(fields) => {
+            CqlType::Tuple(fields.iter().map(|field| with_user_type(field, changed)).collect())
+        }
         CqlType::Udt(user_type)
             if user_type.keyspace == changed.keyspace && user_type.name == changed.name =>
         {
@@ -304,8 +285,6 @@ pub(crate) fn user_type_with(user_type: &UserType, changed: &Arc<UserType>) -> U
     UserType {
         keyspace: user_type.keyspace.clone(),
         name: user_type.name.clone(),
-        fields: fields
-            .map(|(name, ty)| (name.clone(), with_user_type(ty, changed)))
-            .collect(),
+        fields: fields.map(|(name, ty)| (name.clone(), with_user_type(ty, changed))).collect(),
     }
 }

@@ -121,9 +121,7 @@ pub(crate) fn keyspace(name: &str, definitions: &[SystemTable]) -> Result<Keyspa
     for definition in definitions {
         let table = Table {
             schema: Arc::new(table_schema(name, definition)?),
-            source: TableSource::Virtual(Arc::new(ComputedTable {
-                rows: definition.rows,
-            })),
+            source: TableSource::Virtual(Arc::new(ComputedTable { rows: definition.rows })),
         };
         tables.insert(definition.name.to_owned(), Arc::new(table));
     }
@@ -135,11 +133,7 @@ pub(crate) fn keyspace(name: &str, definitions: &[SystemTable]) -> Result<Keyspa
         tags: BTreeMap::new(),
         types: BTreeMap::new(),
     };
-    Ok(Keyspace {
-        schema: Arc::new(schema),
-        tables,
-        is_system: true,
-    })
+    Ok(Keyspace { schema: Arc::new(schema), tables, is_system: true })
 }
 
 fn table_schema(keyspace: &str, definition: &SystemTable) -> Result<TableSchema> {
@@ -150,32 +144,20 @@ fn table_schema(keyspace: &str, definition: &SystemTable) -> Result<TableSchema>
         let kind = match place {
             Place::Partition => {
                 partition += 1;
-                ColumnKind::PartitionKey {
-                    position: partition - 1,
-                }
+                ColumnKind::PartitionKey { position: partition - 1 }
             }
             Place::Clustering | Place::ClusteringDescending => {
                 clustering += 1;
                 let reversed = *place == Place::ClusteringDescending;
-                ColumnKind::Clustering {
-                    position: clustering - 1,
-                    reversed,
-                }
+                ColumnKind::Clustering { position: clustering - 1, reversed }
             }
             Place::Regular => ColumnKind::Regular,
         };
-        columns.push(Column {
-            id: ColumnId(id),
-            name: (*name).to_owned(),
-            ty: ty.cql(),
-            kind,
-        });
+        columns.push(Column { id: ColumnId(id), name: (*name).to_owned(), ty: ty.cql(), kind });
     }
     let next_column_id = columns.len().try_into().unwrap_or(u32::MAX);
     Ok(TableSchema {
-        id: TableId::from(name_uuid(
-            format!("{keyspace}.{}", definition.name).as_bytes(),
-        )),
+        id: TableId::from(name_uuid(format!("{keyspace}.{}", definition.name).as_bytes())),
         keyspace: keyspace.to_owned(),
         name: definition.name.to_owned(),
         columns,

@@ -36,11 +36,7 @@ pub(crate) fn tables() -> Vec<SystemTable> {
 
 fn key_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
     let catalog = database.engine().catalog();
-    Ok(catalog
-        .tables
-        .values()
-        .map(|entry| key_cells(database, entry))
-        .collect())
+    Ok(catalog.tables.values().map(|entry| key_cells(database, entry)).collect())
 }
 
 fn key_cells(database: &Database, entry: &TableEntry) -> VirtualRow {
@@ -54,11 +50,7 @@ fn key_cells(database: &Database, entry: &TableEntry) -> VirtualRow {
         millis(health.inaccessible_since),
         optional_text(entry.key.kms_key_arn.as_deref()),
         timestamp(entry.key.created_at_millis),
-        if is_customer_managed(entry) {
-            optional_text(health.kms_state)
-        } else {
-            None
-        },
+        if is_customer_managed(entry) { optional_text(health.kms_state) } else { None },
         optional_text(health.last_error.as_deref()),
         optional_text(health.last_error_class),
         millis(health.last_success),

@@ -146,11 +146,7 @@ fn host_id(database: &Database) -> uuid::Uuid {
 pub(crate) fn tokens() -> Vec<String> {
     let step = u64::MAX / TOKENS;
     let mut tokens: Vec<String> = (0..TOKENS)
-        .map(|index| {
-            i64::MIN
-                .wrapping_add_unsigned(step.wrapping_mul(index) + 1)
-                .to_string()
-        })
+        .map(|index| i64::MIN.wrapping_add_unsigned(step.wrapping_mul(index) + 1).to_string())
         .collect();
     tokens.sort();
     tokens

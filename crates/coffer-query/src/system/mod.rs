@@ -40,12 +40,7 @@ pub(crate) fn keyspaces() -> Result<BTreeMap<String, Arc<Keyspace>>> {
         ("system_coffer", keys::tables()),
     ]
     .into_iter()
-    .map(|(name, tables)| {
-        Ok((
-            name.to_owned(),
-            Arc::new(definition::keyspace(name, &tables)?),
-        ))
-    })
+    .map(|(name, tables)| Ok((name.to_owned(), Arc::new(definition::keyspace(name, &tables)?))))
     .collect()
 }
 
@@ -86,15 +81,9 @@ mod tests {
         let local = &all["system"].tables["local"].schema;
         assert_eq!(local.columns.len(), 20);
         assert_eq!(local.column("tokens").unwrap().ty.to_string(), "set<text>");
-        assert_eq!(
-            local.column("truncated_at").unwrap().ty.to_string(),
-            "map<uuid, blob>"
-        );
+        assert_eq!(local.column("truncated_at").unwrap().ty.to_string(), "map<uuid, blob>");
         let tables = &all["system_schema"].tables["tables"].schema;
-        assert_eq!(
-            tables.column("extensions").unwrap().ty.to_string(),
-            "frozen<map<text, blob>>"
-        );
+        assert_eq!(tables.column("extensions").unwrap().ty.to_string(), "frozen<map<text, blob>>");
         assert_eq!(tables.clustering()[0].name, "table_name");
         assert!(all["system"].tables.contains_key("IndexInfo"));
     }

@@ -39,16 +39,8 @@ pub(crate) fn tables() -> Vec<SystemTable> {
                 ("keyspace_name", P, Type::Text),
                 ("table_name", C, Type::Text),
                 ("region", C, Type::Text),
-                (
-                    "provisioned_read_capacity_autoscaling_update",
-                    R,
-                    Type::FrozenMapTextText,
-                ),
-                (
-                    "provisioned_write_capacity_autoscaling_update",
-                    R,
-                    Type::FrozenMapTextText,
-                ),
+                ("provisioned_read_capacity_autoscaling_update", R, Type::FrozenMapTextText),
+                ("provisioned_write_capacity_autoscaling_update", R, Type::FrozenMapTextText),
             ],
             rows: no_rows,
         },
@@ -107,12 +99,7 @@ fn type_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>>
     for (name, keyspace) in &schema.keyspaces {
         for region in regions(keyspace) {
             for user_type in keyspace.schema.types.keys() {
-                rows.push(vec![
-                    text(name),
-                    text(user_type),
-                    text(region),
-                    text("ACTIVE"),
-                ]);
+                rows.push(vec![text(name), text(user_type), text(region), text("ACTIVE")]);
             }
         }
     }

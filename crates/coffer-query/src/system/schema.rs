@@ -161,12 +161,7 @@ pub(crate) fn tables() -> Vec<SystemTable> {
 }
 
 fn tables_without_rows() -> Vec<SystemTable> {
-    let empty = |name, comment, columns| SystemTable {
-        name,
-        comment,
-        columns,
-        rows: no_rows,
-    };
+    let empty = |name, comment, columns| SystemTable { name, comment, columns, rows: no_rows };
     vec![
         empty(
             "indexes",
@@ -191,11 +186,7 @@ fn tables_without_rows() -> Vec<SystemTable> {
         ),
         empty("views", "view definitions", VIEWS),
         empty("functions", "user defined function definitions", FUNCTIONS),
-        empty(
-            "aggregates",
-            "user defined aggregate definitions",
-            AGGREGATES,
-        ),
+        empty("aggregates", "user defined aggregate definitions", AGGREGATES),
     ]
 }
 
@@ -205,10 +196,7 @@ fn all_tables<T>(
     mut rows: impl FnMut(&Keyspace, &TableSchema) -> Vec<T>,
 ) -> Vec<T> {
     let schema = database.schema();
-    let keyspaces = schema
-        .keyspaces
-        .values()
-        .filter(|keyspace| is_listed(keyspace));
+    let keyspaces = schema.keyspaces.values().filter(|keyspace| is_listed(keyspace));
     keyspaces
         .flat_map(|keyspace| {
             keyspace
@@ -226,19 +214,12 @@ fn is_listed(keyspace: &Keyspace) -> bool {
 
 pub(super) fn keyspace_cells(keyspace: &Keyspace) -> VirtualRow {
     let schema = &keyspace.schema;
-    vec![
-        text(&schema.name),
-        boolean(schema.durable_writes),
-        text_map(&schema.replication),
-    ]
+    vec![text(&schema.name), boolean(schema.durable_writes), text_map(&schema.replication)]
 }
 
 fn keyspace_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
     let schema = database.schema();
-    let listed = schema
-        .keyspaces
-        .values()
-        .filter(|keyspace| is_listed(keyspace));
+    let listed = schema.keyspaces.values().filter(|keyspace| is_listed(keyspace));
     Ok(listed.map(|keyspace| keyspace_cells(keyspace)).collect())
 }
 
@@ -248,11 +229,7 @@ fn table_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>
 
 /// `flags` of a table.
 pub(super) fn flags(table: &TableSchema) -> Cell {
-    if table.is_counter() {
-        texts(["compound", "counter"])
-    } else {
-        texts(["compound"])
-    }
+    if table.is_counter() { texts(["compound", "counter"]) } else { texts(["compound"]) }
 }
 
 fn table_cells(table: &TableSchema) -> VirtualRow {
@@ -278,9 +255,7 @@ fn table_cells(table: &TableSchema) -> VirtualRow {
         options.incremental_backups.and_then(boolean),
         count(options.max_index_interval),
         // null means the default configuration
-        (options.memtable != "default")
-            .then_some(&options.memtable)
-            .and_then(|name| text(name)),
+        (options.memtable != "default").then_some(&options.memtable).and_then(|name| text(name)),
         count(options.memtable_flush_period_in_ms),
         count(options.min_index_interval),
         text(&options.read_repair),
@@ -301,10 +276,9 @@ pub(super) fn column_cells(table: &TableSchema) -> Vec<VirtualRow> {
         .map(|column| {
             let (order, position) = match column.kind {
                 ColumnKind::PartitionKey { position } => ("none", i32::from(position)),
-                ColumnKind::Clustering {
-                    position,
-                    reversed: true,
-                } => ("desc", i32::from(position)),
+                ColumnKind::Clustering { position, reversed: true } => {
+                    ("desc", i32::from(position))
+                }
                 ColumnKind::Clustering { position, .. } => ("asc", i32::from(position)),
                 ColumnKind::Static | ColumnKind::Regular => ("none", -1),
             };
@@ -361,10 +335,7 @@ pub(crate) fn latest_dropped(table: &TableSchema) -> Vec<&DroppedColumn> {
 
 fn type_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
     let schema = database.schema();
-    let types = schema
-        .keyspaces
-        .values()
-        .flat_map(|keyspace| keyspace.schema.types.values());
+    let types = schema.keyspaces.values().flat_map(|keyspace| keyspace.schema.types.values());
     Ok(types
         .map(|user_type| {
             vec![

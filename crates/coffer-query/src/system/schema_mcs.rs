@@ -131,23 +131,14 @@ pub(crate) fn tables() -> Vec<SystemTable> {
 
 fn keyspace_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
     let schema = database.schema();
-    Ok(schema
-        .keyspaces
-        .values()
-        .map(|keyspace| schema::keyspace_cells(keyspace))
-        .collect())
+    Ok(schema.keyspaces.values().map(|keyspace| schema::keyspace_cells(keyspace)).collect())
 }
 
 /// Tables of users by keyspace and name.
 fn user_tables(catalog: &Catalog) -> BTreeMap<(&str, &str), &Arc<TableEntry>> {
     let entries = catalog.tables.values();
     entries
-        .map(|entry| {
-            (
-                (entry.schema.keyspace.as_str(), entry.schema.name.as_str()),
-                entry,
-            )
-        })
+        .map(|entry| ((entry.schema.keyspace.as_str(), entry.schema.name.as_str()), entry))
         .collect()
 }
 
@@ -240,13 +231,7 @@ fn tag_cells(
     id: &str,
     tags: &BTreeMap<String, String>,
 ) -> VirtualRow {
-    vec![
-        text(keyspace),
-        text(name),
-        text(kind),
-        text(id),
-        text_map(tags),
-    ]
+    vec![text(keyspace), text(name), text(kind), text(id), text_map(tags)]
 }
 
 fn type_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
@@ -261,18 +246,9 @@ fn type_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>>
                 other.name != *name && other.fields.iter().any(|(_, field)| mentions(field))
             });
             let tables = keyspace.tables.iter().filter(|(_, table)| {
-                table
-                    .schema
-                    .columns
-                    .iter()
-                    .any(|column| mentions(&column.ty))
+                table.schema.columns.iter().any(|column| mentions(&column.ty))
             });
-            let depth = user_type
-                .fields
-                .iter()
-                .map(|(_, ty)| nesting_depth(ty))
-                .max()
-                .unwrap_or(0);
+            let depth = user_type.fields.iter().map(|(_, ty)| nesting_depth(ty)).max().unwrap_or(0);
             rows.push(vec![
                 text(&user_type.keyspace),
                 text(name),
@@ -297,12 +273,7 @@ fn nesting_depth(ty: &cql_types::CqlType) -> usize {
         Map(key, value) => nesting_depth(key).max(nesting_depth(value)),
         Tuple(fields) => fields.iter().map(nesting_depth).max().unwrap_or(0),
         Udt(inner) => {
-            1 + inner
-                .fields
-                .iter()
-                .map(|(_, field)| nesting_depth(field))
-                .max()
-                .unwrap_or(0)
+            1 + inner.fields.iter().map(|(_, field)| nesting_depth(field)).max().unwrap_or(0)
         }
         _ => 0,
     }

@@ -41,28 +41,17 @@ pub(crate) fn tables() -> Vec<SystemTable> {
 
 fn table_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
     let schema = database.schema();
-    let rows = schema
-        .keyspace(KEYSPACE)
-        .into_iter()
-        .flat_map(|keyspace| keyspace.tables.values());
+    let rows = schema.keyspace(KEYSPACE).into_iter().flat_map(|keyspace| keyspace.tables.values());
     Ok(rows
         .map(|table| {
-            vec![
-                text(KEYSPACE),
-                text(&table.schema.name),
-                text(&table.schema.options.comment),
-            ]
+            vec![text(KEYSPACE), text(&table.schema.name), text(&table.schema.options.comment)]
         })
         .collect())
 }
 
 fn column_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
     let schema = database.schema();
-    let tables = schema
-        .keyspace(KEYSPACE)
-        .into_iter()
-        .flat_map(|keyspace| keyspace.tables.values());
-    Ok(tables
-        .flat_map(|table: &std::sync::Arc<Table>| column_cells(&table.schema))
-        .collect())
+    let tables =
+        schema.keyspace(KEYSPACE).into_iter().flat_map(|keyspace| keyspace.tables.values());
+    Ok(tables.flat_map(|table: &std::sync::Arc<Table>| column_cells(&table.schema)).collect())
 }

@@ -23,11 +23,7 @@ const COMMON: &[&str] = &[
 ];
 const THRESHOLDS: &[&str] = &["min_threshold", "max_threshold"];
 const SIZE_TIERED: &[&str] = &["min_sstable_size", "bucket_low", "bucket_high"];
-const LEVELED: &[&str] = &[
-    "sstable_size_in_mb",
-    "fanout_size",
-    "single_sstable_uplevel",
-];
+const LEVELED: &[&str] = &["sstable_size_in_mb", "fanout_size", "single_sstable_uplevel"];
 const TIME_WINDOW: &[&str] = &[
     "min_sstable_size",
     "bucket_low",
@@ -59,10 +55,7 @@ pub(super) fn parse(mut given: BTreeMap<String, String>) -> Result<BTreeMap<Stri
         Error::Configuration("Missing sub-option 'class' for the 'compaction' option".into())
     })?;
     let full = class_name(class, PACKAGE);
-    let short = full
-        .strip_prefix(PACKAGE)
-        .and_then(|rest| rest.strip_prefix('.'))
-        .unwrap_or("");
+    let short = full.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('.')).unwrap_or("");
     let own = match short {
         "SizeTieredCompactionStrategy" => SIZE_TIERED,
         "LeveledCompactionStrategy" => LEVELED,
@@ -80,11 +73,8 @@ pub(super) fn parse(mut given: BTreeMap<String, String>) -> Result<BTreeMap<Stri
             || own.contains(&name)
             || has_thresholds && THRESHOLDS.contains(&name)
     };
-    let unknown: Vec<&str> = given
-        .keys()
-        .map(String::as_str)
-        .filter(|name| !allowed(name))
-        .collect();
+    let unknown: Vec<&str> =
+        given.keys().map(String::as_str).filter(|name| !allowed(name)).collect();
     if !unknown.is_empty() {
         return Err(Error::Configuration(format!(
             "Properties specified [{}] are not understood by {short}",
@@ -171,9 +161,7 @@ fn check_size_tiered(given: &BTreeMap<String, String>) -> Result<()> {
     if let Some(size) = number::<i64>(given, "min_sstable_size", "int (base10)")?
         && size < 0
     {
-        return Err(Error::Configuration(format!(
-            "min_sstable_size must be non negative: {size}"
-        )));
+        return Err(Error::Configuration(format!("min_sstable_size must be non negative: {size}")));
     }
     Ok(())
 }
@@ -201,18 +189,13 @@ fn check_time_window(given: &BTreeMap<String, String>) -> Result<()> {
     }
     let words = [
         ("compaction_window_unit", ["MINUTES", "HOURS", "DAYS"]),
-        (
-            "timestamp_resolution",
-            ["MICROSECONDS", "MILLISECONDS", "SECONDS"],
-        ),
+        ("timestamp_resolution", ["MICROSECONDS", "MILLISECONDS", "SECONDS"]),
     ];
     for (name, allowed) in words {
         if let Some(value) = given.get(name)
             && !allowed.contains(&value.as_str())
         {
-            return Err(Error::Configuration(format!(
-                "{value} is not valid for {name}"
-            )));
+            return Err(Error::Configuration(format!("{value} is not valid for {name}")));
         }
     }
     Ok(())
@@ -223,9 +206,7 @@ fn check_unified(given: &BTreeMap<String, String>) -> Result<()> {
         return Ok(());
     };
     for parameter in parameters.split(',').map(str::trim) {
-        let digits = parameter
-            .strip_prefix(['L', 'T', '+', '-'])
-            .unwrap_or(parameter);
+        let digits = parameter.strip_prefix(['L', 'T', '+', '-']).unwrap_or(parameter);
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         if parameter != "N" && !is_number {
             return Err(Error::Configuration(format!(

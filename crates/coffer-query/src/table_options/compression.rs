@@ -8,10 +8,7 @@ use crate::error::{Error, Result};
 const PACKAGE: &str = "org.apache.cassandra.io.compress";
 /// Classes, and the options of each besides those of all.
 const COMPRESSORS: [(&str, &[&str]); 6] = [
-    (
-        "LZ4Compressor",
-        &["lz4_compressor_type", "lz4_high_compressor_level"],
-    ),
+    ("LZ4Compressor", &["lz4_compressor_type", "lz4_high_compressor_level"]),
     ("SnappyCompressor", &[]),
     ("DeflateCompressor", &[]),
     ("ZstdCompressor", &["compression_level"]),
@@ -23,9 +20,7 @@ const COMPRESSORS: [(&str, &[&str]); 6] = [
 pub(super) fn parse(mut given: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     let enabled = given.remove("enabled");
     let is_off = given.is_empty() && enabled.is_none()
-        || enabled
-            .as_deref()
-            .is_some_and(|enabled| !enabled.eq_ignore_ascii_case("true"));
+        || enabled.as_deref().is_some_and(|enabled| !enabled.eq_ignore_ascii_case("true"));
     if is_off {
         if !given.is_empty() {
             return Err(Error::Configuration(
@@ -34,27 +29,19 @@ pub(super) fn parse(mut given: BTreeMap<String, String>) -> Result<BTreeMap<Stri
         }
         return Ok(BTreeMap::from([("enabled".to_owned(), "false".to_owned())]));
     }
-    let class = given
-        .get("class")
-        .filter(|class| !class.is_empty())
-        .ok_or_else(|| {
-            Error::Configuration("Missing sub-option 'class' for the 'compression' option.".into())
-        })?;
+    let class = given.get("class").filter(|class| !class.is_empty()).ok_or_else(|| {
+        Error::Configuration("Missing sub-option 'class' for the 'compression' option.".into())
+    })?;
     let full = class_name(class, PACKAGE);
     let known = COMPRESSORS.iter().find(|(name, _)| {
-        full.strip_prefix(PACKAGE)
-            .is_some_and(|rest| rest.get(1..) == Some(*name))
+        full.strip_prefix(PACKAGE).is_some_and(|rest| rest.get(1..) == Some(*name))
     });
     let Some((_, own_options)) = known else {
-        return Err(Error::Configuration(format!(
-            "Could not create Compression for type {full}"
-        )));
+        return Err(Error::Configuration(format!("Could not create Compression for type {full}")));
     };
     check_options(&given, own_options)?;
     given.insert("class".to_owned(), full);
-    given
-        .entry("chunk_length_in_kb".to_owned())
-        .or_insert_with(|| "16".to_owned());
+    given.entry("chunk_length_in_kb".to_owned()).or_insert_with(|| "16".to_owned());
     Ok(given)
 }
 
@@ -75,9 +62,7 @@ fn check_options(given: &BTreeMap<String, String>, own_options: &[&str]) -> Resu
             }
             other if own_options.contains(&other) => {}
             other => {
-                return Err(Error::Configuration(format!(
-                    "Unknown compression options {other}"
-                )));
+                return Err(Error::Configuration(format!("Unknown compression options {other}")));
             }
         }
     }
@@ -89,14 +74,10 @@ fn chunk_length(value: &str) -> Result<()> {
         .parse()
         .map_err(|_| Error::Configuration("Invalid value for chunk_length_in_kb".into()))?;
     if length <= 0 {
-        return Err(Error::Configuration(
-            "Invalid negative or null chunk_length_in_kb".into(),
-        ));
+        return Err(Error::Configuration("Invalid negative or null chunk_length_in_kb".into()));
     }
     if length.count_ones() != 1 {
-        return Err(Error::Configuration(
-            "chunk_length_in_kb must be a power of 2".into(),
-        ));
+        return Err(Error::Configuration("chunk_length_in_kb must be a power of 2".into()));
     }
     Ok(())
 }

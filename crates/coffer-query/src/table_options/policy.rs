@@ -25,17 +25,12 @@ pub(super) fn speculative(text: &str) -> Result<String> {
 }
 
 fn invalid(text: &str) -> Error {
-    Error::Configuration(format!(
-        "Invalid value {text} for option 'speculative_retry'"
-    ))
+    Error::Configuration(format!("Invalid value {text} for option 'speculative_retry'"))
 }
 
 /// `99p`, `99.9PERCENTILE`
 fn percentile(upper: &str) -> Result<Option<String>> {
-    let Some(number) = upper
-        .strip_suffix("PERCENTILE")
-        .or_else(|| upper.strip_suffix('P'))
-    else {
+    let Some(number) = upper.strip_suffix("PERCENTILE").or_else(|| upper.strip_suffix('P')) else {
         return Ok(None);
     };
     let Ok(value) = number.parse::<f64>() else {
@@ -63,10 +58,7 @@ fn hybrid(upper: &str) -> Result<Option<String>> {
     let Some((function, rest)) = upper.split_once('(') else {
         return Ok(None);
     };
-    let Some((left, right)) = rest
-        .strip_suffix(')')
-        .and_then(|inner| inner.split_once(','))
-    else {
+    let Some((left, right)) = rest.strip_suffix(')').and_then(|inner| inner.split_once(',')) else {
         return Ok(None);
     };
     if !matches!(function, "MIN" | "MAX") {
@@ -88,11 +80,8 @@ pub(super) fn caching(given: &BTreeMap<String, String>) -> Result<BTreeMap<Strin
         ("keys".to_owned(), "ALL".to_owned()),
         ("rows_per_partition".to_owned(), "NONE".to_owned()),
     ]);
-    let unknown: Vec<&str> = given
-        .keys()
-        .map(String::as_str)
-        .filter(|key| !caching.contains_key(*key))
-        .collect();
+    let unknown: Vec<&str> =
+        given.keys().map(String::as_str).filter(|key| !caching.contains_key(*key)).collect();
     if !unknown.is_empty() {
         return Err(Error::Configuration(format!(
             "Invalid caching sub-options [{}]: only 'keys' and 'rows_per_partition' are allowed",
@@ -126,9 +115,7 @@ pub(super) fn memtable(name: &str) -> Result<String> {
     if name == "default" {
         return Ok(name.to_owned());
     }
-    Err(Error::Configuration(format!(
-        "Memtable configuration \"{name}\" not found."
-    )))
+    Err(Error::Configuration(format!("Memtable configuration \"{name}\" not found.")))
 }
 
 pub(super) fn read_repair(text: &str) -> Result<String> {

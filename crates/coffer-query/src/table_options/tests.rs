@@ -7,9 +7,7 @@ use super::*;
 fn apply_text(options: &str) -> Result<TableOptions> {
     let cql = format!("CREATE TABLE k.o (a int PRIMARY KEY) WITH {options}");
     let statement = cql_parser::parse_statement(&cql).expect("test statement parses");
-    let StatementKind::CreateTable(create) = statement.kind else {
-        panic!("not CREATE TABLE")
-    };
+    let StatementKind::CreateTable(create) = statement.kind else { panic!("not CREATE TABLE") };
     let options = apply(&TableOptions::default(), &create.properties)?;
     validate(&options)?;
     Ok(options)
@@ -17,16 +15,10 @@ fn apply_text(options: &str) -> Result<TableOptions> {
 
 #[test]
 fn wrong_options_answer_in_the_words_of_cassandra() {
-    for case in include_str!("tests/wrong_options.txt")
-        .lines()
-        .filter(|line| !line.is_empty())
-    {
+    for case in include_str!("tests/wrong_options.txt").lines().filter(|line| !line.is_empty()) {
         let mut parts = case.splitn(3, '|').map(str::trim);
-        let (options, class, text) = (
-            parts.next().unwrap(),
-            parts.next().unwrap(),
-            parts.next().unwrap(),
-        );
+        let (options, class, text) =
+            (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
         let error = apply_text(options).expect_err(options);
         let found = match &error {
             Error::Syntax(_) => "syntax",
@@ -34,11 +26,7 @@ fn wrong_options_answer_in_the_words_of_cassandra() {
             Error::Invalid(_) => "invalid",
             _ => "other",
         };
-        assert_eq!(
-            (found, error.to_string().as_str()),
-            (class, text),
-            "{options}"
-        );
+        assert_eq!((found, error.to_string().as_str()), (class, text), "{options}");
     }
 }
 
@@ -57,10 +45,7 @@ fn options_are_kept_as_cassandra_keeps_them() {
     );
     assert_eq!(options.compaction["max_threshold"], "32");
     assert_eq!(options.caching["keys"], "NONE");
-    assert_eq!(
-        options.compression["class"],
-        "org.apache.cassandra.io.compress.ZstdCompressor"
-    );
+    assert_eq!(options.compression["class"], "org.apache.cassandra.io.compress.ZstdCompressor");
     assert_eq!(options.speculative_retry, "50p");
     assert_eq!(options.additional_write_policy, "MAX(99p,10ms)");
     assert_eq!(options.read_repair, "NONE");

@@ -15,11 +15,8 @@ use thiserror::Error;
 pub use options::{OPTIONS, OptionSpec};
 
 /// Variables that begin with `COFFER_` and are not options.
-const OTHER_VARIABLES: [&str; 3] = [
-    "COFFER_CONFIG",
-    "COFFER_ALLOW_TEST_CLOCK",
-    "COFFER_ALLOW_KMS_FAULTS",
-];
+const OTHER_VARIABLES: [&str; 3] =
+    ["COFFER_CONFIG", "COFFER_ALLOW_TEST_CLOCK", "COFFER_ALLOW_KMS_FAULTS"];
 /// Beginnings of variables that belong to tests and benches.
 const OTHER_PREFIXES: [&str; 2] = ["COFFER_TEST_", "COFFER_BENCH_"];
 /// Longest configuration file that is read.
@@ -243,13 +240,8 @@ impl Config {
     }
 
     fn apply_file(&mut self, file: &Path) -> Result<(), ConfigError> {
-        let failed = |problem: String| ConfigError::File {
-            file: file.to_owned(),
-            problem,
-        };
-        let length = std::fs::metadata(file)
-            .map_err(|error| failed(error.to_string()))?
-            .len();
+        let failed = |problem: String| ConfigError::File { file: file.to_owned(), problem };
+        let length = std::fs::metadata(file).map_err(|error| failed(error.to_string()))?.len();
         if length > FILE_BYTES_MAX {
             return Err(failed(format!("longer than {FILE_BYTES_MAX} bytes")));
         }
@@ -258,11 +250,7 @@ impl Config {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let end = error.span().map_or(0, |span| span.start);
             let line = text.bytes().take(end).filter(|byte| *byte == b'\n').count();
-            failed(format!(
-                "not TOML, line={}: {}",
-                line.saturating_add(1),
-                error.message()
-            ))
+            failed(format!("not TOML, line={}: {}", line.saturating_add(1), error.message()))
         })?;
         let source = format!("file {}", file.display());
         for (name, value) in &table {
@@ -288,15 +276,9 @@ impl Config {
                 continue;
             };
             let is_other = OTHER_VARIABLES.contains(&variable.as_str())
-                || OTHER_PREFIXES
-                    .iter()
-                    .any(|prefix| variable.starts_with(prefix));
+                || OTHER_PREFIXES.iter().any(|prefix| variable.starts_with(prefix));
             if !is_other {
-                self.apply(
-                    &name.to_ascii_lowercase(),
-                    value,
-                    &format!("variable {variable}"),
-                )?;
+                self.apply(&name.to_ascii_lowercase(), value, &format!("variable {variable}"))?;
             }
         }
         Ok(())
@@ -321,10 +303,7 @@ impl Config {
         let limits = &self.limits;
         let frame = usize::try_from(limits.frame_bytes_max).unwrap_or(usize::MAX);
         let too_small = [
-            (
-                "connection_request_bytes_max",
-                limits.connection_request_bytes_max,
-            ),
+            ("connection_request_bytes_max", limits.connection_request_bytes_max),
             ("request_bytes_max", limits.request_bytes_max),
         ];
         for (name, bytes) in too_small {

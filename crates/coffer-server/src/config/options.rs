@@ -27,10 +27,7 @@ pub struct OptionSpec {
 
 impl std::fmt::Debug for OptionSpec {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("OptionSpec")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        formatter.debug_struct("OptionSpec").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -137,10 +134,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         "How clients authenticate.",
         |config, text| authenticator = choice(
             text,
-            &[
-                ("none", AuthenticatorKind::None),
-                ("password", AuthenticatorKind::Password),
-            ]
+            &[("none", AuthenticatorKind::None), ("password", AuthenticatorKind::Password),]
         )?
     ),
     option!(
@@ -177,9 +171,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         "1 to 60000",
         "10000",
         "Longest time between two syncs with durability = periodic, which this option selects.",
-        |config, text| engine.durability = Durability::Periodic {
-            sync_interval_millis: number(text, 1, 60_000)?,
-        }
+        |config, text| engine.durability =
+            Durability::Periodic { sync_interval_millis: number(text, 1, 60_000)? }
     ),
     option!(
         "memtable_total_bytes",
@@ -228,10 +221,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         "4096, 16384, 65536",
         "4096",
         "Size of a block before compression; 4096 suits reads by key, more suits scans.",
-        |config, text| engine.block_bytes = choice(
-            text,
-            &[("4096", 4096), ("16384", 16_384), ("65536", 65_536),]
-        )?
+        |config, text| engine.block_bytes =
+            choice(text, &[("4096", 4096), ("16384", 16_384), ("65536", 65_536),])?
     ),
     option!(
         "segment_compression",
@@ -247,21 +238,12 @@ pub static OPTIONS: &[OptionSpec] = &[
         "Number of segments of similar size that are merged into one.",
         |config, text| engine.compaction_segments_min = number(text, 2, 32)?
     ),
-    option!(
-        "frame_bytes_max",
-        "4KiB to 256MiB",
-        "32MiB",
-        "Largest request.",
-        |config, text| limits.frame_bytes_max =
-            u32::try_from(bytes(text, 1 << 12, GIB >> 2)?).unwrap_or(u32::MAX)
-    ),
-    option!(
-        "connections_max",
-        "1 to 100000",
-        "4096",
-        "Connections at a time.",
-        |config, text| limits.connections_max = number(text, 1, 100_000)?
-    ),
+    option!("frame_bytes_max", "4KiB to 256MiB", "32MiB", "Largest request.", |config, text| {
+        limits.frame_bytes_max = u32::try_from(bytes(text, 1 << 12, GIB >> 2)?).unwrap_or(u32::MAX)
+    }),
+    option!("connections_max", "1 to 100000", "4096", "Connections at a time.", |config, text| {
+        limits.connections_max = number(text, 1, 100_000)?
+    }),
     option!(
         "connection_requests_max",
         "1 to 32768",
@@ -290,13 +272,9 @@ pub static OPTIONS: &[OptionSpec] = &[
         "Bytes of the unanswered requests of all connections; beyond it they are OVERLOADED.",
         |config, text| limits.request_bytes_max = size(text, 4096, 1024 * 1024 * MIB)?
     ),
-    option!(
-        "statement_bytes_max",
-        "64 to 256MiB",
-        "1MiB",
-        "Longest CQL text.",
-        |config, text| limits.statement_bytes_max = size(text, 64, 256 * MIB)?
-    ),
+    option!("statement_bytes_max", "64 to 256MiB", "1MiB", "Longest CQL text.", |config, text| {
+        limits.statement_bytes_max = size(text, 64, 256 * MIB)?
+    }),
     option!(
         "prepared_cache_bytes",
         "64KiB to 16GiB",
@@ -397,12 +375,7 @@ fn hash(text: &str) -> Parsed<String> {
 fn durability(present: &Durability, text: &str) -> Parsed<Durability> {
     let periodic = match present {
         Durability::Periodic { .. } => *present,
-        Durability::Synced => Durability::Periodic {
-            sync_interval_millis: 10_000,
-        },
+        Durability::Synced => Durability::Periodic { sync_interval_millis: 10_000 },
     };
-    choice(
-        text,
-        &[("synced", Durability::Synced), ("periodic", periodic)],
-    )
+    choice(text, &[("synced", Durability::Synced), ("periodic", periodic)])
 }

@@ -10,10 +10,7 @@ pub(super) fn number<T>(text: &str, least: T, most: T) -> Parsed<T>
 where
     T: FromStr + PartialOrd + Display,
 {
-    let number: T = text
-        .trim()
-        .parse()
-        .map_err(|_| format!("{text:?} is not a number"))?;
+    let number: T = text.trim().parse().map_err(|_| format!("{text:?} is not a number"))?;
     if number < least || number > most {
         return Err(format!("{number} is not between {least} and {most}"));
     }
@@ -58,9 +55,7 @@ pub(super) fn truth(text: &str) -> Parsed<bool> {
 
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Parsed<T> {
     let found = choices.iter().find(|(name, _)| *name == text.trim());
-    found
-        .map(|(_, value)| *value)
-        .ok_or_else(|| format!("{text:?} is not one of them"))
+    found.map(|(_, value)| *value).ok_or_else(|| format!("{text:?} is not one of them"))
 }
 
 /// A non-empty text of letters that are safe in ARNs, file names and logs.

@@ -3,10 +3,7 @@
 use super::*;
 
 fn variables(list: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
-    let list: Vec<_> = list
-        .iter()
-        .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
-        .collect();
+    let list: Vec<_> = list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
     list.into_iter()
 }
 
@@ -18,20 +15,14 @@ fn load(
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("coffer.toml");
     std::fs::write(&path, file).unwrap();
-    let flags = flags
-        .iter()
-        .map(|(name, value)| (*name, (*value).to_owned()))
-        .collect();
+    let flags = flags.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     Config::load(Some(&path), variables(environment), &flags)
 }
 
 #[test]
 fn flags_go_before_variables_and_variables_before_the_file() {
     let file = "connections_max = 1\nrack = \"file\"\ncluster_name = \"file\"\n";
-    let environment = [
-        ("COFFER_RACK", "variable"),
-        ("COFFER_CLUSTER_NAME", "variable"),
-    ];
+    let environment = [("COFFER_RACK", "variable"), ("COFFER_CLUSTER_NAME", "variable")];
     let config = load(file, &environment, &[("cluster_name", "flag")]).unwrap();
     assert_eq!(config.limits.connections_max, 1);
     assert_eq!(config.rack, "variable");
@@ -49,10 +40,7 @@ fn a_wrong_value_is_refused_with_its_name_and_what_is_allowed() {
             Ok(_) => assert_eq!(option.allowed, "a path", "{}", option.name),
             Err(error) => {
                 let text = error.to_string();
-                assert!(
-                    text.contains(option.name) && text.contains(option.allowed),
-                    "{text}"
-                );
+                assert!(text.contains(option.name) && text.contains(option.allowed), "{text}");
             }
         }
     }
@@ -61,25 +49,10 @@ fn a_wrong_value_is_refused_with_its_name_and_what_is_allowed() {
 #[test]
 fn an_unknown_option_is_refused_by_name_with_all_options() {
     let text = load("lisen = 1", &[], &[]).unwrap_err().to_string();
-    assert!(
-        text.contains("lisen") && text.contains("data_dir"),
-        "{text}"
-    );
-    let text = load("", &[("COFFER_LISEN", "1")], &[])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        text.contains("lisen") && text.contains("COFFER_LISEN"),
-        "{text}"
-    );
-    assert!(
-        load(
-            "",
-            &[("COFFER_TEST_X", "1"), ("COFFER_ALLOW_TEST_CLOCK", "1")],
-            &[]
-        )
-        .is_ok()
-    );
+    assert!(text.contains("lisen") && text.contains("data_dir"), "{text}");
+    let text = load("", &[("COFFER_LISEN", "1")], &[]).unwrap_err().to_string();
+    assert!(text.contains("lisen") && text.contains("COFFER_LISEN"), "{text}");
+    assert!(load("", &[("COFFER_TEST_X", "1"), ("COFFER_ALLOW_TEST_CLOCK", "1")], &[]).is_ok());
     assert!(load("[listen]", &[], &[]).is_err());
     assert!(load("listen = [1]", &[], &[]).is_err());
     assert!(load("not toml", &[], &[]).is_err());
@@ -87,10 +60,7 @@ fn an_unknown_option_is_refused_by_name_with_all_options() {
 
 #[test]
 fn defaults_in_the_table_are_the_defaults() {
-    for option in OPTIONS
-        .iter()
-        .filter(|option| !option.default.starts_with('('))
-    {
+    for option in OPTIONS.iter().filter(|option| !option.default.starts_with('(')) {
         // selects periodic, which is not the default
         if option.name == "sync_interval_millis" {
             continue;
@@ -104,18 +74,11 @@ fn defaults_in_the_table_are_the_defaults() {
 
 #[test]
 fn other_addresses_need_a_word_for_plaintext() {
-    let text = load("listen = \"192.0.2.1:9042\"", &[], &[])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        text.contains("listen") && text.contains("--allow-plaintext"),
-        "{text}"
-    );
+    let text = load("listen = \"192.0.2.1:9042\"", &[], &[]).unwrap_err().to_string();
+    assert!(text.contains("listen") && text.contains("--allow-plaintext"), "{text}");
     let allowed = [("allow_plaintext", "true")];
     assert!(load("listen = \"192.0.2.1:9042\"", &[], &allowed).is_ok());
-    let text = load("listen = \"0.0.0.0:9042\"", &[], &allowed)
-        .unwrap_err()
-        .to_string();
+    let text = load("listen = \"0.0.0.0:9042\"", &[], &allowed).unwrap_err().to_string();
     assert!(text.contains("--advertise"), "{text}");
     assert!(load("listen = \"[::1]:0\"", &[], &[]).is_ok());
 }
@@ -134,13 +97,8 @@ fn byte_counts_take_units_and_hold_at_their_limits() {
 
 #[test]
 fn a_password_in_the_clear_is_refused_without_being_repeated() {
-    let text = load("", &[], &[("password_hash", "hunter2")])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        text.contains("password_hash") && !text.contains("hunter2"),
-        "{text}"
-    );
+    let text = load("", &[], &[("password_hash", "hunter2")]).unwrap_err().to_string();
+    assert!(text.contains("password_hash") && !text.contains("hunter2"), "{text}");
 }
 
 #[test]

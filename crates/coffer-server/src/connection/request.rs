@@ -33,19 +33,14 @@ impl Connection {
         if header.is_response {
             self.send_error(
                 header.stream,
-                &ErrorBody::new(
-                    ErrorDetail::Protocol,
-                    "a response where a request is expected",
-                ),
+                &ErrorBody::new(ErrorDetail::Protocol, "a response where a request is expected"),
             );
             self.is_ending = true;
             return;
         }
         if header.version != VERSION {
-            return self.send_error(
-                header.stream,
-                &error_response::unsupported_version(header.version),
-            );
+            return self
+                .send_error(header.stream, &error_response::unsupported_version(header.version));
         }
         let request_bytes = frame.body.len();
         let request = self
@@ -113,17 +108,12 @@ impl Connection {
     fn startup(&mut self, stream: i16, startup: &Startup) {
         let wrong = |message: String| ErrorBody::new(ErrorDetail::Protocol, message);
         let version = startup.option("CQL_VERSION").unwrap_or_default();
-        let major = version
-            .split('.')
-            .next()
-            .and_then(|major| major.parse::<u32>().ok());
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_none_or(|major| major < 3) {
             let message = format!("CQL version {version} is not supported; 3.0.0 or later is");
             return self.send_error(stream, &wrong(message));
         }
-        let compression = startup
-            .option("COMPRESSION")
-            .filter(|name| !name.is_empty());
+        let compression = startup.option("COMPRESSION").filter(|name| !name.is_empty());
         let compression = match compression.map(|name| (name, Compression::from_name(name))) {
             None => None,
             Some((_, Some(compression))) => Some(compression),
@@ -134,12 +124,7 @@ impl Connection {
         };
         if self.server.authenticator.is_required() {
             self.phase = Phase::Authenticating;
-            self.send(
-                stream,
-                &Response::Authenticate {
-                    class: PASSWORD_AUTHENTICATOR,
-                },
-            );
+            self.send(stream, &Response::Authenticate { class: PASSWORD_AUTHENTICATOR });
         } else {
             self.become_ready();
             self.send(stream, &Response::Ready);
@@ -163,9 +148,7 @@ impl Connection {
         }
         let server = Arc::clone(&self.server);
         let verification = Handle::current().spawn_blocking(move || {
-            server
-                .authenticator
-                .authenticate(response.token.as_deref().unwrap_or_default())
+            server.authenticator.authenticate(response.token.as_deref().unwrap_or_default())
         });
         self.slow.push(Box::pin(async move {
             let result = verification.await;
@@ -183,10 +166,7 @@ impl Connection {
             }
             Err(message) => {
                 tracing::warn!(client = ?self.session.client, "authentication failed");
-                self.send_error(
-                    stream,
-                    &ErrorBody::new(ErrorDetail::BadCredentials, message),
-                );
+                self.send_error(stream, &ErrorBody::new(ErrorDetail::BadCredentials, message));
             }
         }
     }
@@ -219,15 +199,8 @@ impl Connection {
 
     /// Runs QUERY, EXECUTE or BATCH.
     fn statement(&mut self, mut reply: ReplyTo, request: Request) {
-        if !self
-            .in_flight
-            .has_room(reply.request_bytes, &self.server.limits)
-        {
-            return reply.error(
-                &mut self.output,
-                self.compression,
-                &error_response::overloaded(),
-            );
+        if !self.in_flight.has_room(reply.request_bytes, &self.server.limits) {
+            return reply.error(&mut self.output, self.compression, &error_response::overloaded());
         }
         match self.work_of(&mut reply, request) {
             Ok(work) => self.run(reply, work),
@@ -266,11 +239,7 @@ impl Connection {
             Ok(Step::Done(outcome)) => self.answer_outcome(&reply, &outcome),
             Ok(Step::Commit { lsn, outcome }) => {
                 self.in_flight.add(reply.request_bytes);
-                self.commits.push_back(PendingCommit {
-                    lsn,
-                    reply,
-                    outcome,
-                });
+                self.commits.push_back(PendingCommit { lsn, reply, outcome });
             }
             Ok(step) => self.run_slowly(reply, work, step),
             Err(error) => self.answer_error(&reply, error),
@@ -294,8 +263,6 @@ impl Connection {
             work,
             step,
         );
-        self.slow.push(Box::pin(
-            async move { SlowAnswer::Statement(reply, end.await) },
-        ));
+        self.slow.push(Box::pin(async move { SlowAnswer::Statement(reply, end.await) }));
     }
 }

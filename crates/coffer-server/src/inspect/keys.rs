@@ -24,15 +24,9 @@ use crate::error::{CommandError, Result};
 /// What can be told without opening anything.
 pub(super) fn describe_record(record: &KeyRecord) -> Map<String, Value> {
     let mut fields = Map::new();
-    fields.insert(
-        "encryption_type".to_owned(),
-        json!(record.encryption_type.as_str()),
-    );
+    fields.insert("encryption_type".to_owned(), json!(record.encryption_type.as_str()));
     fields.insert("kms_key_arn".to_owned(), json!(record.kms_key_arn));
-    fields.insert(
-        "current_table_key".to_owned(),
-        json!(record.table_key_id.to_string()),
-    );
+    fields.insert("current_table_key".to_owned(), json!(record.table_key_id.to_string()));
     fields.insert("older_table_keys".to_owned(), json!(record.older.len()));
     fields
 }
@@ -41,9 +35,7 @@ pub(super) fn describe_record(record: &KeyRecord) -> Map<String, Value> {
 fn catalog(place: &Place) -> std::result::Result<(RootKey, Catalog), Proof> {
     let root = place.root_key().map_err(Proof::NoKey)?;
     let Some(data_dir) = &place.data_dir else {
-        return Err(Proof::NoKey(
-            "no data directory above the file: give --data-dir".to_owned(),
-        ));
+        return Err(Proof::NoKey("no data directory above the file: give --data-dir".to_owned()));
     };
     match newest_catalog(&OsVfs, data_dir, &root) {
         Ok(Some(catalog)) => Ok((root, catalog)),
@@ -104,9 +96,7 @@ pub(super) fn verify_tail(path: &Path, place: &Place) -> Result<Proof> {
     let mut tails = catalog.tables.values().flat_map(|entry| &entry.tails);
     let tail = tails.find(|tail| tail.path(Path::new("")).file_name() == name);
     let Some(tail) = tail else {
-        return Ok(Proof::NoKey(
-            "the catalog does not list this tail".to_owned(),
-        ));
+        return Ok(Proof::NoKey("the catalog does not list this tail".to_owned()));
     };
     match compare_tail_with_catalog(&OsVfs, path, tail) {
         Ok(()) => Ok(Proof::Verified),
@@ -162,9 +152,7 @@ impl InspectKeys {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let copy = KmsCopy::make(data_dir)?;
         let options = EmbeddedKmsOptions {
-            root_key_file: copy
-                .has_store
-                .then(|| data_dir.join("kms").join("root.key")),
+            root_key_file: copy.has_store.then(|| data_dir.join("kms").join("root.key")),
             ..EmbeddedKmsOptions::default()
         };
         let kms = match EmbeddedKms::open(&copy.directory, &options, Arc::clone(&clock)) {
@@ -206,25 +194,15 @@ impl KmsCopy {
         let failed = || CommandError::io("copy the KMS's store");
         let name = hex::encode(coffer_crypto::random_array::<8>()?);
         let directory = std::env::temp_dir().join(format!("coffer-inspect-{name}"));
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&directory)
-            .map_err(failed())?;
-        let mut copy = Self {
-            directory,
-            has_store: false,
-        };
+        DirBuilder::new().mode(0o700).create(&directory).map_err(failed())?;
+        let mut copy = Self { directory, has_store: false };
         let kms = data_dir.join("kms");
         if !kms.is_dir() {
             return Ok(copy);
         }
         for file in std::fs::read_dir(&kms).map_err(failed())? {
             let file = file.map_err(failed())?;
-            if file
-                .path()
-                .extension()
-                .is_some_and(|extension| extension == "keys")
-            {
+            if file.path().extension().is_some_and(|extension| extension == "keys") {
                 std::fs::copy(file.path(), copy.directory.join(file.file_name()))
                     .map_err(failed())?;
                 copy.has_store = true;

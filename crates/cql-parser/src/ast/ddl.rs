@@ -151,27 +151,13 @@ pub enum TableChange {
     /// `ALTER c TYPE t`
     AlterType { column: String, ty: TypeName },
     /// `ALTER c MASKED WITH ..`, `ALTER c DROP MASKED`
-    AlterMask {
-        column: String,
-        if_exists: bool,
-        mask: Option<Mask>,
-    },
+    AlterMask { column: String, if_exists: bool, mask: Option<Mask> },
     /// `ADD ..`
-    AddColumns {
-        if_not_exists: bool,
-        columns: Vec<ColumnDefinition>,
-    },
+    AddColumns { if_not_exists: bool, columns: Vec<ColumnDefinition> },
     /// `DROP ..`; the timestamp is the text of the integer.
-    DropColumns {
-        if_exists: bool,
-        columns: Vec<String>,
-        timestamp: Option<String>,
-    },
+    DropColumns { if_exists: bool, columns: Vec<String>, timestamp: Option<String> },
     /// `RENAME a TO b AND ..`
-    RenameColumns {
-        if_exists: bool,
-        renames: Vec<(String, String)>,
-    },
+    RenameColumns { if_exists: bool, renames: Vec<(String, String)> },
     /// `DROP COMPACT STORAGE`
     DropCompactStorage,
     /// `WITH ..`
@@ -213,19 +199,9 @@ pub struct AlterType {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum TypeChange {
-    AlterField {
-        field: String,
-        ty: TypeName,
-    },
-    AddField {
-        if_not_exists: bool,
-        field: String,
-        ty: TypeName,
-    },
-    RenameFields {
-        if_exists: bool,
-        renames: Vec<(String, String)>,
-    },
+    AlterField { field: String, ty: TypeName },
+    AddField { if_not_exists: bool, field: String, ty: TypeName },
+    RenameFields { if_exists: bool, renames: Vec<(String, String)> },
 }
 
 /// `CREATE [CUSTOM] INDEX`

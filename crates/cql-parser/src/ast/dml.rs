@@ -187,62 +187,25 @@ pub enum InValues {
 #[expect(missing_docs, reason = "the fields' names say it")]
 pub enum Relation {
     /// `c = t`, `c LIKE t`, `c CONTAINS KEY t`
-    Column {
-        column: String,
-        operator: Operator,
-        value: Term,
-    },
+    Column { column: String, operator: Operator, value: Term },
     /// `c [NOT] IN (...)`
-    ColumnIn {
-        column: String,
-        negated: bool,
-        values: InValues,
-    },
+    ColumnIn { column: String, negated: bool, values: InValues },
     /// `c BETWEEN a AND b`
-    ColumnBetween {
-        column: String,
-        low: Term,
-        high: Term,
-    },
+    ColumnBetween { column: String, low: Term, high: Term },
     /// `c IS NOT NULL`
     IsNotNull { column: String },
     /// `c[k] = t`
-    Element {
-        column: String,
-        key: Term,
-        operator: Operator,
-        value: Term,
-    },
+    Element { column: String, key: Term, operator: Operator, value: Term },
     /// `token(a, b) > t`
-    Token {
-        columns: Vec<String>,
-        operator: Operator,
-        value: Term,
-    },
+    Token { columns: Vec<String>, operator: Operator, value: Term },
     /// `token(a, b) BETWEEN x AND y`
-    TokenBetween {
-        columns: Vec<String>,
-        low: Term,
-        high: Term,
-    },
+    TokenBetween { columns: Vec<String>, low: Term, high: Term },
     /// `(a, b) > (x, y)` or `(a, b) > ?`
-    Tuple {
-        columns: Vec<String>,
-        operator: Operator,
-        value: Term,
-    },
+    Tuple { columns: Vec<String>, operator: Operator, value: Term },
     /// `(a, b) [NOT] IN (...)`
-    TupleIn {
-        columns: Vec<String>,
-        negated: bool,
-        values: InValues,
-    },
+    TupleIn { columns: Vec<String>, negated: bool, values: InValues },
     /// `(a, b) BETWEEN (..) AND (..)`
-    TupleBetween {
-        columns: Vec<String>,
-        low: Term,
-        high: Term,
-    },
+    TupleBetween { columns: Vec<String>, low: Term, high: Term },
     /// `expr(index, t)`
     CustomIndex { index: QualifiedName, value: Term },
 }

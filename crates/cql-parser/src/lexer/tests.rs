@@ -3,12 +3,7 @@
 use super::*;
 
 fn kinds(text: &str) -> Vec<Kind> {
-    read(text)
-        .0
-        .into_iter()
-        .map(|lexeme| lexeme.kind)
-        .filter(|&kind| kind != Kind::End)
-        .collect()
+    read(text).0.into_iter().map(|lexeme| lexeme.kind).filter(|&kind| kind != Kind::End).collect()
 }
 
 #[test]
@@ -50,10 +45,7 @@ fn a_range_between_integers_is_three_lexemes() {
 #[test]
 fn a_minus_before_digits_belongs_to_the_number() {
     assert_eq!(kinds("a -3"), [Kind::Identifier, Kind::Integer]);
-    assert_eq!(
-        kinds("a - 3"),
-        [Kind::Identifier, Kind::Sign(b'-'), Kind::Integer]
-    );
+    assert_eq!(kinds("a - 3"), [Kind::Identifier, Kind::Sign(b'-'), Kind::Integer]);
 }
 
 #[test]

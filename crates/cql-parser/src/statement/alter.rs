@@ -48,11 +48,7 @@ impl Parser<'_> {
                 KeyspaceChange::Properties(self.properties()?)
             }
         };
-        Ok(StatementKind::AlterKeyspace(AlterKeyspace {
-            name,
-            if_exists,
-            change,
-        }))
+        Ok(StatementKind::AlterKeyspace(AlterKeyspace { name, if_exists, change }))
     }
 
     /// Keyspaces' `ADD TAGS {..}` (true) and `DROP TAGS {..}` (false), if one of them is next.
@@ -80,11 +76,7 @@ impl Parser<'_> {
             Some((false, tags)) => TableChange::DropTags(tags),
             None => self.table_change()?,
         };
-        Ok(StatementKind::AlterTable(AlterTable {
-            name,
-            if_exists,
-            change,
-        }))
+        Ok(StatementKind::AlterTable(AlterTable { name, if_exists, change }))
     }
 
     fn table_change(&mut self) -> Parsed<TableChange> {
@@ -100,19 +92,13 @@ impl Parser<'_> {
                 } else {
                     vec![self.column_definition()?]
                 };
-                Ok(TableChange::AddColumns {
-                    if_not_exists,
-                    columns,
-                })
+                Ok(TableChange::AddColumns { if_not_exists, columns })
             }
             Kind::Keyword(Keyword::Drop) => self.drop_columns(),
             Kind::Keyword(Keyword::Rename) => {
                 self.advance();
                 let if_exists = self.if_exists()?;
-                Ok(TableChange::RenameColumns {
-                    if_exists,
-                    renames: self.renames()?,
-                })
+                Ok(TableChange::RenameColumns { if_exists, renames: self.renames()? })
             }
             Kind::Keyword(Keyword::With) => {
                 self.advance();
@@ -130,24 +116,15 @@ impl Parser<'_> {
         match self.kind() {
             Kind::Keyword(Keyword::Type) if !if_exists => {
                 self.advance();
-                Ok(TableChange::AlterType {
-                    column,
-                    ty: self.type_name()?,
-                })
+                Ok(TableChange::AlterType { column, ty: self.type_name()? })
             }
-            Kind::Keyword(Keyword::Masked) => Ok(TableChange::AlterMask {
-                column,
-                if_exists,
-                mask: Some(self.mask()?),
-            }),
+            Kind::Keyword(Keyword::Masked) => {
+                Ok(TableChange::AlterMask { column, if_exists, mask: Some(self.mask()?) })
+            }
             Kind::Keyword(Keyword::Drop) => {
                 self.advance();
                 self.expect(Keyword::Masked)?;
-                Ok(TableChange::AlterMask {
-                    column,
-                    if_exists,
-                    mask: None,
-                })
+                Ok(TableChange::AlterMask { column, if_exists, mask: None })
             }
             _ => self.no_viable_since(decision),
         }
@@ -177,11 +154,7 @@ impl Parser<'_> {
             timestamp = Some(self.raw(0).to_owned());
             self.advance();
         }
-        Ok(TableChange::DropColumns {
-            if_exists,
-            columns,
-            timestamp,
-        })
+        Ok(TableChange::DropColumns { if_exists, columns, timestamp })
     }
 
     /// `a TO b AND c TO d`
@@ -207,34 +180,20 @@ impl Parser<'_> {
                 self.advance();
                 let field = self.name()?;
                 self.expect(Keyword::Type)?;
-                TypeChange::AlterField {
-                    field,
-                    ty: self.type_name()?,
-                }
+                TypeChange::AlterField { field, ty: self.type_name()? }
             }
             Kind::Keyword(Keyword::Add) => {
                 self.advance();
                 let if_not_exists = self.if_not_exists()?;
-                TypeChange::AddField {
-                    if_not_exists,
-                    field: self.name()?,
-                    ty: self.type_name()?,
-                }
+                TypeChange::AddField { if_not_exists, field: self.name()?, ty: self.type_name()? }
             }
             Kind::Keyword(Keyword::Rename) => {
                 self.advance();
                 let if_exists = self.if_exists()?;
-                TypeChange::RenameFields {
-                    if_exists,
-                    renames: self.renames()?,
-                }
+                TypeChange::RenameFields { if_exists, renames: self.renames()? }
             }
             _ => return self.no_viable(),
         };
-        Ok(StatementKind::AlterType(AlterType {
-            name,
-            if_exists,
-            change,
-        }))
+        Ok(StatementKind::AlterType(AlterType { name, if_exists, change }))
     }
 }

@@ -29,10 +29,6 @@ impl Parser<'_> {
             self.accept_sign(b';');
         }
         self.expect_all(&[Keyword::Apply, Keyword::Batch])?;
-        Ok(Batch {
-            kind,
-            using,
-            statements,
-        })
+        Ok(Batch { kind, using, statements })
     }
 }

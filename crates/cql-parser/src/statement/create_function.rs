@@ -65,16 +65,10 @@ impl Parser<'_> {
         let state_function = self.simple_function_name()?;
         self.expect(Keyword::Stype)?;
         let state_type = self.type_name()?;
-        let final_function = if self.accept(Keyword::FinalFunc) {
-            Some(self.simple_function_name()?)
-        } else {
-            None
-        };
-        let initial_condition = if self.accept(Keyword::InitCond) {
-            Some(self.term()?)
-        } else {
-            None
-        };
+        let final_function =
+            if self.accept(Keyword::FinalFunc) { Some(self.simple_function_name()?) } else { None };
+        let initial_condition =
+            if self.accept(Keyword::InitCond) { Some(self.term()?) } else { None };
         Ok(StatementKind::CreateAggregate(CreateAggregate {
             name,
             or_replace,
@@ -90,11 +84,7 @@ impl Parser<'_> {
     /// `(type, ...)`
     pub(super) fn argument_types(&mut self) -> Parsed<Vec<TypeName>> {
         self.expect_sign(b'(')?;
-        let types = if self.at_sign(b')') {
-            Vec::new()
-        } else {
-            self.list(Self::type_name)?
-        };
+        let types = if self.at_sign(b')') { Vec::new() } else { self.list(Self::type_name)? };
         self.expect_sign(b')')?;
         Ok(types)
     }

@@ -24,17 +24,9 @@ impl Parser<'_> {
                 self.kind(),
                 Kind::EmptyQuotedName | Kind::Keyword(Keyword::Entries | Keyword::Full)
             );
-        let targets = if indexes {
-            self.list(Self::index_target)?
-        } else {
-            Vec::new()
-        };
+        let targets = if indexes { self.list(Self::index_target)? } else { Vec::new() };
         self.expect_sign(b')')?;
-        let using = if self.accept(Keyword::Using) {
-            Some(self.take_string()?)
-        } else {
-            None
-        };
+        let using = if self.accept(Keyword::Using) { Some(self.take_string()?) } else { None };
         let properties = self.optional_properties()?;
         Ok(StatementKind::CreateIndex(CreateIndex {
             custom,
@@ -54,10 +46,7 @@ impl Parser<'_> {
             (Kind::Keyword(Keyword::Entries), _) => IndexedPart::Entries,
             (Kind::Keyword(Keyword::Full), _) => IndexedPart::Full,
             _ => {
-                return Ok(IndexTarget {
-                    column: self.column()?,
-                    part: IndexedPart::Simple,
-                });
+                return Ok(IndexTarget { column: self.column()?, part: IndexedPart::Simple });
             }
         };
         self.advance();
@@ -76,11 +65,6 @@ impl Parser<'_> {
         let table = self.table()?;
         self.expect(Keyword::Using)?;
         let class = self.take_string()?;
-        Ok(StatementKind::CreateTrigger(CreateTrigger {
-            name,
-            table,
-            class,
-            if_not_exists,
-        }))
+        Ok(StatementKind::CreateTrigger(CreateTrigger { name, table, class, if_not_exists }))
     }
 }

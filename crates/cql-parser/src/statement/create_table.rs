@@ -35,11 +35,8 @@ impl Parser<'_> {
             }
         }
         self.expect_sign(b')')?;
-        let TableOptions {
-            properties,
-            clustering_order,
-            compact_storage,
-        } = self.table_options()?;
+        let TableOptions { properties, clustering_order, compact_storage } =
+            self.table_options()?;
         Ok(StatementKind::CreateTable(CreateTable {
             name,
             if_not_exists,
@@ -109,17 +106,8 @@ impl Parser<'_> {
         let name = self.name()?;
         let ty = self.type_name()?;
         let is_static = self.accept(Keyword::Static);
-        let mask = if self.at_keyword(Keyword::Masked) {
-            Some(self.mask()?)
-        } else {
-            None
-        };
-        Ok(ColumnDefinition {
-            name,
-            ty,
-            is_static,
-            mask,
-        })
+        let mask = if self.at_keyword(Keyword::Masked) { Some(self.mask()?) } else { None };
+        Ok(ColumnDefinition { name, ty, is_static, mask })
     }
 
     pub(super) fn mask(&mut self) -> Parsed<Mask> {
@@ -133,27 +121,14 @@ impl Parser<'_> {
         self.advance();
         if self.at_keyword(Keyword::Default) && self.peek(1) != Kind::Sign(b'(') {
             self.advance();
-            let function = QualifiedName {
-                keyspace: None,
-                name: "mask_default".to_owned(),
-            };
-            return Ok(Mask {
-                function,
-                arguments: Vec::new(),
-            });
+            let function = QualifiedName { keyspace: None, name: "mask_default".to_owned() };
+            return Ok(Mask { function, arguments: Vec::new() });
         }
         let function = self.function_name()?;
         self.expect_sign(b'(')?;
-        let arguments = if self.at_sign(b')') {
-            Vec::new()
-        } else {
-            self.list(Self::term)?
-        };
+        let arguments = if self.at_sign(b')') { Vec::new() } else { self.list(Self::term)? };
         self.expect_sign(b')')?;
-        Ok(Mask {
-            function,
-            arguments,
-        })
+        Ok(Mask { function, arguments })
     }
 
     /// `PRIMARY KEY ((a, b), c)`
@@ -172,10 +147,7 @@ impl Parser<'_> {
             clustering.push(self.name()?);
         }
         self.expect_sign(b')')?;
-        Ok(PrimaryKey {
-            partition_key,
-            clustering,
-        })
+        Ok(PrimaryKey { partition_key, clustering })
     }
 
     /// `[WITH ...]` of a table or a view.
@@ -195,9 +167,7 @@ impl Parser<'_> {
             } else if !is_property && self.accept(Keyword::Clustering) {
                 self.expect_all(&[Keyword::Order, Keyword::By])?;
                 self.expect_sign(b'(')?;
-                options
-                    .clustering_order
-                    .extend(self.list(Self::clustering_order)?);
+                options.clustering_order.extend(self.list(Self::clustering_order)?);
                 self.expect_sign(b')')?;
             } else {
                 self.property(&mut options.properties)?;
@@ -227,10 +197,6 @@ impl Parser<'_> {
         self.expect_table_word()?;
         let source = self.table()?;
         let properties = self.optional_properties()?;
-        Ok(StatementKind::RestoreTable(RestoreTable {
-            name,
-            source,
-            properties,
-        }))
+        Ok(StatementKind::RestoreTable(RestoreTable { name, source, properties }))
     }
 }

@@ -17,11 +17,7 @@ impl Parser<'_> {
             }
         }
         self.expect_sign(b')')?;
-        Ok(StatementKind::CreateType(CreateType {
-            name,
-            if_not_exists,
-            fields,
-        }))
+        Ok(StatementKind::CreateType(CreateType { name, if_not_exists, fields }))
     }
 
     fn type_field(&mut self) -> Parsed<(String, TypeName)> {

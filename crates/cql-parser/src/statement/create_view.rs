@@ -16,33 +16,25 @@ impl Parser<'_> {
         let selection = self.selection()?;
         self.expect(Keyword::From)?;
         let base = self.table()?;
-        let where_clause = if self.accept(Keyword::Where) {
-            self.where_clause()?
-        } else {
-            Vec::new()
-        };
+        let where_clause =
+            if self.accept(Keyword::Where) { self.where_clause()? } else { Vec::new() };
         let primary_key = self.primary_key()?;
-        let TableOptions {
-            properties,
-            clustering_order,
-            compact_storage,
-        } = self.table_options()?;
+        let TableOptions { properties, clustering_order, compact_storage } =
+            self.table_options()?;
         if compact_storage {
             return self.refuse(
                 "COMPACT STORAGE tables are not allowed starting with version 4.0".to_owned(),
             );
         }
-        Ok(StatementKind::CreateMaterializedView(
-            CreateMaterializedView {
-                name,
-                if_not_exists,
-                selection,
-                base,
-                where_clause,
-                primary_key,
-                properties,
-                clustering_order,
-            },
-        ))
+        Ok(StatementKind::CreateMaterializedView(CreateMaterializedView {
+            name,
+            if_not_exists,
+            selection,
+            base,
+            where_clause,
+            primary_key,
+            properties,
+            clustering_order,
+        }))
     }
 }

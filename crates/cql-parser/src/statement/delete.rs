@@ -21,13 +21,7 @@ impl Parser<'_> {
         }
         self.expect(Keyword::Where)?;
         let where_clause = self.where_clause()?;
-        Ok(Delete {
-            targets,
-            table,
-            timestamp,
-            where_clause,
-            conditions: self.conditions()?,
-        })
+        Ok(Delete { targets, table, timestamp, where_clause, conditions: self.conditions()? })
     }
 
     fn delete_target(&mut self) -> Parsed<DeleteTarget> {
@@ -42,10 +36,7 @@ impl Parser<'_> {
             }
             Kind::Sign(b'.') => {
                 self.advance();
-                Ok(DeleteTarget::Field {
-                    column,
-                    field: self.name()?,
-                })
+                Ok(DeleteTarget::Field { column, field: self.name()? })
             }
             Kind::Sign(b',') | Kind::Keyword(Keyword::From) => Ok(DeleteTarget::Column(column)),
             _ => self.no_viable_since(decision),

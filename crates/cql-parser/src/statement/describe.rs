@@ -13,10 +13,7 @@ impl Parser<'_> {
         if with_internals {
             self.expect(Keyword::Internals)?;
         }
-        Ok(StatementKind::Describe(Describe {
-            target,
-            with_internals,
-        }))
+        Ok(StatementKind::Describe(Describe { target, with_internals }))
     }
 
     fn describe_target(&mut self) -> Parsed<DescribeTarget> {
@@ -96,15 +93,9 @@ impl Parser<'_> {
     }
 
     fn any_target(&mut self) -> Parsed<DescribeTarget> {
-        let mut name = QualifiedName {
-            keyspace: None,
-            name: self.name()?,
-        };
+        let mut name = QualifiedName { keyspace: None, name: self.name()? };
         if self.accept_sign(b'.') {
-            name = QualifiedName {
-                keyspace: Some(name.name),
-                name: self.name()?,
-            };
+            name = QualifiedName { keyspace: Some(name.name), name: self.name()? };
         }
         Ok(DescribeTarget::Any(name))
     }

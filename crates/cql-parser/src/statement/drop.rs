@@ -20,49 +20,27 @@ impl Parser<'_> {
         }
         let if_exists = self.if_exists()?;
         Ok(match word {
-            Keyword::Keyspace | Keyword::Schema => StatementKind::DropKeyspace {
-                name: self.keyspace()?,
-                if_exists,
-            },
-            Keyword::Type => StatementKind::DropType {
-                name: self.user_type_name()?,
-                if_exists,
-            },
-            Keyword::Index => StatementKind::DropIndex {
-                name: self.index_name()?,
-                if_exists,
-            },
-            Keyword::Materialized => StatementKind::DropMaterializedView {
-                name: self.table()?,
-                if_exists,
-            },
+            Keyword::Keyspace | Keyword::Schema => {
+                StatementKind::DropKeyspace { name: self.keyspace()?, if_exists }
+            }
+            Keyword::Type => StatementKind::DropType { name: self.user_type_name()?, if_exists },
+            Keyword::Index => StatementKind::DropIndex { name: self.index_name()?, if_exists },
+            Keyword::Materialized => {
+                StatementKind::DropMaterializedView { name: self.table()?, if_exists }
+            }
             Keyword::Function => StatementKind::DropFunction(self.dropped_function(if_exists)?),
             Keyword::Aggregate => StatementKind::DropAggregate(self.dropped_function(if_exists)?),
             Keyword::Trigger => {
                 let name = self.name()?;
                 self.expect(Keyword::On)?;
-                StatementKind::DropTrigger {
-                    name,
-                    table: self.table()?,
-                    if_exists,
-                }
+                StatementKind::DropTrigger { name, table: self.table()?, if_exists }
             }
-            Keyword::Role => StatementKind::DropRole {
-                name: self.role()?,
-                if_exists,
-            },
-            Keyword::User => StatementKind::DropRole {
-                name: self.user()?,
-                if_exists,
-            },
-            Keyword::Identity => StatementKind::DropIdentity {
-                identity: self.identity()?,
-                if_exists,
-            },
-            _ => StatementKind::DropTable {
-                name: self.table()?,
-                if_exists,
-            },
+            Keyword::Role => StatementKind::DropRole { name: self.role()?, if_exists },
+            Keyword::User => StatementKind::DropRole { name: self.user()?, if_exists },
+            Keyword::Identity => {
+                StatementKind::DropIdentity { identity: self.identity()?, if_exists }
+            }
+            _ => StatementKind::DropTable { name: self.table()?, if_exists },
         })
     }
 
@@ -84,16 +62,8 @@ impl Parser<'_> {
 
     fn dropped_function(&mut self, if_exists: bool) -> Parsed<DropFunction> {
         let name = self.function_name()?;
-        let argument_types = if self.at_sign(b'(') {
-            Some(self.argument_types()?)
-        } else {
-            None
-        };
-        Ok(DropFunction {
-            name,
-            if_exists,
-            argument_types,
-        })
+        let argument_types = if self.at_sign(b'(') { Some(self.argument_types()?) } else { None };
+        Ok(DropFunction { name, if_exists, argument_types })
     }
 }
 

@@ -23,12 +23,7 @@ impl Parser<'_> {
             return self.no_viable();
         };
         let if_not_exists = self.if_not_exists()?;
-        Ok(Insert {
-            table,
-            values,
-            if_not_exists,
-            using: self.using()?,
-        })
+        Ok(Insert { table, values, if_not_exists, using: self.using()? })
     }
 
     fn json_values(&mut self) -> Parsed<InsertValues> {
@@ -48,10 +43,7 @@ impl Parser<'_> {
                 return self.no_viable();
             }
         }
-        Ok(InsertValues::Json {
-            value,
-            default_unset,
-        })
+        Ok(InsertValues::Json { value, default_unset })
     }
 
     /// `USING ...`, if there is one; what is named twice counts as named last.

@@ -36,38 +36,24 @@ pub fn parse_statement(cql: &str) -> Result<Statement, SyntaxError> {
     let (lexemes, lexical) = lexer::read(cql);
     let mut parser = Parser::new(cql, &lexemes);
     match whole(&mut parser) {
-        Ok(kind) => Ok(Statement {
-            kind,
-            bind_markers: parser.bind_markers,
-        }),
-        Err(failure) => Err(SyntaxError::new(
-            cql,
-            &lexemes,
-            lexical.as_ref(),
-            &failure,
-            parser.looked_at(),
-        )),
+        Ok(kind) => Ok(Statement { kind, bind_markers: parser.bind_markers }),
+        Err(failure) => {
+            Err(SyntaxError::new(cql, &lexemes, lexical.as_ref(), &failure, parser.looked_at()))
+        }
     }
 }
 
 fn whole(parser: &mut Parser<'_>) -> Parsed<StatementKind> {
     let kind = parser.statement()?;
     while parser.accept_sign(b';') {}
-    if parser.kind() == Kind::End {
-        Ok(kind)
-    } else {
-        Err(parser.mismatched("EOF".into()))
-    }
+    if parser.kind() == Kind::End { Ok(kind) } else { Err(parser.mismatched("EOF".into())) }
 }
 
 impl Parser<'_> {
     fn statement(&mut self) -> Parsed<StatementKind> {
         let Kind::Keyword(keyword) = self.kind() else {
             if self.at_word(0, "restore")
-                && matches!(
-                    self.peek(1),
-                    Kind::Keyword(Keyword::Table | Keyword::ColumnFamily)
-                )
+                && matches!(self.peek(1), Kind::Keyword(Keyword::Table | Keyword::ColumnFamily))
             {
                 return self.restore_table();
             }
@@ -106,11 +92,7 @@ impl Parser<'_> {
     }
 
     fn expect_table_word(&mut self) -> Parsed<()> {
-        if self.accept_table_word() {
-            Ok(())
-        } else {
-            self.expect(Keyword::Table)
-        }
+        if self.accept_table_word() { Ok(()) } else { self.expect(Keyword::Table) }
     }
 
     fn create(&mut self) -> Parsed<StatementKind> {
@@ -121,10 +103,7 @@ impl Parser<'_> {
             let replaced = self.peek(2) == Kind::Keyword(Keyword::Replace);
             let ahead = if replaced { 3 } else { 2 };
             if !(replaced
-                && matches!(
-                    self.peek(3),
-                    Kind::Keyword(Keyword::Function | Keyword::Aggregate)
-                ))
+                && matches!(self.peek(3), Kind::Keyword(Keyword::Function | Keyword::Aggregate)))
             {
                 return self.no_viable_ahead(ahead);
             }

@@ -13,10 +13,7 @@ impl Parser<'_> {
         if !self.at_permissions() {
             let role = self.role()?;
             self.expect(Keyword::To)?;
-            return Ok(StatementKind::GrantRole {
-                role,
-                grantee: self.role()?,
-            });
+            return Ok(StatementKind::GrantRole { role, grantee: self.role()? });
         }
         let (permissions, resource) = self.permissions_on()?;
         self.expect(Keyword::To)?;
@@ -32,10 +29,7 @@ impl Parser<'_> {
         if !self.at_permissions() {
             let role = self.role()?;
             self.expect(Keyword::From)?;
-            return Ok(StatementKind::RevokeRole {
-                role,
-                revokee: self.role()?,
-            });
+            return Ok(StatementKind::RevokeRole { role, revokee: self.role()? });
         }
         let (permissions, resource) = self.permissions_on()?;
         self.expect(Keyword::From)?;
@@ -61,11 +55,7 @@ impl Parser<'_> {
             Kind::Keyword(Keyword::Roles) => {
                 self.advance();
                 self.advance();
-                let of = if self.accept(Keyword::Of) {
-                    Some(self.role()?)
-                } else {
-                    None
-                };
+                let of = if self.accept(Keyword::Of) { Some(self.role()?) } else { None };
                 return Ok(StatementKind::ListRoles {
                     of,
                     recursive: !self.accept(Keyword::NoRecursive),
@@ -77,23 +67,10 @@ impl Parser<'_> {
             _ => return self.no_viable_ahead(1),
         }
         let permissions = self.permissions()?;
-        let resource = if self.accept(Keyword::On) {
-            Some(self.resource()?)
-        } else {
-            None
-        };
-        let of = if self.accept(Keyword::Of) {
-            Some(self.role()?)
-        } else {
-            None
-        };
+        let resource = if self.accept(Keyword::On) { Some(self.resource()?) } else { None };
+        let of = if self.accept(Keyword::Of) { Some(self.role()?) } else { None };
         let recursive = !self.accept(Keyword::NoRecursive);
-        Ok(StatementKind::ListPermissions(ListPermissions {
-            permissions,
-            resource,
-            of,
-            recursive,
-        }))
+        Ok(StatementKind::ListPermissions(ListPermissions { permissions, resource, of, recursive }))
     }
 
     /// Whether permissions come next and no role: some of their words may name roles.
@@ -113,9 +90,9 @@ impl Parser<'_> {
         let resource = self.resource()?;
         let none_fits = match &permissions {
             Permissions::All => false,
-            Permissions::Only(list) => !list
-                .iter()
-                .any(|&permission| is_applicable(permission, &resource)),
+            Permissions::Only(list) => {
+                !list.iter().any(|&permission| is_applicable(permission, &resource))
+            }
         };
         if none_fits {
             return self.refuse(format!(
@@ -166,10 +143,7 @@ impl Parser<'_> {
             Kind::Keyword(Keyword::Function) if !self.ends_resource(1) => {
                 self.advance();
                 let name = self.function_name()?;
-                Ok(Resource::Function {
-                    name,
-                    argument_types: self.argument_types()?,
-                })
+                Ok(Resource::Function { name, argument_types: self.argument_types()? })
             }
             Kind::Keyword(Keyword::Mbean) if next == Kind::String => {
                 self.advance();
@@ -250,10 +224,7 @@ fn is_applicable(permission: Permission, resource: &Resource) -> bool {
             !matches!(permission, Execute | Describe)
         }
         Resource::Table(_) => {
-            matches!(
-                permission,
-                Alter | Drop | Select | Modify | Authorize | Unmask | SelectMasked
-            )
+            matches!(permission, Alter | Drop | Select | Modify | Authorize | Unmask | SelectMasked)
         }
         Resource::AllRoles => matches!(permission, Create | Alter | Drop | Authorize | Describe),
         Resource::Role(_) => matches!(permission, Alter | Drop | Authorize),

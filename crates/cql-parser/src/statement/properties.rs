@@ -33,11 +33,7 @@ impl Parser<'_> {
 
     /// `[WITH properties]`
     pub(super) fn optional_properties(&mut self) -> Parsed<Vec<Property>> {
-        if self.accept(Keyword::With) {
-            self.properties()
-        } else {
-            Ok(Vec::new())
-        }
+        if self.accept(Keyword::With) { self.properties() } else { Ok(Vec::new()) }
     }
 
     /// One property more.
@@ -109,22 +105,14 @@ impl Parser<'_> {
         key: Option<&Constant>,
     ) -> Parsed<Option<Constant>> {
         if let Some(constant) = self.constant()? {
-            return if self.may_follow_term() {
-                Ok(Some(constant))
-            } else {
-                self.no_viable()
-            };
+            return if self.may_follow_term() { Ok(Some(constant)) } else { self.no_viable() };
         }
         let start = self.position();
         let is_marker = matches!(self.kind(), Kind::QuestionMark | Kind::Sign(b':'));
         self.term()?;
         let mut message = format!("Invalid property {what}: {}", self.text_since(start));
         if let Some(key) = key {
-            let quote = if matches!(key, Constant::String(_)) {
-                "'"
-            } else {
-                ""
-            };
+            let quote = if matches!(key, Constant::String(_)) { "'" } else { "" };
             message.push_str(&format!(" for property: {quote}{}{quote}", key.text()));
         }
         if is_marker {

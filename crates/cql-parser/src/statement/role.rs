@@ -11,17 +11,10 @@ impl Parser<'_> {
         self.advance();
         let if_not_exists = self.if_not_exists()?;
         let name = self.role()?;
-        let mut options = RoleOptions {
-            login: Some(false),
-            superuser: Some(false),
-            ..RoleOptions::default()
-        };
+        let mut options =
+            RoleOptions { login: Some(false), superuser: Some(false), ..RoleOptions::default() };
         self.role_options(&mut options)?;
-        Ok(StatementKind::CreateRole(CreateRole {
-            name,
-            if_not_exists,
-            options,
-        }))
+        Ok(StatementKind::CreateRole(CreateRole { name, if_not_exists, options }))
     }
 
     pub(super) fn alter_role(&mut self) -> Parsed<StatementKind> {
@@ -31,11 +24,7 @@ impl Parser<'_> {
         let name = self.role()?;
         let mut options = RoleOptions::default();
         self.role_options(&mut options)?;
-        Ok(StatementKind::AlterRole(AlterRole {
-            name,
-            if_exists,
-            options,
-        }))
+        Ok(StatementKind::AlterRole(AlterRole { name, if_exists, options }))
     }
 
     pub(super) fn create_user(&mut self) -> Parsed<StatementKind> {
@@ -43,17 +32,10 @@ impl Parser<'_> {
         self.advance();
         let if_not_exists = self.if_not_exists()?;
         let name = self.user()?;
-        let mut options = RoleOptions {
-            login: Some(true),
-            superuser: Some(false),
-            ..RoleOptions::default()
-        };
+        let mut options =
+            RoleOptions { login: Some(true), superuser: Some(false), ..RoleOptions::default() };
         self.user_options(&mut options)?;
-        Ok(StatementKind::CreateRole(CreateRole {
-            name,
-            if_not_exists,
-            options,
-        }))
+        Ok(StatementKind::CreateRole(CreateRole { name, if_not_exists, options }))
     }
 
     pub(super) fn alter_user(&mut self) -> Parsed<StatementKind> {
@@ -63,11 +45,7 @@ impl Parser<'_> {
         let name = self.user()?;
         let mut options = RoleOptions::default();
         self.user_options(&mut options)?;
-        Ok(StatementKind::AlterRole(AlterRole {
-            name,
-            if_exists,
-            options,
-        }))
+        Ok(StatementKind::AlterRole(AlterRole { name, if_exists, options }))
     }
 
     /// A role's name; a string is one too.
@@ -172,11 +150,7 @@ impl Parser<'_> {
             return self.no_viable();
         }
         let all = self.accept(Keyword::All);
-        self.expect(if to {
-            Keyword::Datacenters
-        } else {
-            Keyword::Cidrs
-        })?;
+        self.expect(if to { Keyword::Datacenters } else { Keyword::Cidrs })?;
         let access = if all {
             Access::All
         } else {
@@ -185,11 +159,7 @@ impl Parser<'_> {
             self.expect_sign(b'}')?;
             Access::Only(names)
         };
-        *(if to {
-            &mut options.datacenters
-        } else {
-            &mut options.cidrs
-        }) = Some(access);
+        *(if to { &mut options.datacenters } else { &mut options.cidrs }) = Some(access);
         Ok(())
     }
 
@@ -222,14 +192,11 @@ impl Parser<'_> {
             ("hashed password", options.hashed_password.is_some()),
             ("generated password", options.generated_password),
         ];
-        let mut given = given
-            .iter()
-            .filter(|(_, given)| *given)
-            .map(|(name, _)| name);
+        let mut given = given.iter().filter(|(_, given)| *given).map(|(name, _)| name);
         match (given.next(), given.next()) {
-            (Some(first), Some(second)) => self.refuse(format!(
-                "Options '{first}' and '{second}' are mutually exclusive"
-            )),
+            (Some(first), Some(second)) => {
+                self.refuse(format!("Options '{first}' and '{second}' are mutually exclusive"))
+            }
             _ => Ok(()),
         }
     }
@@ -239,10 +206,6 @@ impl Parser<'_> {
         let if_not_exists = self.if_not_exists()?;
         let identity = self.identity()?;
         self.expect_all(&[Keyword::To, Keyword::Role])?;
-        Ok(StatementKind::AddIdentity {
-            identity,
-            role: self.identity()?,
-            if_not_exists,
-        })
+        Ok(StatementKind::AddIdentity { identity, role: self.identity()?, if_not_exists })
     }
 }

@@ -10,11 +10,8 @@ impl Parser<'_> {
         let (json, distinct, selection) = self.select_clause()?;
         self.expect(Keyword::From)?;
         let from = self.table()?;
-        let where_clause = if self.accept(Keyword::Where) {
-            self.where_clause()?
-        } else {
-            Vec::new()
-        };
+        let where_clause =
+            if self.accept(Keyword::Where) { self.where_clause()? } else { Vec::new() };
         let mut group_by = Vec::new();
         if self.accept(Keyword::Group) {
             self.expect(Keyword::By)?;
@@ -30,11 +27,8 @@ impl Parser<'_> {
             self.expect_all(&[Keyword::Partition, Keyword::Limit])?;
             per_partition_limit = Some(self.integer_or_marker()?);
         }
-        let limit = if self.accept(Keyword::Limit) {
-            Some(self.integer_or_marker()?)
-        } else {
-            None
-        };
+        let limit =
+            if self.accept(Keyword::Limit) { Some(self.integer_or_marker()?) } else { None };
         let allow_filtering = self.accept(Keyword::Allow);
         if allow_filtering {
             self.expect(Keyword::Filtering)?;
@@ -61,10 +55,6 @@ impl Parser<'_> {
             ann_of = Some(self.term()?);
         }
         let descending = !self.accept(Keyword::Asc) && self.accept(Keyword::Desc);
-        Ok(Ordering {
-            column,
-            ann_of,
-            descending,
-        })
+        Ok(Ordering { column, ann_of, descending })
     }
 }

@@ -43,11 +43,7 @@ impl Parser<'_> {
 
     fn selector(&mut self) -> Parsed<Selector> {
         let selectable = self.selectable()?;
-        let alias = if self.accept(Keyword::As) {
-            Some(self.name()?)
-        } else {
-            None
-        };
+        let alias = if self.accept(Keyword::As) { Some(self.name()?) } else { None };
         Ok(Selector { selectable, alias })
     }
 
@@ -65,11 +61,8 @@ impl Parser<'_> {
             self.deepen(1)?;
             self.advance();
             let right = self.selectable_product()?;
-            left = Selectable::Arithmetic {
-                operator,
-                left: Box::new(left),
-                right: Box::new(right),
-            };
+            left =
+                Selectable::Arithmetic { operator, left: Box::new(left), right: Box::new(right) };
         }
         self.rise(levels);
         Ok(left)
@@ -89,11 +82,8 @@ impl Parser<'_> {
             self.deepen(1)?;
             self.advance();
             let right = self.signed_selectable()?;
-            left = Selectable::Arithmetic {
-                operator,
-                left: Box::new(left),
-                right: Box::new(right),
-            };
+            left =
+                Selectable::Arithmetic { operator, left: Box::new(left), right: Box::new(right) };
         }
         self.rise(levels);
         Ok(left)
@@ -122,24 +112,14 @@ impl Parser<'_> {
                 Kind::Sign(b'.') => {
                     self.advance();
                     let field = self.name()?;
-                    receiver = Selectable::Field {
-                        receiver: Box::new(receiver),
-                        field,
-                    };
+                    receiver = Selectable::Field { receiver: Box::new(receiver), field };
                 }
                 Kind::Sign(b'[') => match self.nested(Self::subscript) {
                     Ok(Subscript::Element(key)) => {
-                        receiver = Selectable::Element {
-                            receiver: Box::new(receiver),
-                            key,
-                        };
+                        receiver = Selectable::Element { receiver: Box::new(receiver), key };
                     }
                     Ok(Subscript::Slice(from, to)) => {
-                        receiver = Selectable::Slice {
-                            receiver: Box::new(receiver),
-                            from,
-                            to,
-                        };
+                        receiver = Selectable::Slice { receiver: Box::new(receiver), from, to };
                     }
                     Err(failure) if failure.is_too_deep() => return Err(failure),
                     Err(_) => {
@@ -165,11 +145,7 @@ impl Parser<'_> {
             let key = self.term()?;
             if self.kind() == Kind::Range {
                 self.advance();
-                let to = if self.at_sign(b']') {
-                    None
-                } else {
-                    Some(self.term()?)
-                };
+                let to = if self.at_sign(b']') { None } else { Some(self.term()?) };
                 Subscript::Slice(Some(key), to)
             } else {
                 Subscript::Element(key)
@@ -195,10 +171,7 @@ impl Parser<'_> {
                 parser.advance();
                 let ty = parser.type_name()?;
                 parser.expect_sign(b')')?;
-                Ok(Selectable::TypeHint {
-                    ty,
-                    selectable: Box::new(parser.simple_selectable()?),
-                })
+                Ok(Selectable::TypeHint { ty, selectable: Box::new(parser.simple_selectable()?) })
             }),
             Kind::Sign(b'(') => self.nested(|parser| {
                 parser.advance();
@@ -340,9 +313,9 @@ impl Parser<'_> {
             Kind::Keyword(Keyword::WriteTime) => {
                 Ok(Selectable::WriteTime(Box::new(self.column_with_parts()?)))
             }
-            Kind::Keyword(Keyword::MaxWriteTime) => Ok(Selectable::MaxWriteTime(Box::new(
-                self.column_with_parts()?,
-            ))),
+            Kind::Keyword(Keyword::MaxWriteTime) => {
+                Ok(Selectable::MaxWriteTime(Box::new(self.column_with_parts()?)))
+            }
             Kind::Keyword(Keyword::Ttl) => Ok(Selectable::Ttl(Box::new(self.column_with_parts()?))),
             Kind::Keyword(Keyword::Cast) => {
                 self.advance();
@@ -370,19 +343,11 @@ impl Parser<'_> {
 
     fn selected_function(&mut self) -> Parsed<Selectable> {
         if !self.is_function_name(0) && self.peek(1) != Kind::Sign(b'.') {
-            return if self.is_name(0) {
-                self.no_viable_ahead(1)
-            } else {
-                self.no_viable()
-            };
+            return if self.is_name(0) { self.no_viable_ahead(1) } else { self.no_viable() };
         }
         let name = self.function_name()?;
         self.expect_sign(b'(')?;
-        let arguments = if self.at_sign(b')') {
-            Vec::new()
-        } else {
-            self.list(Self::selectable)?
-        };
+        let arguments = if self.at_sign(b')') { Vec::new() } else { self.list(Self::selectable)? };
         self.expect_sign(b')')?;
         Ok(Selectable::Function { name, arguments })
     }

@@ -18,13 +18,7 @@ impl Parser<'_> {
         self.refuse_conflicts(&assignments)?;
         self.expect(Keyword::Where)?;
         let where_clause = self.where_clause()?;
-        Ok(Update {
-            table,
-            using,
-            assignments,
-            where_clause,
-            conditions: self.conditions()?,
-        })
+        Ok(Update { table, using, assignments, where_clause, conditions: self.conditions()? })
     }
 
     /// A column may be set twice only part by part: element with element, or field with another field.
@@ -80,19 +74,13 @@ impl Parser<'_> {
                 let key = self.term()?;
                 self.expect_sign(b']')?;
                 self.expect_sign(b'=')?;
-                Operation::SetElement {
-                    key,
-                    value: self.term()?,
-                }
+                Operation::SetElement { key, value: self.term()? }
             }
             Kind::Sign(b'.') => {
                 self.advance();
                 let field = self.name()?;
                 self.expect_sign(b'=')?;
-                Operation::SetField {
-                    field,
-                    value: self.term()?,
-                }
+                Operation::SetField { field, value: self.term()? }
             }
             _ => return self.no_viable(),
         };
@@ -140,11 +128,7 @@ impl Parser<'_> {
                 "Only expressions of the form X = X {sign}<value> are supported."
             ));
         }
-        Ok(if added {
-            Operation::Add(value)
-        } else {
-            Operation::Subtract(value)
-        })
+        Ok(if added { Operation::Add(value) } else { Operation::Subtract(value) })
     }
 }
 

@@ -17,9 +17,7 @@ pub struct AuthResponse {
 
 impl AuthResponse {
     pub(super) fn decode(reader: &mut Reader) -> Result<Self> {
-        Ok(Self {
-            token: reader.bytes()?,
-        })
+        Ok(Self { token: reader.bytes()? })
     }
 
     pub(super) fn encode(&self, writer: &mut Writer<'_>) {
@@ -29,10 +27,6 @@ impl AuthResponse {
 
 impl fmt::Debug for AuthResponse {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "AuthResponse({:?} bytes)",
-            self.token.as_ref().map(Bytes::len)
-        )
+        write!(formatter, "AuthResponse({:?} bytes)", self.token.as_ref().map(Bytes::len))
     }
 }

@@ -63,10 +63,7 @@ impl Batch {
             1 => BatchKind::Unlogged,
             2 => BatchKind::Counter,
             code => {
-                return Err(ProtocolError::UnknownCode {
-                    what: "batch type",
-                    code: code.into(),
-                });
+                return Err(ProtocolError::UnknownCode { what: "batch type", code: code.into() });
             }
         };
         let count = reader.short_count(5)?;
@@ -92,11 +89,7 @@ impl Batch {
             } else {
                 None
             },
-            default_timestamp: if has(DEFAULT_TIMESTAMP) {
-                Some(reader.long()?)
-            } else {
-                None
-            },
+            default_timestamp: if has(DEFAULT_TIMESTAMP) { Some(reader.long()?) } else { None },
         })
     }
 
@@ -111,16 +104,8 @@ impl Batch {
             statement.encode(writer);
         }
         writer.consistency(self.consistency);
-        let serial = if self.serial_consistency.is_some() {
-            SERIAL_CONSISTENCY
-        } else {
-            0
-        };
-        let timestamp = if self.default_timestamp.is_some() {
-            DEFAULT_TIMESTAMP
-        } else {
-            0
-        };
+        let serial = if self.serial_consistency.is_some() { SERIAL_CONSISTENCY } else { 0 };
+        let timestamp = if self.default_timestamp.is_some() { DEFAULT_TIMESTAMP } else { 0 };
         writer.byte(serial | timestamp);
         if let Some(serial) = self.serial_consistency {
             writer.consistency(serial);
@@ -143,10 +128,7 @@ impl BatchStatement {
                 });
             }
         };
-        Ok(Self {
-            statement,
-            values: Values::decode(reader, false)?,
-        })
+        Ok(Self { statement, values: Values::decode(reader, false)? })
     }
 
     fn encode(&self, writer: &mut Writer<'_>) {

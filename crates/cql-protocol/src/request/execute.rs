@@ -18,10 +18,7 @@ pub struct Execute {
 
 impl Execute {
     pub(super) fn decode(reader: &mut Reader) -> Result<Self> {
-        Ok(Self {
-            id: reader.short_bytes()?,
-            parameters: QueryParameters::decode(reader)?,
-        })
+        Ok(Self { id: reader.short_bytes()?, parameters: QueryParameters::decode(reader)? })
     }
 
     pub(super) fn encode(&self, writer: &mut Writer<'_>) {

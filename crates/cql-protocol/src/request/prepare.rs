@@ -14,9 +14,7 @@ pub struct Prepare {
 
 impl Prepare {
     pub(super) fn decode(reader: &mut Reader) -> Result<Self> {
-        Ok(Self {
-            statement: reader.long_string()?,
-        })
+        Ok(Self { statement: reader.long_string()? })
     }
 
     pub(super) fn encode(&self, writer: &mut Writer<'_>) {

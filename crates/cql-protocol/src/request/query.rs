@@ -17,10 +17,7 @@ pub struct Query {
 
 impl Query {
     pub(super) fn decode(reader: &mut Reader) -> Result<Self> {
-        Ok(Self {
-            statement: reader.long_string()?,
-            parameters: QueryParameters::decode(reader)?,
-        })
+        Ok(Self { statement: reader.long_string()?, parameters: QueryParameters::decode(reader)? })
     }
 
     pub(super) fn encode(&self, writer: &mut Writer<'_>) {

@@ -44,9 +44,7 @@ impl Register {
         let events = names
             .iter()
             .map(|name| EventKind::from_name(name).ok_or(ProtocolError::UnknownEventType));
-        Ok(Self {
-            events: events.collect::<Result<_>>()?,
-        })
+        Ok(Self { events: events.collect::<Result<_>>()? })
     }
 
     pub(super) fn encode(&self, writer: &mut Writer<'_>) {

@@ -15,9 +15,7 @@ pub struct Startup {
 
 impl Startup {
     pub(super) fn decode(reader: &mut Reader) -> Result<Self> {
-        let startup = Self {
-            options: reader.string_map()?,
-        };
+        let startup = Self { options: reader.string_map()? };
         if startup.option("CQL_VERSION").is_none() {
             return Err(ProtocolError::MissingOption("CQL_VERSION"));
         }
@@ -25,20 +23,13 @@ impl Startup {
     }
 
     pub(super) fn encode(&self, writer: &mut Writer<'_>) {
-        writer.string_map(
-            self.options
-                .iter()
-                .map(|(key, value)| (key.as_str(), value.as_str())),
-        );
+        writer.string_map(self.options.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     }
 
     /// The value of an option.
     #[must_use]
     pub fn option(&self, name: &str) -> Option<&str> {
-        let found = self
-            .options
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self.options.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 }

@@ -50,13 +50,8 @@ impl WriteType {
 
     fn decode(reader: &mut Reader) -> Result<Self> {
         let name = reader.string()?;
-        let found = Self::ALL
-            .into_iter()
-            .find(|kind| kind.name() == name.as_str());
-        found.ok_or(ProtocolError::UnknownCode {
-            what: "write type",
-            code: -1,
-        })
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == name.as_str());
+        found.ok_or(ProtocolError::UnknownCode { what: "write type", code: -1 })
     }
 }
 
@@ -158,58 +153,28 @@ impl ErrorDetail {
             | Self::Unauthorized
             | Self::Invalid
             | Self::Config => {}
-            Self::Unavailable {
-                consistency,
-                required,
-                alive,
-            } => {
+            Self::Unavailable { consistency, required, alive } => {
                 writer.consistency(*consistency);
                 writer.int(*required);
                 writer.int(*alive);
             }
-            Self::WriteTimeout {
-                consistency,
-                received,
-                block_for,
-                kind,
-            } => {
+            Self::WriteTimeout { consistency, received, block_for, kind } => {
                 Self::encode_replicas(writer, *consistency, &[*received, *block_for]);
                 writer.string(kind.name());
             }
-            Self::ReadTimeout {
-                consistency,
-                received,
-                block_for,
-                data_present,
-            } => {
+            Self::ReadTimeout { consistency, received, block_for, data_present } => {
                 Self::encode_replicas(writer, *consistency, &[*received, *block_for]);
                 writer.byte(u8::from(*data_present));
             }
-            Self::ReadFailure {
-                consistency,
-                received,
-                block_for,
-                failures,
-                data_present,
-            } => {
+            Self::ReadFailure { consistency, received, block_for, failures, data_present } => {
                 Self::encode_replicas(writer, *consistency, &[*received, *block_for, *failures]);
                 writer.byte(u8::from(*data_present));
             }
-            Self::WriteFailure {
-                consistency,
-                received,
-                block_for,
-                failures,
-                kind,
-            } => {
+            Self::WriteFailure { consistency, received, block_for, failures, kind } => {
                 Self::encode_replicas(writer, *consistency, &[*received, *block_for, *failures]);
                 writer.string(kind.name());
             }
-            Self::FunctionFailure {
-                keyspace,
-                function,
-                argument_types,
-            } => {
+            Self::FunctionFailure { keyspace, function, argument_types } => {
                 writer.string(keyspace);
                 writer.string(function);
                 writer.string_list(argument_types);
@@ -266,11 +231,7 @@ impl ErrorDetail {
             0x1400 => Self::FunctionFailure {
                 keyspace: reader.string()?.to_string(),
                 function: reader.string()?.to_string(),
-                argument_types: reader
-                    .string_list()?
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect(),
+                argument_types: reader.string_list()?.iter().map(ToString::to_string).collect(),
             },
             0x1500 => Self::WriteFailure {
                 consistency: reader.consistency()?,
@@ -283,14 +244,9 @@ impl ErrorDetail {
                 keyspace: reader.string()?.to_string(),
                 table: reader.string()?.to_string(),
             },
-            0x2500 => Self::Unprepared {
-                id: reader.short_bytes()?,
-            },
+            0x2500 => Self::Unprepared { id: reader.short_bytes()? },
             code => {
-                return Err(ProtocolError::UnknownCode {
-                    what: "error",
-                    code: i64::from(code),
-                });
+                return Err(ProtocolError::UnknownCode { what: "error", code: i64::from(code) });
             }
         })
     }
@@ -309,10 +265,7 @@ impl ErrorBody {
     /// An error.
     #[must_use]
     pub fn new(detail: ErrorDetail, message: impl Into<String>) -> Self {
-        Self {
-            detail,
-            message: message.into(),
-        }
+        Self { detail, message: message.into() }
     }
 
     pub(super) fn encode(&self, writer: &mut Writer<'_>) {
@@ -324,9 +277,6 @@ impl ErrorBody {
     pub(super) fn decode(reader: &mut Reader) -> Result<Self> {
         let code = reader.int()?;
         let message = reader.string()?.to_string();
-        Ok(Self {
-            detail: ErrorDetail::decode(reader, code)?,
-            message,
-        })
+        Ok(Self { detail: ErrorDetail::decode(reader, code)?, message })
     }
 }

@@ -30,9 +30,7 @@ impl ChangeKind {
     /// The kind with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Created, Self::Updated, Self::Dropped]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        [Self::Created, Self::Updated, Self::Dropped].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -43,14 +41,8 @@ pub enum ChangeTarget {
     Keyspace,
     Table(String),
     Type(String),
-    Function {
-        name: String,
-        argument_types: Vec<String>,
-    },
-    Aggregate {
-        name: String,
-        argument_types: Vec<String>,
-    },
+    Function { name: String, argument_types: Vec<String> },
+    Aggregate { name: String, argument_types: Vec<String> },
 }
 
 /// A change of the schema.
@@ -71,14 +63,12 @@ impl SchemaChange {
             ChangeTarget::Keyspace => ("KEYSPACE", None, None),
             ChangeTarget::Table(name) => ("TABLE", Some(name), None),
             ChangeTarget::Type(name) => ("TYPE", Some(name), None),
-            ChangeTarget::Function {
-                name,
-                argument_types,
-            } => ("FUNCTION", Some(name), Some(argument_types)),
-            ChangeTarget::Aggregate {
-                name,
-                argument_types,
-            } => ("AGGREGATE", Some(name), Some(argument_types)),
+            ChangeTarget::Function { name, argument_types } => {
+                ("FUNCTION", Some(name), Some(argument_types))
+            }
+            ChangeTarget::Aggregate { name, argument_types } => {
+                ("AGGREGATE", Some(name), Some(argument_types))
+            }
         };
         writer.string(target);
         writer.string(&self.keyspace);
@@ -101,34 +91,20 @@ impl SchemaChange {
             "TYPE" => ChangeTarget::Type(reader.string()?.to_string()),
             "FUNCTION" => {
                 let name = reader.string()?.to_string();
-                ChangeTarget::Function {
-                    name,
-                    argument_types: argument_types(reader)?,
-                }
+                ChangeTarget::Function { name, argument_types: argument_types(reader)? }
             }
             "AGGREGATE" => {
                 let name = reader.string()?.to_string();
-                ChangeTarget::Aggregate {
-                    name,
-                    argument_types: argument_types(reader)?,
-                }
+                ChangeTarget::Aggregate { name, argument_types: argument_types(reader)? }
             }
             _ => return Err(unknown("schema change target")),
         };
-        Ok(Self {
-            kind,
-            keyspace,
-            target,
-        })
+        Ok(Self { kind, keyspace, target })
     }
 }
 
 fn argument_types(reader: &mut Reader) -> Result<Vec<String>> {
-    Ok(reader
-        .string_list()?
-        .iter()
-        .map(ToString::to_string)
-        .collect())
+    Ok(reader.string_list()?.iter().map(ToString::to_string).collect())
 }
 
 /// Something registered clients are told of.
@@ -177,14 +153,12 @@ impl Event {
     pub(super) fn decode(reader: &mut Reader) -> Result<Self> {
         let kind = reader.string()?;
         Ok(match kind.as_str() {
-            "TOPOLOGY_CHANGE" => Self::TopologyChange {
-                change: reader.string()?.to_string(),
-                node: reader.inet()?,
-            },
-            "STATUS_CHANGE" => Self::StatusChange {
-                change: reader.string()?.to_string(),
-                node: reader.inet()?,
-            },
+            "TOPOLOGY_CHANGE" => {
+                Self::TopologyChange { change: reader.string()?.to_string(), node: reader.inet()? }
+            }
+            "STATUS_CHANGE" => {
+                Self::StatusChange { change: reader.string()?.to_string(), node: reader.inet()? }
+            }
             "SCHEMA_CHANGE" => Self::SchemaChange(SchemaChange::decode(reader)?),
             _ => return Err(ProtocolError::UnknownEventType),
         })

@@ -41,10 +41,7 @@ const COMPRESS_BYTES_MIN: usize = 512;
 
 /// A response of any kind, borrowing what it tells.
 #[derive(Debug, Clone, Copy)]
-#[expect(
-    missing_docs,
-    reason = "each variant is its type or the specification's own name"
-)]
+#[expect(missing_docs, reason = "each variant is its type or the specification's own name")]
 pub enum Response<'a> {
     Ready,
     Authenticate { class: &'a str },

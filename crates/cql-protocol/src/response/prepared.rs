@@ -76,11 +76,6 @@ impl ReceivedPrepared {
         } else {
             decode_columns(reader, flags, count)?
         };
-        Ok(Self {
-            id,
-            bind,
-            partition_key_indexes,
-            result,
-        })
+        Ok(Self { id, bind, partition_key_indexes, result })
     }
 }

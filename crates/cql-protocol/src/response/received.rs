@@ -15,10 +15,7 @@ use crate::reader::Reader;
 
 /// The message of a response.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    missing_docs,
-    reason = "each variant is its type or the specification's own name"
-)]
+#[expect(missing_docs, reason = "each variant is its type or the specification's own name")]
 pub enum ReceivedBody {
     Ready,
     Authenticate { class: String },
@@ -69,34 +66,19 @@ impl Received {
             (false, _) => frame.body.clone(),
         };
         let reader = &mut Reader::new(body);
-        let tracing_id = if flags.has(FrameFlags::TRACING) {
-            Some(reader.uuid()?)
-        } else {
-            None
-        };
-        let warnings = if flags.has(FrameFlags::WARNING) {
-            owned(reader.string_list()?)
-        } else {
-            Vec::new()
-        };
+        let tracing_id = if flags.has(FrameFlags::TRACING) { Some(reader.uuid()?) } else { None };
+        let warnings =
+            if flags.has(FrameFlags::WARNING) { owned(reader.string_list()?) } else { Vec::new() };
         let custom_payload = if flags.has(FrameFlags::CUSTOM_PAYLOAD) {
-            reader
-                .bytes_map()?
-                .into_iter()
-                .map(|(key, value)| (key.to_string(), value))
-                .collect()
+            reader.bytes_map()?.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
         } else {
             Vec::new()
         };
         let body = ReceivedBody::decode(Opcode::from_code(frame.header.opcode)?, reader)?;
         match reader.remaining() {
-            0 => Ok(Self {
-                stream: frame.header.stream,
-                tracing_id,
-                warnings,
-                custom_payload,
-                body,
-            }),
+            0 => {
+                Ok(Self { stream: frame.header.stream, tracing_id, warnings, custom_payload, body })
+            }
             left => Err(ProtocolError::TrailingBytes(left)),
         }
     }
@@ -110,15 +92,9 @@ impl ReceivedBody {
     fn decode(opcode: Opcode, reader: &mut Reader) -> Result<Self> {
         Ok(match opcode {
             Opcode::Ready => Self::Ready,
-            Opcode::Authenticate => Self::Authenticate {
-                class: reader.string()?.to_string(),
-            },
-            Opcode::AuthChallenge => Self::AuthChallenge {
-                token: reader.bytes()?,
-            },
-            Opcode::AuthSuccess => Self::AuthSuccess {
-                token: reader.bytes()?,
-            },
+            Opcode::Authenticate => Self::Authenticate { class: reader.string()?.to_string() },
+            Opcode::AuthChallenge => Self::AuthChallenge { token: reader.bytes()? },
+            Opcode::AuthSuccess => Self::AuthSuccess { token: reader.bytes()? },
             Opcode::Supported => {
                 let options = reader.string_multimap()?.into_iter();
                 let options = options.map(|(key, values)| (key.to_string(), owned(values)));
@@ -146,10 +122,7 @@ impl ReceivedBody {
             result::PREPARED => Self::Prepared(ReceivedPrepared::decode(reader)?),
             result::SCHEMA_CHANGE => Self::SchemaChange(SchemaChange::decode(reader)?),
             kind => {
-                return Err(ProtocolError::UnknownCode {
-                    what: "result",
-                    code: i64::from(kind),
-                });
+                return Err(ProtocolError::UnknownCode { what: "result", code: i64::from(kind) });
             }
         })
     }

@@ -59,11 +59,7 @@ impl EncodedColumns {
             writer.string(column.name);
             encode_type(writer, column.ty);
         }
-        Self {
-            is_global,
-            count,
-            specs: specs.freeze(),
-        }
+        Self { is_global, count, specs: specs.freeze() }
     }
 
     /// Number of columns.
@@ -113,11 +109,7 @@ impl Rows<'_> {
             RowsMetadata::Columns(columns) => (columns.flags(), columns.count()),
             RowsMetadata::Skipped { columns } => (NO_METADATA, columns),
         };
-        let more = if self.paging_state.is_some() {
-            HAS_MORE_PAGES
-        } else {
-            0
-        };
+        let more = if self.paging_state.is_some() { HAS_MORE_PAGES } else { 0 };
         writer.int(flags | more);
         writer.int(columns);
         if let Some(state) = self.paging_state {
@@ -161,12 +153,7 @@ pub(super) fn decode_columns(
             None => (reader.string()?.to_string(), reader.string()?.to_string()),
         };
         let name = reader.string()?.to_string();
-        columns.push(ReceivedColumn {
-            keyspace,
-            table,
-            name,
-            ty: decode_type(reader)?,
-        });
+        columns.push(ReceivedColumn { keyspace, table, name, ty: decode_type(reader)? });
     }
     Ok(columns)
 }
@@ -194,11 +181,7 @@ impl ReceivedRows {
             });
         }
         let column_count = reader.count(0)?;
-        let paging_state = if flags & HAS_MORE_PAGES != 0 {
-            reader.bytes()?
-        } else {
-            None
-        };
+        let paging_state = if flags & HAS_MORE_PAGES != 0 { reader.bytes()? } else { None };
         let columns = if flags & NO_METADATA != 0 {
             Vec::new()
         } else {
@@ -209,23 +192,12 @@ impl ReceivedRows {
         // a result without columns says nothing about its rows: reading them would cost time
         // without a bound
         if column_count == 0 && row_count > 0 {
-            return Err(ProtocolError::InvalidLength(
-                i64::try_from(row_count).unwrap_or(i64::MAX),
-            ));
+            return Err(ProtocolError::InvalidLength(i64::try_from(row_count).unwrap_or(i64::MAX)));
         }
         let mut rows = Vec::new();
         for _ in 0..row_count {
-            rows.push(
-                (0..column_count)
-                    .map(|_| reader.bytes())
-                    .collect::<Result<_>>()?,
-            );
+            rows.push((0..column_count).map(|_| reader.bytes()).collect::<Result<_>>()?);
         }
-        Ok(Self {
-            columns,
-            column_count,
-            paging_state,
-            rows,
-        })
+        Ok(Self { columns, column_count, paging_state, rows })
     }
 }

@@ -19,11 +19,7 @@ fn numbers_compare_by_value_whatever_their_scale() {
     let numbers: Vec<Decimal> = ascending.iter().map(|text| text.parse().unwrap()).collect();
     for (place, left) in numbers.iter().enumerate() {
         for (other_place, right) in numbers.iter().enumerate() {
-            assert_eq!(
-                left.compare(right),
-                place.cmp(&other_place),
-                "{left} {right}"
-            );
+            assert_eq!(left.compare(right), place.cmp(&other_place), "{left} {right}");
         }
     }
     for (left, right) in [("1.0", "1.000"), ("0", "0.00"), ("-100", "-1e2")] {
@@ -45,21 +41,12 @@ fn digits_give_the_number_back() {
 #[test]
 fn extreme_scales_are_errors_or_numbers_but_never_hang() {
     for scale in [i32::MIN, i32::MAX] {
-        let number = Decimal {
-            unscaled: 1000.into(),
-            scale,
-        };
+        let number = Decimal { unscaled: 1000.into(), scale };
         assert_eq!(
-            Decimal::from_digits(&number.to_digits())
-                .unwrap()
-                .compare(&number),
+            Decimal::from_digits(&number.to_digits()).unwrap().compare(&number),
             Ordering::Equal
         );
     }
-    let far = DecimalDigits {
-        is_negative: false,
-        exponent: i64::MIN,
-        digits: vec![1],
-    };
+    let far = DecimalDigits { is_negative: false, exponent: i64::MIN, digits: vec![1] };
     assert!(Decimal::from_digits(&far).is_err());
 }

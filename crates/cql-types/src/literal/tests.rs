@@ -29,32 +29,12 @@ fn text_forms_are_cassandras() {
         (CqlType::Decimal, "12E+5", "1.2E+6"),
         (CqlType::Decimal, "-0.000001", "-0.000001"),
         (CqlType::Decimal, "0.0000001", "1E-7"),
-        (
-            CqlType::Timestamp,
-            "2011-02-03 04:05+0130",
-            "2011-02-03T02:35:00.000Z",
-        ),
-        (
-            CqlType::Timestamp,
-            "2011-02-03T04:05:06.7Z",
-            "2011-02-03T04:05:06.700Z",
-        ),
-        (
-            CqlType::Timestamp,
-            "1969-12-31 23:59:59.999",
-            "1969-12-31T23:59:59.999Z",
-        ),
+        (CqlType::Timestamp, "2011-02-03 04:05+0130", "2011-02-03T02:35:00.000Z"),
+        (CqlType::Timestamp, "2011-02-03T04:05:06.7Z", "2011-02-03T04:05:06.700Z"),
+        (CqlType::Timestamp, "1969-12-31 23:59:59.999", "1969-12-31T23:59:59.999Z"),
         (CqlType::Timestamp, "2011-02-03", "2011-02-03T00:00:00.000Z"),
-        (
-            CqlType::Timestamp,
-            "2011-02-03 04:05:06+01:00",
-            "2011-02-03T03:05:06.000Z",
-        ),
-        (
-            CqlType::Timestamp,
-            "2011-02-03+0100",
-            "2011-02-02T23:00:00.000Z",
-        ),
+        (CqlType::Timestamp, "2011-02-03 04:05:06+01:00", "2011-02-03T03:05:06.000Z"),
+        (CqlType::Timestamp, "2011-02-03+0100", "2011-02-02T23:00:00.000Z"),
         (CqlType::Timestamp, "-1", "1969-12-31T23:59:59.999Z"),
         (CqlType::Date, "2011-02-03", "2011-02-03"),
         (CqlType::Date, "-0044-03-15", "-0044-03-15"),
@@ -62,11 +42,7 @@ fn text_forms_are_cassandras() {
         (CqlType::Date, "2147483648", "1970-01-01"),
         (CqlType::Time, "08:12:54.1", "08:12:54.100000000"),
         (CqlType::Time, "01:02:03.000000001", "01:02:03.000000001"),
-        (
-            CqlType::Duration,
-            "1y2mo3w4d5h6m7s8ms9us10ns",
-            "1y2mo25d5h6m7s8ms9us10ns",
-        ),
+        (CqlType::Duration, "1y2mo3w4d5h6m7s8ms9us10ns", "1y2mo25d5h6m7s8ms9us10ns"),
         (CqlType::Duration, "-P1Y2M3DT4H5M6S", "-1y2mo3d4h5m6s"),
         (CqlType::Duration, "P0001-02-03T04:05:06", "1y2mo3d4h5m6s"),
         (CqlType::Duration, "-10us", "-10us"),
@@ -118,10 +94,7 @@ fn nested_values_are_literals_and_decode_to_what_was_encoded() {
     let user_type = UserType {
         keyspace: "k".to_owned(),
         name: "u".to_owned(),
-        fields: vec![
-            ("a".to_owned(), CqlType::Int),
-            ("B".to_owned(), CqlType::Text),
-        ],
+        fields: vec![("a".to_owned(), CqlType::Int), ("B".to_owned(), CqlType::Text)],
     };
     let ty = CqlType::Map(
         Arc::new(CqlType::Text),
@@ -136,15 +109,8 @@ fn nested_values_are_literals_and_decode_to_what_was_encoded() {
     );
     let blob = |bytes: &'static [u8]| CqlValue::Blob(bytes.into());
     let tuple = CqlValue::Tuple(vec![
-        Some(CqlValue::Set(vec![
-            CqlValue::Int(2),
-            CqlValue::Int(-1),
-            CqlValue::Int(2),
-        ])),
-        Some(CqlValue::Udt(vec![(
-            "B".to_owned(),
-            Some(CqlValue::Text("it's".to_owned())),
-        )])),
+        Some(CqlValue::Set(vec![CqlValue::Int(2), CqlValue::Int(-1), CqlValue::Int(2)])),
+        Some(CqlValue::Udt(vec![("B".to_owned(), Some(CqlValue::Text("it's".to_owned())))])),
         Some(CqlValue::Vector(vec![blob(b"\x01"), blob(b"")])),
     ]);
     let value = CqlValue::Map(vec![
@@ -154,15 +120,9 @@ fn nested_values_are_literals_and_decode_to_what_was_encoded() {
     let bytes = value.encode(&ty).unwrap();
     let wanted = "{'a': ({-1, 2}, {a: null, \"B\": 'it''s'}, [0x01, 0x]), 'b': (null, null, null)}";
     assert_eq!(to_literal(&ty, &bytes).unwrap(), wanted);
-    assert_eq!(
-        CqlValue::decode(&ty, &bytes).unwrap().encode(&ty).unwrap(),
-        bytes
-    );
+    assert_eq!(CqlValue::decode(&ty, &bytes).unwrap().encode(&ty).unwrap(), bytes);
     for length in 0..bytes.len() {
-        assert!(
-            CqlValue::decode(&ty, &bytes[..length]).is_err(),
-            "cut to {length}"
-        );
+        assert!(CqlValue::decode(&ty, &bytes[..length]).is_err(), "cut to {length}");
     }
 }
 
@@ -171,10 +131,7 @@ fn types_are_written_as_in_system_schema() {
     let list = |ty: CqlType| CqlType::List(Arc::new(ty));
     let tuple = CqlType::Tuple([CqlType::Int, list(CqlType::Int)].into());
     let cases = [
-        (
-            list(tuple.clone()).frozen(),
-            "frozen<list<frozen<tuple<int, frozen<list<int>>>>>>",
-        ),
+        (list(tuple.clone()).frozen(), "frozen<list<frozen<tuple<int, frozen<list<int>>>>>>"),
         (
             list(CqlType::Tuple([CqlType::Int, CqlType::Text].into())).normalized(),
             "list<frozen<tuple<int, text>>>",

@@ -7,10 +7,7 @@ fn bounds_of_a_millisecond_are_cassandras() {
     let (min, max) = (min_timeuuid(millis), max_timeuuid(millis));
     assert_eq!(min.to_string(), "4e52d000-6d1f-11e2-8080-808080808080");
     assert_eq!(max.to_string(), "4e52f70f-6d1f-11e2-7f7f-7f7f7f7f7f7f");
-    assert_eq!(
-        (to_millis(&min), to_millis(&max)),
-        (Some(millis), Some(millis))
-    );
+    assert_eq!((to_millis(&min), to_millis(&max)), (Some(millis), Some(millis)));
     assert_eq!(to_millis(&Uuid::nil()), None);
 }
 

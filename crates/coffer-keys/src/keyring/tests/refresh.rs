@@ -42,10 +42,7 @@ async fn a_busy_table_never_meets_an_expired_key() {
         f.keyring.refresh_once().await;
     }
     let decrypts = f.keyring.kms_calls().decrypt;
-    assert!(
-        (hours * 12..=hours * 18).contains(&decrypts),
-        "{decrypts} in {hours} h"
-    );
+    assert!((hours * 12..=hours * 18).contains(&decrypts), "{decrypts} in {hours} h");
 }
 
 #[tokio::test]
@@ -54,9 +51,7 @@ async fn the_test_clock_ages_keys() {
     opened(&f).await;
     f.clock.set_key_offset(MAX_AGE);
     let error = f.keyring.create_data_key(&identity(1, 1)).err().unwrap();
-    let Error::KeyUnavailable(unavailable) = error else {
-        panic!("{error}")
-    };
+    let Error::KeyUnavailable(unavailable) = error else { panic!("{error}") };
     assert_eq!(unavailable.reason, UnavailableReason::Expired);
 }
 
@@ -80,10 +75,7 @@ async fn a_disabled_key_stops_its_table_within_the_age_and_comes_back_by_itself(
     assert!(lease.is_revoked());
     assert_eq!(*f.revoked.lock(), ["ks.t1"]);
     let error = f.keyring.open(&table(1), &record).await.unwrap_err();
-    assert!(
-        error.to_string().starts_with("KMS key disabled error: "),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("KMS key disabled error: "), "{error}");
     assert!(f.keyring.create_data_key(&identity(1, 1)).is_err());
     assert!(f.keyring.is_usable(&[2; 16]));
 
@@ -106,11 +98,7 @@ async fn a_request_that_meets_the_refusal_revokes_too() {
 
 #[tokio::test]
 async fn an_outage_serves_the_cached_key_to_its_age_and_no_longer() {
-    for name in [
-        "KMSInternalException",
-        "ThrottlingException",
-        "NobodyKnowsException",
-    ] {
+    for name in ["KMSInternalException", "ThrottlingException", "NobodyKnowsException"] {
         let f = fixture();
         let (_, record) = opened(&f).await;
         let lease = f.keyring.lease(&[1; 16]).unwrap();
@@ -129,10 +117,7 @@ async fn an_outage_serves_the_cached_key_to_its_age_and_no_longer() {
         assert!(matches!(error, KeyError::Transient(_)), "{error}");
         f.fail(None);
         f.keyring.open(&table(1), &record).await.unwrap();
-        assert!(
-            is_valid(&f, &lease),
-            "the opened table goes on with its lease"
-        );
+        assert!(is_valid(&f, &lease), "the opened table goes on with its lease");
     }
 }
 

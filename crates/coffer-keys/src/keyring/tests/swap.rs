@@ -3,11 +3,7 @@
 use super::*;
 
 async fn installed(f: &Fixture, specification: &EncryptionSpecification) -> KeyRecord {
-    let prepared = f
-        .keyring
-        .new_record(&table(1), specification, &context(1))
-        .await
-        .unwrap();
+    let prepared = f.keyring.new_record(&table(1), specification, &context(1)).await.unwrap();
     let record = prepared.record().clone();
     f.keyring.install(prepared);
     record
@@ -20,9 +16,7 @@ async fn swap(
     needed: &[TableKeyId],
 ) -> Result<Option<PreparedKeys>> {
     let needed = needed.iter().copied().collect();
-    f.keyring
-        .swap(&table(1), record, to, &context(1), &needed)
-        .await
+    f.keyring.swap(&table(1), record, to, &context(1), &needed).await
 }
 
 #[tokio::test]
@@ -35,17 +29,12 @@ async fn after_a_swap_the_old_key_is_needed_no_more() {
     let prepared = swap(&f, &first, &b, &[]).await.unwrap().unwrap();
     let second = prepared.record().clone();
     // between publishing the catalog and installing, both go on
-    f.keyring
-        .unwrap_data_key(&[1; 16], &wrapped, &identity(1, 1))
-        .unwrap();
+    f.keyring.unwrap_data_key(&[1; 16], &wrapped, &identity(1, 1)).unwrap();
     let (_, between) = f.keyring.create_data_key(&identity(1, 2)).unwrap();
     f.keyring.install(prepared);
     f.kms.disable_key(a.arn().unwrap()).unwrap();
 
-    assert!(
-        lease.is_valid(f.clock.key_now_millis()),
-        "the opened table goes on with its lease"
-    );
+    assert!(lease.is_valid(f.clock.key_now_millis()), "the opened table goes on with its lease");
     assert_ne!(second.table_key_id, first.table_key_id);
     assert_eq!(second.kms_key_arn.as_deref(), b.arn());
     let old_blob = hex::encode(&first.blob.0);
@@ -54,12 +43,8 @@ async fn after_a_swap_the_old_key_is_needed_no_more() {
     // also after a restart
     f.keyring.forget(&[1; 16]);
     f.keyring.open(&table(1), &second).await.unwrap();
-    f.keyring
-        .unwrap_data_key(&[1; 16], &wrapped, &identity(1, 1))
-        .unwrap();
-    f.keyring
-        .unwrap_data_key(&[1; 16], &between, &identity(1, 2))
-        .unwrap();
+    f.keyring.unwrap_data_key(&[1; 16], &wrapped, &identity(1, 1)).unwrap();
+    f.keyring.unwrap_data_key(&[1; 16], &between, &identity(1, 2)).unwrap();
     let (_, new) = f.keyring.create_data_key(&identity(1, 3)).unwrap();
     assert_eq!(new.table_key_id, second.table_key_id);
 }
@@ -73,30 +58,19 @@ async fn fifty_swaps_leave_a_record_no_longer_than_one() {
     let mut lengths = Vec::new();
     for number in 0..50 {
         let to = if number % 2 == 0 { &b } else { &a };
-        let prepared = swap(&f, &record, to, &[oldest.table_key_id])
-            .await
-            .unwrap()
-            .unwrap();
+        let prepared = swap(&f, &record, to, &[oldest.table_key_id]).await.unwrap().unwrap();
         record = prepared.record().clone();
         f.keyring.install(prepared);
         lengths.push(serde_json::to_string(&record).unwrap().len());
         let depth = record.older.len();
-        assert_eq!(
-            depth,
-            if number == 0 { 1 } else { 2 },
-            "the oldest and the one before"
-        );
+        assert_eq!(depth, if number == 0 { 1 } else { 2 }, "the oldest and the one before");
     }
     // the count of wraps and the like may differ by a digit
     assert!(lengths[49] <= lengths[1] + 8, "{lengths:?}");
-    f.keyring
-        .unwrap_data_key(&[1; 16], &oldest, &identity(1, 1))
-        .unwrap();
+    f.keyring.unwrap_data_key(&[1; 16], &oldest, &identity(1, 1)).unwrap();
     let prepared = swap(&f, &record, &b, &[]).await.unwrap().unwrap();
     f.keyring.install(prepared);
-    let gone = f
-        .keyring
-        .unwrap_data_key(&[1; 16], &oldest, &identity(1, 1));
+    let gone = f.keyring.unwrap_data_key(&[1; 16], &oldest, &identity(1, 1));
     assert!(matches!(gone, Err(Error::UnknownTableKey(id)) if id == oldest.table_key_id));
 }
 
@@ -118,11 +92,7 @@ async fn fifty_swaps_without_pruning_stay_flat() {
     f.keyring.forget(&[1; 16]);
     let before = f.keyring.kms_calls().decrypt;
     f.keyring.open(&table(1), &record).await.unwrap();
-    assert_eq!(
-        f.keyring.kms_calls().decrypt,
-        before + 1,
-        "one call opens all of them"
-    );
+    assert_eq!(f.keyring.kms_calls().decrypt, before + 1, "one call opens all of them");
     for (number, file) in files.iter().enumerate() {
         let birth = identity(1, u8::try_from(number).unwrap());
         f.keyring.unwrap_data_key(&[1; 16], file, &birth).unwrap();
@@ -139,19 +109,14 @@ async fn owned_and_customer_keys_can_be_swapped_both_ways() {
     let prepared = swap(&f, &owned, &a, &[]).await.unwrap().unwrap();
     let customer = prepared.record().clone();
     f.keyring.install(prepared);
-    assert!(
-        !lease.is_valid(f.clock.key_now_millis() + MAX_AGE),
-        "it has an age now"
-    );
+    assert!(!lease.is_valid(f.clock.key_now_millis() + MAX_AGE), "it has an age now");
     let (to, needed) = (EncryptionSpecification::AwsOwned, [owned.table_key_id]);
     let prepared = swap(&f, &customer, &to, &needed).await.unwrap().unwrap();
     f.keyring.install(prepared);
     f.kms.disable_key(a.arn().unwrap()).unwrap();
     f.clock.advance(10 * MAX_AGE);
     assert!(lease.is_valid(f.clock.key_now_millis()));
-    f.keyring
-        .unwrap_data_key(&[1; 16], &wrapped, &identity(1, 1))
-        .unwrap();
+    f.keyring.unwrap_data_key(&[1; 16], &wrapped, &identity(1, 1)).unwrap();
 }
 
 #[tokio::test]
@@ -197,10 +162,7 @@ async fn a_refresh_with_the_old_key_that_ends_after_the_swap_changes_nothing() {
     f.keyring.install(prepared);
     f.kms.disable_key(a.arn().unwrap()).unwrap();
     f.let_through();
-    assert!(matches!(
-        refresh.await.unwrap(),
-        Err(KeyError::Superseded(_))
-    ));
+    assert!(matches!(refresh.await.unwrap(), Err(KeyError::Superseded(_))));
     assert!(f.revoked.lock().is_empty());
     f.keyring.create_data_key(&identity(1, 1)).unwrap();
     // and a request that still holds the record from before the swap uses the new key

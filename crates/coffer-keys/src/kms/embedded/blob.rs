@@ -35,9 +35,7 @@ pub(super) fn seal(
     blob.extend_from_slice(&u16::try_from(arn.len()).ok()?.to_be_bytes());
     blob.extend_from_slice(arn.as_bytes());
     blob.extend_from_slice(&hex::decode(material_id).ok()?);
-    let sealed = material
-        .seal(&additional_data(&blob, context), plaintext)
-        .ok()?;
+    let sealed = material.seal(&additional_data(&blob, context), plaintext).ok()?;
     blob.extend_from_slice(&sealed);
     Some(blob)
 }
@@ -49,12 +47,7 @@ pub(super) fn parse(blob: &[u8]) -> Option<ParsedBlob<'_>> {
     let (material_id, sealed) = rest.split_first_chunk::<32>()?;
     let head = blob.get(..blob.len() - sealed.len())?;
     let arn = std::str::from_utf8(arn).ok()?;
-    Some(ParsedBlob {
-        head,
-        arn,
-        material_id: *material_id,
-        sealed,
-    })
+    Some(ParsedBlob { head, arn, material_id: *material_id, sealed })
 }
 
 /// `None` when blob, context or key do not fit.
@@ -63,17 +56,13 @@ pub(super) fn open(
     material: &WrappingKey,
     context: &EncryptionContext,
 ) -> Option<Zeroizing<Vec<u8>>> {
-    material
-        .open(&additional_data(blob.head, context), blob.sealed)
-        .ok()
+    material.open(&additional_data(blob.head, context), blob.sealed).ok()
 }
 
 /// Every part with its length before it, so that no two contexts give the same bytes.
 fn additional_data(head: &[u8], context: &EncryptionContext) -> Vec<u8> {
     let mut data = b"coffer-kms-v1".to_vec();
-    let pairs = context
-        .iter()
-        .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+    let pairs = context.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
     for part in std::iter::once(head).chain(pairs) {
         data.extend_from_slice(&(part.len() as u64).to_be_bytes());
         data.extend_from_slice(part);

@@ -72,9 +72,7 @@ impl Store {
     /// The key of an id, ARN, alias (with or without `alias/`) or alias ARN.
     pub(super) fn find(&self, operation: KmsOperation, name: &str) -> Result<&StoredKey, KmsError> {
         let position = self.position(operation, name)?;
-        self.keys
-            .get(position)
-            .ok_or_else(|| self.not_found(operation, name))
+        self.keys.get(position).ok_or_else(|| self.not_found(operation, name))
     }
 
     pub(super) fn find_mut(
@@ -95,30 +93,20 @@ impl Store {
     pub(super) fn delete_due(&mut self, now_millis: i64) {
         self.keys.retain(|key| !key.is_due(now_millis));
         let keys = &self.keys;
-        self.aliases
-            .retain(|_, arn| keys.iter().any(|key| key.arn == *arn));
+        self.aliases.retain(|_, arn| keys.iter().any(|key| key.arn == *arn));
     }
 
     /// At least the length of the JSON form: a buffer that grew would leave unwiped copies behind.
     fn json_len_max(&self) -> usize {
-        let keys = self
-            .keys
-            .iter()
-            .map(|key| 1024 + key.arn.len() + 6 * key.description.len());
-        let aliases = self
-            .aliases
-            .iter()
-            .map(|(alias, arn)| 16 + alias.len() + arn.len());
+        let keys = self.keys.iter().map(|key| 1024 + key.arn.len() + 6 * key.description.len());
+        let aliases = self.aliases.iter().map(|(alias, arn)| 16 + alias.len() + arn.len());
         1024 + keys.chain(aliases).sum::<usize>()
     }
 
     fn position(&self, operation: KmsOperation, name: &str) -> Result<usize, KmsError> {
         let alias_arn = format!("arn:aws:kms:{}:{}:", self.region, self.account);
         let alias = name.strip_prefix(&alias_arn).unwrap_or(name);
-        let arn = self
-            .aliases
-            .get(alias)
-            .or_else(|| self.aliases.get(&format!("alias/{name}")));
+        let arn = self.aliases.get(alias).or_else(|| self.aliases.get(&format!("alias/{name}")));
         let arn = arn.map_or(name, String::as_str);
         self.keys
             .iter()
@@ -128,9 +116,7 @@ impl Store {
 
     fn not_found(&self, operation: KmsOperation, name: &str) -> KmsError {
         let (region, account) = (&self.region, &self.account);
-        let given_region = name
-            .strip_prefix("arn:")
-            .and_then(|rest| rest.split(':').nth(2));
+        let given_region = name.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2));
         let message = match given_region {
             Some(other) if other != region => format!("Invalid arn {other}"),
             Some(_) if name.contains(":alias/") => format!("Alias {name} is not found."),
@@ -160,18 +146,12 @@ impl StoreFile {
     /// Reads the newest version and removes what a crash left of others. No store: `None`.
     pub(super) fn open(dir: &Path, root: RootKey) -> Result<(Option<Store>, Self), String> {
         let mut versions = versions(dir).map_err(|error| error.to_string())?;
-        let mut file = Self {
-            dir: dir.to_owned(),
-            root,
-            version: 0,
-        };
+        let mut file = Self { dir: dir.to_owned(), root, version: 0 };
         let Some(newest) = versions.pop() else {
             return Ok((None, file));
         };
         file.version = newest;
-        let store = file
-            .read()
-            .map_err(|reason| format!("{}: {reason}", name(newest)))?;
+        let store = file.read().map_err(|reason| format!("{}: {reason}", name(newest)))?;
         for old in versions {
             durable::remove(dir, &name(old)).map_err(|error| error.to_string())?;
         }
@@ -228,9 +208,7 @@ fn versions(dir: &Path) -> io::Result<Vec<u64>> {
     let mut versions = Vec::new();
     for entry in fs::read_dir(dir)? {
         let file_name = entry?.file_name();
-        let stem = file_name
-            .to_str()
-            .and_then(|text| text.strip_suffix(".keys"));
+        let stem = file_name.to_str().and_then(|text| text.strip_suffix(".keys"));
         if let Some(version) = stem.and_then(|stem| stem.parse().ok()) {
             versions.push(version);
         }
@@ -276,9 +254,7 @@ mod material {
             let mut bytes = Zeroizing::new([0; 32]);
             hex::decode_to_slice(digits, bytes.as_mut_slice())
                 .map_err(|_| E::custom("not 64 hex digits"))?;
-            WrappingKey::from_slice(bytes.as_slice())
-                .map(Arc::new)
-                .map_err(E::custom)
+            WrappingKey::from_slice(bytes.as_slice()).map(Arc::new).map_err(E::custom)
         }
     }
 }

@@ -58,10 +58,7 @@ async fn a_data_key_decrypts_to_what_was_generated() {
     assert!(arn.starts_with("arn:aws:kms:us-east-1:000000000000:key/"));
     let generated = kms.generate_data_key(&arn, &context()).await.unwrap();
     assert_eq!(generated.plaintext.len(), 32);
-    let decrypted = kms
-        .decrypt(Some(&arn), &generated.blob, &context())
-        .await
-        .unwrap();
+    let decrypted = kms.decrypt(Some(&arn), &generated.blob, &context()).await.unwrap();
     assert_eq!(*decrypted.plaintext, *generated.plaintext);
     assert_eq!(decrypted.key_arn, arn);
     assert_eq!(decrypted.key_material_id, generated.key_material_id);
@@ -88,19 +85,13 @@ async fn another_context_or_a_changed_blob_is_invalid() {
     contexts.push(more);
     for other in contexts {
         let error = kms.decrypt(Some(&arn), &blob, &other).await.err().unwrap();
-        assert_eq!(
-            (error.name(), error.message()),
-            ("InvalidCiphertextException", "")
-        );
+        assert_eq!((error.name(), error.message()), ("InvalidCiphertextException", ""));
         assert_eq!(error.class(), ErrorClass::Integrity);
     }
     for bit in 0..blob.len() * 8 {
         let mut changed = blob.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
-        assert!(
-            kms.decrypt(Some(&arn), &changed, &context()).await.is_err(),
-            "bit {bit}"
-        );
+        assert!(kms.decrypt(Some(&arn), &changed, &context()).await.is_err(), "bit {bit}");
     }
     for len in 0..blob.len() {
         assert!(kms.decrypt(None, &blob[..len], &context()).await.is_err());
@@ -112,30 +103,16 @@ async fn a_blob_of_another_key_is_an_incorrect_key() {
     let Fixture { dir: _dir, kms, .. } = fixture();
     let (first, second) = (new_key(&kms), new_key(&kms));
     let blob = kms.encrypt(&first, b"x", &context()).await.unwrap().blob;
-    let error = kms
-        .decrypt(Some(&second), &blob, &context())
-        .await
-        .err()
-        .unwrap();
+    let error = kms.decrypt(Some(&second), &blob, &context()).await.err().unwrap();
     assert_eq!(error.name(), "IncorrectKeyException");
-    assert_eq!(
-        *kms.decrypt(None, &blob, &context())
-            .await
-            .unwrap()
-            .plaintext,
-        b"x"
-    );
+    assert_eq!(*kms.decrypt(None, &blob, &context()).await.unwrap().plaintext, b"x");
 }
 
 #[tokio::test]
 async fn re_encrypt_moves_a_blob_to_another_key_and_context() {
     let Fixture { dir: _dir, kms, .. } = fixture();
     let (first, second) = (new_key(&kms), new_key(&kms));
-    let blob = kms
-        .encrypt(&first, b"secret", &context())
-        .await
-        .unwrap()
-        .blob;
+    let blob = kms.encrypt(&first, b"secret", &context()).await.unwrap().blob;
     let other = EncryptionContext::new();
     let request = ReEncryptRequest {
         blob: &blob,
@@ -147,30 +124,20 @@ async fn re_encrypt_moves_a_blob_to_another_key_and_context() {
     let moved = kms.re_encrypt(request).await.unwrap();
     assert_eq!((&moved.source_key_arn, &moved.key_arn), (&first, &second));
     kms.disable_key(&first).unwrap();
-    let opened = kms
-        .decrypt(Some(&second), &moved.blob, &other)
-        .await
-        .unwrap();
+    let opened = kms.decrypt(Some(&second), &moved.blob, &other).await.unwrap();
     assert_eq!(*opened.plaintext, b"secret");
 }
 
 #[tokio::test]
 async fn a_key_goes_through_its_states() {
-    let Fixture {
-        dir: _dir,
-        clock,
-        kms,
-    } = fixture();
+    let Fixture { dir: _dir, clock, kms } = fixture();
     let (arn, other) = (new_key(&kms), new_key(&kms));
     let blob = kms.encrypt(&arn, b"x", &context()).await.unwrap().blob;
     let all = |name: &str| vec![name.to_owned(); 5];
     assert_eq!(uses(&kms, &arn, &blob, &other).await, all(""));
 
     assert_eq!(kms.disable_key(&arn).unwrap().key_state, KeyState::Disabled);
-    assert_eq!(
-        uses(&kms, &arn, &blob, &other).await,
-        all("DisabledException")
-    );
+    assert_eq!(uses(&kms, &arn, &blob, &other).await, all("DisabledException"));
     let error = kms.encrypt(&arn, b"x", &context()).await.unwrap_err();
     assert_eq!(error.message(), format!("{arn} is disabled."));
     assert!(kms.describe_key(&arn).await.is_ok());
@@ -179,28 +146,14 @@ async fn a_key_goes_through_its_states() {
 
     let pending = kms.schedule_key_deletion(&arn, Some(7)).unwrap();
     assert_eq!(pending.key_state, KeyState::PendingDeletion);
-    assert_eq!(
-        pending.deletion_date,
-        Some(1_700_000_000.0 + 7.0 * 86_400.0)
-    );
-    assert_eq!(
-        uses(&kms, &arn, &blob, &other).await,
-        all("KMSInvalidStateException")
-    );
-    for refused in [
-        kms.enable_key(&arn),
-        kms.disable_key(&arn),
-        kms.schedule_key_deletion(&arn, None),
-    ] {
-        assert_eq!(
-            refused.unwrap_err().message(),
-            format!("{arn} is pending deletion.")
-        );
+    assert_eq!(pending.deletion_date, Some(1_700_000_000.0 + 7.0 * 86_400.0));
+    assert_eq!(uses(&kms, &arn, &blob, &other).await, all("KMSInvalidStateException"));
+    for refused in
+        [kms.enable_key(&arn), kms.disable_key(&arn), kms.schedule_key_deletion(&arn, None)]
+    {
+        assert_eq!(refused.unwrap_err().message(), format!("{arn} is pending deletion."));
     }
-    assert_eq!(
-        kms.cancel_key_deletion(&arn).unwrap().key_state,
-        KeyState::Disabled
-    );
+    assert_eq!(kms.cancel_key_deletion(&arn).unwrap().key_state, KeyState::Disabled);
     let error = kms.cancel_key_deletion(&arn).unwrap_err();
     assert_eq!(error.message(), format!("{arn} is not pending deletion."));
     kms.enable_key(&arn).unwrap();
@@ -208,30 +161,17 @@ async fn a_key_goes_through_its_states() {
 
     kms.schedule_key_deletion(&arn, None).unwrap();
     clock.advance(30 * MILLIS_PER_DAY - 1);
-    assert_eq!(
-        kms.describe(&arn).unwrap().key_state,
-        KeyState::PendingDeletion
-    );
+    assert_eq!(kms.describe(&arn).unwrap().key_state, KeyState::PendingDeletion);
     clock.advance(1);
-    assert_eq!(
-        uses(&kms, &arn, &blob, &other).await,
-        all("NotFoundException")
-    );
-    assert_eq!(
-        kms.describe(&arn).unwrap_err().message(),
-        format!("Key '{arn}' does not exist")
-    );
+    assert_eq!(uses(&kms, &arn, &blob, &other).await, all("NotFoundException"));
+    assert_eq!(kms.describe(&arn).unwrap_err().message(), format!("Key '{arn}' does not exist"));
     assert!(kms.cancel_key_deletion(&arn).is_err());
     assert_eq!(kms.list_keys().len(), 1);
 }
 
 #[test]
 fn the_test_clock_deletes_keys_too() {
-    let Fixture {
-        dir: _dir,
-        clock,
-        kms,
-    } = fixture();
+    let Fixture { dir: _dir, clock, kms } = fixture();
     let arn = new_key(&kms);
     kms.schedule_key_deletion(&arn, Some(7)).unwrap();
     clock.set_key_offset(7 * MILLIS_PER_DAY);
@@ -255,11 +195,8 @@ fn windows_of_seven_to_thirty_days_are_allowed() {
 fn keys_are_found_by_id_arn_and_alias() {
     let Fixture { dir: _dir, kms, .. } = fixture();
     let sample = "arn:aws:kms:eu-west-1:5555555555555:key/11111111-1111-111-1111-111111111111";
-    let new = NewKey {
-        description: "d".into(),
-        alias: Some("orders".into()),
-        arn: Some(sample.into()),
-    };
+    let new =
+        NewKey { description: "d".into(), alias: Some("orders".into()), arn: Some(sample.into()) };
     assert_eq!(kms.create_key(new).unwrap().arn, sample);
     let names = [
         sample,
@@ -270,26 +207,14 @@ fn keys_are_found_by_id_arn_and_alias() {
     ];
     for name in names {
         let found = kms.describe(name).unwrap();
-        assert_eq!(
-            (found.arn.as_str(), found.account.as_str()),
-            (sample, "5555555555555")
-        );
+        assert_eq!((found.arn.as_str(), found.account.as_str()), (sample, "5555555555555"));
         assert_eq!(found.aliases, ["alias/orders"]);
     }
     let missing = [
-        (
-            "nothing",
-            "Key 'arn:aws:kms:us-east-1:000000000000:key/nothing' does not exist",
-        ),
-        (
-            "alias/a",
-            "Alias arn:aws:kms:us-east-1:000000000000:alias/a is not found.",
-        ),
+        ("nothing", "Key 'arn:aws:kms:us-east-1:000000000000:key/nothing' does not exist"),
+        ("alias/a", "Alias arn:aws:kms:us-east-1:000000000000:alias/a is not found."),
         ("arn:aws:kms:eu-west-2:1:key/k", "Invalid arn eu-west-2"),
-        (
-            "arn:aws:kms:us-east-1:1:key/k",
-            "Key 'arn:aws:kms:us-east-1:1:key/k' does not exist",
-        ),
+        ("arn:aws:kms:us-east-1:1:key/k", "Key 'arn:aws:kms:us-east-1:1:key/k' does not exist"),
     ];
     for (name, message) in missing {
         assert_eq!(kms.describe(name).unwrap_err().message(), message);
@@ -305,36 +230,15 @@ fn a_key_that_cannot_be_named_so_is_not_made() {
         arn: Some("arn:aws:kms:eu-west-1:5:key/k".into()),
     };
     kms.create_key(new.clone()).unwrap();
-    assert_eq!(
-        kms.create_key(new).unwrap_err().name(),
-        "AlreadyExistsException"
-    );
-    let alias_again = NewKey {
-        alias: Some("alias/orders".into()),
-        ..NewKey::default()
-    };
-    assert_eq!(
-        kms.create_key(alias_again).unwrap_err().name(),
-        "AlreadyExistsException"
-    );
+    assert_eq!(kms.create_key(new).unwrap_err().name(), "AlreadyExistsException");
+    let alias_again = NewKey { alias: Some("alias/orders".into()), ..NewKey::default() };
+    assert_eq!(kms.create_key(alias_again).unwrap_err().name(), "AlreadyExistsException");
     for alias in ["", "aws/x", "a b", "alias/"] {
-        let new = NewKey {
-            alias: Some(alias.into()),
-            ..NewKey::default()
-        };
-        assert_eq!(
-            kms.create_key(new).unwrap_err().name(),
-            "InvalidAliasNameException"
-        );
+        let new = NewKey { alias: Some(alias.into()), ..NewKey::default() };
+        assert_eq!(kms.create_key(new).unwrap_err().name(), "InvalidAliasNameException");
     }
-    let no_arn = NewKey {
-        arn: Some("alias/x".into()),
-        ..NewKey::default()
-    };
-    assert_eq!(
-        kms.create_key(no_arn).unwrap_err().name(),
-        "InvalidArnException"
-    );
+    let no_arn = NewKey { arn: Some("alias/x".into()), ..NewKey::default() };
+    assert_eq!(kms.create_key(no_arn).unwrap_err().name(), "InvalidArnException");
 }
 
 #[tokio::test]
@@ -348,33 +252,17 @@ async fn keys_survive_a_restart_and_one_version_is_kept() {
     // what a crash between rename and unlink, and before a rename, leaves
     let store_dir = dir.path().join("kms");
     let newest = versions(&store_dir).pop().unwrap();
-    fs::copy(
-        store_dir.join(&newest),
-        store_dir.join(format!("{:020}.keys", 1)),
-    )
-    .unwrap();
+    fs::copy(store_dir.join(&newest), store_dir.join(format!("{:020}.keys", 1))).unwrap();
     fs::write(store_dir.join(format!("{:020}.keys.tmp", 5)), "half").unwrap();
     let kms = reopen(dir.path(), &clock).unwrap();
     assert_eq!(kms.list_keys(), before);
-    assert_eq!(
-        *kms.decrypt(None, &blob, &context())
-            .await
-            .unwrap()
-            .plaintext,
-        b"x"
-    );
+    assert_eq!(*kms.decrypt(None, &blob, &context()).await.unwrap().plaintext, b"x");
     assert_eq!(versions(&store_dir), [newest]);
-    assert_eq!(
-        fs::read_dir(&store_dir).unwrap().count(),
-        2,
-        "root key and one version"
-    );
+    assert_eq!(fs::read_dir(&store_dir).unwrap().count(), 2, "root key and one version");
 }
 
 fn versions(dir: &Path) -> Vec<String> {
-    let names = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name());
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
     let names = names.map(|name| name.into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name.ends_with(".keys")).collect();
     names.sort();
@@ -405,10 +293,7 @@ fn a_damaged_or_foreign_store_is_refused_by_name() {
     let store_dir = dir.path().join("kms");
     let file = store_dir.join(versions(&store_dir).pop().unwrap());
     let good = fs::read(&file).unwrap();
-    assert!(
-        !good.windows(8).any(|window| window == &arn.as_bytes()[..8]),
-        "names are sealed"
-    );
+    assert!(!good.windows(8).any(|window| window == &arn.as_bytes()[..8]), "names are sealed");
     for position in (0..good.len()).step_by(7) {
         let mut changed = good.clone();
         changed[position] ^= 0x10;
@@ -419,20 +304,14 @@ fn a_damaged_or_foreign_store_is_refused_by_name() {
     fs::write(&file, &good).unwrap();
     let renamed = store_dir.join(format!("{:020}.keys", 99));
     fs::copy(&file, &renamed).unwrap();
-    assert!(
-        reopen(dir.path(), &clock).is_err(),
-        "an old version under a new name"
-    );
+    assert!(reopen(dir.path(), &clock).is_err(), "an old version under a new name");
     fs::remove_file(&renamed).unwrap();
 
     let root = store_dir.join("root.key");
     let kept = fs::read(&root).unwrap();
     fs::remove_file(&root).unwrap();
     let text = reopen(dir.path(), &clock).err().unwrap().to_string();
-    assert!(
-        text.contains("root.key"),
-        "a lost root key is not replaced: {text}"
-    );
+    assert!(text.contains("root.key"), "a lost root key is not replaced: {text}");
     create_root_key(&root).unwrap();
     let text = reopen(dir.path(), &clock).err().unwrap().to_string();
     assert!(text.contains("wrong key"), "{text}");
@@ -456,10 +335,7 @@ fn account_and_region_are_those_of_the_first_start() {
     assert!(new_key(&kms).starts_with("arn:aws:kms:eu-west-1:111122223333:key/"));
     drop(kms);
     let kms = open(None, Some("eu-west-1")).unwrap();
-    assert_eq!(
-        (kms.account(), kms.region()),
-        ("111122223333".into(), "eu-west-1".into())
-    );
+    assert_eq!((kms.account(), kms.region()), ("111122223333".into(), "eu-west-1".into()));
     let text = open(Some("999900001111"), None).err().unwrap().to_string();
     assert!(text.contains("account=111122223333"), "{text}");
 }

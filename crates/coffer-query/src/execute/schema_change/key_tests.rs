@@ -126,10 +126,7 @@ impl House {
         let keyring = Keyring::new(Arc::new(hooked), root, Arc::clone(&clock), options);
         let engine = Engine::open(
             &self.data(),
-            EngineOptions {
-                log_file_bytes: 256 * 1024,
-                ..EngineOptions::default()
-            },
+            EngineOptions { log_file_bytes: 256 * 1024, ..EngineOptions::default() },
             Arc::<Keyring>::clone(&keyring),
             Arc::new(self.root.duplicate()),
             Arc::clone(&self.vfs),
@@ -142,9 +139,7 @@ impl House {
             listen: ([127, 0, 0, 1], 9042).into(),
             page_rows_max: 5000,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         Running {
             database: Database::open(Arc::new(engine.unwrap()), keyring, clock, options).unwrap(),
             runtime: runtime.unwrap(),
@@ -222,8 +217,7 @@ impl Running {
     }
 
     fn ok(&self, cql: &str) -> Outcome {
-        self.run(cql)
-            .unwrap_or_else(|error| panic!("{cql}: {error}"))
+        self.run(cql).unwrap_or_else(|error| panic!("{cql}: {error}"))
     }
 
     fn insert(&self, table: &str, number: usize) {
@@ -306,6 +300,10 @@ struct SlowCatalog {
 impl Vfs for SlowCatalog {
     fn create(&self, path: &Path) -> std::io::Result<Box<dyn coffer_storage::vfs::WritableFile>> {
         OsVfs.create(path)
+    }
+
+    fn reopen(&self, path: &Path) -> std::io::Result<Box<dyn coffer_storage::vfs::WritableFile>> {
+        OsVfs.reopen(path)
     }
 
     fn open(&self, path: &Path) -> std::io::Result<Box<dyn coffer_storage::vfs::ReadableFile>> {

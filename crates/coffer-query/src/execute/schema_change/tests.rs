@@ -24,12 +24,8 @@ struct Fixture {
 fn open(directory: &Path, root: &RootKey, kms: &Arc<EmbeddedKms>) -> Database {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let kms: Arc<dyn coffer_keys::KmsProvider> = Arc::<EmbeddedKms>::clone(kms);
-    let keyring = Keyring::new(
-        kms,
-        root.duplicate(),
-        Arc::clone(&clock),
-        KeyringOptions::default(),
-    );
+    let keyring =
+        Keyring::new(kms, root.duplicate(), Arc::clone(&clock), KeyringOptions::default());
     let engine = Engine::open(
         directory,
         EngineOptions::default(),
@@ -53,44 +49,20 @@ impl Fixture {
     fn new() -> Fixture {
         let directory = tempfile::tempdir().unwrap();
         let root = RootKey::generate().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let options = EmbeddedKmsOptions::default();
         let kms = EmbeddedKms::open(&directory.path().join("kms"), &options, clock).unwrap();
         let database = open(directory.path(), &root, &kms);
-        Fixture {
-            database,
-            kms,
-            root,
-            session: Session::default(),
-            runtime,
-            directory,
-        }
+        Fixture { database, kms, root, session: Session::default(), runtime, directory }
     }
 
     fn restarted(self) -> Fixture {
-        let Fixture {
-            database,
-            kms,
-            root,
-            session,
-            runtime,
-            directory,
-        } = self;
+        let Fixture { database, kms, root, session, runtime, directory } = self;
         database.engine().shutdown();
         drop(database);
         let database = open(directory.path(), &root, &kms);
-        Fixture {
-            database,
-            kms,
-            root,
-            session,
-            runtime,
-            directory,
-        }
+        Fixture { database, kms, root, session, runtime, directory }
     }
 
     fn key(&self) -> String {
@@ -111,15 +83,13 @@ impl Fixture {
             ),
             other => {
                 let plan = SchemaChangePlan::new(other, &self.session)?;
-                self.runtime
-                    .block_on(self.database.execute_schema_change(plan))
+                self.runtime.block_on(self.database.execute_schema_change(plan))
             }
         }
     }
 
     fn ok(&mut self, cql: &str) -> Outcome {
-        self.run(cql)
-            .unwrap_or_else(|error| panic!("{cql}: {error}"))
+        self.run(cql).unwrap_or_else(|error| panic!("{cql}: {error}"))
     }
 
     fn rows(&self, keyspace: &str, table: &str) -> Vec<VirtualRow> {
@@ -132,9 +102,7 @@ impl Fixture {
 
     /// All texts of one DESCRIBE, one string.
     fn described(&mut self, cql: &str) -> String {
-        let OutcomeKind::Rows(rows) = self.ok(cql).kind else {
-            panic!("no rows")
-        };
+        let OutcomeKind::Rows(rows) = self.ok(cql).kind else { panic!("no rows") };
         String::from_utf8_lossy(&rows.content).into_owned()
     }
 }
@@ -178,12 +146,7 @@ fn statements_answer_as_cassandra_5_did() {
             differences.push(format!("{cql}\n  expected {expected}\n  found    {found}"));
         }
     }
-    assert!(
-        differences.is_empty(),
-        "{}\n{}",
-        differences.len(),
-        differences.join("\n")
-    );
+    assert!(differences.is_empty(), "{}\n{}", differences.len(), differences.join("\n"));
 }
 
 #[test]
@@ -191,10 +154,8 @@ fn a_schema_is_there_again_after_a_restart() {
     let mut fixture = Fixture::new();
     fixture.ok(&format!("CREATE KEYSPACE k {SIMPLE}"));
     fixture.ok("CREATE TYPE k.ty (a int, b frozen<list<text>>)");
-    fixture.ok(
-        "CREATE TABLE k.t (a int, b ty, c text, d int STATIC, PRIMARY KEY (a, c)) \
-                WITH CLUSTERING ORDER BY (c DESC) AND comment = 'it''s'",
-    );
+    fixture.ok("CREATE TABLE k.t (a int, b ty, c text, d int STATIC, PRIMARY KEY (a, c)) \
+                WITH CLUSTERING ORDER BY (c DESC) AND comment = 'it''s'");
     fixture.ok("ALTER TABLE k.t ADD e map<text, frozen<ty>>");
     fixture.ok("ALTER TABLE k.t DROP d");
     let before = (
@@ -217,28 +178,17 @@ fn a_table_whose_key_cannot_be_used_is_not_made() {
     fixture.kms.disable_key(&disabled).unwrap();
     fixture.kms.schedule_key_deletion(&pending, None).unwrap();
     let missing = disabled.replace("key/", "key/0");
-    for (arn, word) in [
-        (disabled, "is disabled"),
-        (pending, "pending deletion"),
-        (missing, "does not exist"),
-    ] {
-        let error = fixture.run(&format!(
-            "CREATE TABLE k.t (a int PRIMARY KEY) {}",
-            with_key(&arn)
-        ));
+    for (arn, word) in
+        [(disabled, "is disabled"), (pending, "pending deletion"), (missing, "does not exist")]
+    {
+        let error =
+            fixture.run(&format!("CREATE TABLE k.t (a int PRIMARY KEY) {}", with_key(&arn)));
         let error = error.unwrap_err();
         let text = error.to_string();
         assert_eq!(class(&error), "invalid", "{text}");
-        assert!(
-            text.contains(&arn) && text.contains(word) && text.contains("k.t"),
-            "{text}"
-        );
+        assert!(text.contains(&arn) && text.contains(word) && text.contains("k.t"), "{text}");
         assert!(fixture.database.engine().catalog().tables.is_empty());
-        assert!(
-            fixture
-                .rows("system_schema_mcs", "tables_history")
-                .is_empty()
-        );
+        assert!(fixture.rows("system_schema_mcs", "tables_history").is_empty());
     }
 }
 
@@ -247,10 +197,7 @@ fn a_key_change_shows_the_new_key_and_frees_the_old_one() {
     let mut fixture = Fixture::new();
     fixture.ok(&format!("CREATE KEYSPACE k {SIMPLE}"));
     let (first, second) = (fixture.key(), fixture.key());
-    fixture.ok(&format!(
-        "CREATE TABLE k.t (a int PRIMARY KEY) {}",
-        with_key(&first)
-    ));
+    fixture.ok(&format!("CREATE TABLE k.t (a int PRIMARY KEY) {}", with_key(&first)));
     fixture.ok(&format!("ALTER TABLE k.t {}", with_key(&second)));
     fixture.kms.disable_key(&first).unwrap();
     let text = fixture.described("DESCRIBE TABLE k.t");
@@ -258,20 +205,12 @@ fn a_key_change_shows_the_new_key_and_frees_the_old_one() {
     assert_eq!(fixture.rows("system_schema_mcs", "tables_history").len(), 2);
     let mut fixture = fixture.restarted();
     let id = fixture.database.schema().table("k", "t").unwrap().schema.id;
-    fixture
-        .runtime
-        .block_on(fixture.database.load_table_key(id))
-        .unwrap();
+    fixture.runtime.block_on(fixture.database.load_table_key(id)).unwrap();
     fixture.database.open_table(id).unwrap();
-    fixture.ok(
-        "ALTER TABLE k.t WITH CUSTOM_PROPERTIES = {'encryption_specification': \
-                {'encryption_type' : 'AWS_OWNED_KMS_KEY'}, 'ttl': {'status': 'enabled'}}",
-    );
+    fixture.ok("ALTER TABLE k.t WITH CUSTOM_PROPERTIES = {'encryption_specification': \
+                {'encryption_type' : 'AWS_OWNED_KMS_KEY'}, 'ttl': {'status': 'enabled'}}");
     let text = fixture.described("DESCRIBE TABLE k.t");
-    assert!(
-        text.contains("AWS_OWNED_KMS_KEY") && text.contains("'ttl'"),
-        "{text}"
-    );
+    assert!(text.contains("AWS_OWNED_KMS_KEY") && text.contains("'ttl'"), "{text}");
 }
 
 #[test]
@@ -279,16 +218,10 @@ fn a_failed_key_change_leaves_the_table_as_it_was() {
     let mut fixture = Fixture::new();
     fixture.ok(&format!("CREATE KEYSPACE k {SIMPLE}"));
     let (first, second) = (fixture.key(), fixture.key());
-    fixture.ok(&format!(
-        "CREATE TABLE k.t (a int PRIMARY KEY) {}",
-        with_key(&first)
-    ));
+    fixture.ok(&format!("CREATE TABLE k.t (a int PRIMARY KEY) {}", with_key(&first)));
     fixture.kms.disable_key(&second).unwrap();
     let before = fixture.described("DESCRIBE TABLE k.t");
-    let change = format!(
-        "ALTER TABLE k.t {} AND comment = 'changed'",
-        with_key(&second)
-    );
+    let change = format!("ALTER TABLE k.t {} AND comment = 'changed'", with_key(&second));
     assert!(matches!(fixture.run(&change), Err(Error::KeyRefused(_))));
     assert_eq!(fixture.described("DESCRIBE TABLE k.t"), before);
 }
@@ -299,10 +232,7 @@ fn a_table_is_dropped_without_its_key() {
     fixture.ok(&format!("CREATE KEYSPACE k {SIMPLE}"));
     let arn = fixture.key();
     for table in ["t", "u"] {
-        fixture.ok(&format!(
-            "CREATE TABLE k.{table} (a int PRIMARY KEY) {}",
-            with_key(&arn)
-        ));
+        fixture.ok(&format!("CREATE TABLE k.{table} (a int PRIMARY KEY) {}", with_key(&arn)));
     }
     fixture.kms.disable_key(&arn).unwrap();
     let mut fixture = fixture.restarted();
@@ -316,18 +246,10 @@ fn a_table_is_dropped_without_its_key() {
 #[test]
 fn the_example_of_the_documentation_reads_back() {
     let mut fixture = Fixture::new();
-    fixture.ok(
-        "CREATE KEYSPACE my_keyspace WITH REPLICATION = {'class': 'SingleRegionStrategy'} \
-                and TAGS = {'key1':'val1', 'key2':'val2'}",
-    );
+    fixture.ok("CREATE KEYSPACE my_keyspace WITH REPLICATION = {'class': 'SingleRegionStrategy'} \
+                and TAGS = {'key1':'val1', 'key2':'val2'}");
     let arn = "arn:aws:kms:eu-west-1:5555555555555:key/11111111-1111-111-1111-111111111111";
-    fixture
-        .kms
-        .create_key(NewKey {
-            arn: Some(arn.into()),
-            ..NewKey::default()
-        })
-        .unwrap();
+    fixture.kms.create_key(NewKey { arn: Some(arn.into()), ..NewKey::default() }).unwrap();
     let outcome = fixture.ok(&format!(
         "CREATE TABLE IF NOT EXISTS my_keyspace.my_table (id text, name text, region text, \
          division text, pay_scale int, vacation_hrs float, PRIMARY KEY (id,division)) \
@@ -341,26 +263,16 @@ fn the_example_of_the_documentation_reads_back() {
     ));
     assert_eq!(outcome.warnings.len(), 1);
     let text = fixture.described("DESCRIBE TABLE my_keyspace.my_table");
-    for part in [
-        arn,
-        "'read_capacity_units': '10'",
-        "default_time_to_live = 3024000",
-        "TAGS = {'key1'",
-    ] {
+    for part in
+        [arn, "'read_capacity_units': '10'", "default_time_to_live = 3024000", "TAGS = {'key1'"]
+    {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert_eq!(fixture.rows("system_schema_mcs", "tags").len(), 2);
-    let again = text
-        .split("CREATE TABLE")
-        .nth(1)
-        .unwrap()
-        .trim_end_matches(|last| last != ';');
+    let again = text.split("CREATE TABLE").nth(1).unwrap().trim_end_matches(|last| last != ';');
     fixture.ok("DROP TABLE my_keyspace.my_table");
     fixture.ok(&format!("CREATE TABLE{again}"));
-    assert_eq!(
-        fixture.described("DESCRIBE TABLE my_keyspace.my_table"),
-        text
-    );
+    assert_eq!(fixture.described("DESCRIBE TABLE my_keyspace.my_table"), text);
 }
 
 #[test]
@@ -375,10 +287,7 @@ fn what_was_enabled_for_good_stays_enabled() {
             )
         };
         fixture.ok(&set("enabled"));
-        assert!(matches!(
-            fixture.run(&set("disabled")),
-            Err(Error::Invalid(_))
-        ));
+        assert!(matches!(fixture.run(&set("disabled")), Err(Error::Invalid(_))));
     }
 }
 
@@ -391,11 +300,7 @@ fn every_system_row_fits_its_table() {
     fixture.ok("CREATE TABLE k.t (a int PRIMARY KEY, b ty, c text)");
     fixture.ok("ALTER TABLE k.t DROP c");
     let schema = fixture.database.schema();
-    for keyspace in schema
-        .keyspaces
-        .values()
-        .filter(|keyspace| keyspace.is_system)
-    {
+    for keyspace in schema.keyspaces.values().filter(|keyspace| keyspace.is_system) {
         for (name, table) in &keyspace.tables {
             for row in fixture.rows(&keyspace.schema.name, name) {
                 assert_eq!(row.len(), table.schema.columns.len(), "{name}");

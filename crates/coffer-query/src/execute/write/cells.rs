@@ -59,7 +59,8 @@ pub(crate) fn push_value(
             Ok(())
         }
         CqlType::Map(key, _) => {
-            let mut entries = collection::map_elements(value).map_err(|error| type_error(&error))?;
+            let mut entries =
+                collection::map_elements(value).map_err(|error| type_error(&error))?;
             while let (Some(name), Some(content)) = (entries.next(), entries.next()) {
                 let (Ok(Some(name)), Ok(Some(content))) = (name, content) else {
                     return Err(null_inside());

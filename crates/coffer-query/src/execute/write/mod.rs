@@ -91,10 +91,7 @@ pub(crate) fn check_timestamp(timestamp: i64) -> Result<i64> {
 }
 
 /// The value of `USING TIMESTAMP`.
-pub(crate) fn timestamp(
-    term: Option<&Term>,
-    evaluation: &Evaluation<'_>,
-) -> Result<Option<i64>> {
+pub(crate) fn timestamp(term: Option<&Term>, evaluation: &Evaluation<'_>) -> Result<Option<i64>> {
     let Some(term) = term else { return Ok(None) };
     match term.evaluate(evaluation)? {
         Value::Unset => Ok(None),
@@ -231,9 +228,8 @@ fn change_rows(
         } else {
             None
         };
-        let liveness = plan
-            .makes_row
-            .then_some(Liveness { timestamp: times.timestamp, expiry: times.expiry });
+        let liveness =
+            plan.makes_row.then_some(Liveness { timestamp: times.timestamp, expiry: times.expiry });
         let deletion = plan.deletes_rows.then(|| times.deletion());
         let mut row = Row::new(RowBuilder::new(liveness, deletion), times, stored);
         for operation in &plan.operations {

@@ -153,9 +153,10 @@ impl Row<'_> {
             return Ok(());
         }
         self.with_stored(column, |row, cells| {
-            for cell in cells.iter().filter(|cell| {
-                cell.value().is_some_and(|value| removed.contains(&value))
-            }) {
+            for cell in cells
+                .iter()
+                .filter(|cell| cell.value().is_some_and(|value| removed.contains(&value)))
+            {
                 let tombstone = row.tombstone(column);
                 row.builder.push(&tombstone.at(cell.path));
             }
@@ -188,7 +189,9 @@ impl Row<'_> {
         let is_list = matches!(column.ty, CqlType::List(_));
         let key = match key.evaluate(evaluation)? {
             Value::Bytes(key) => key,
-            Value::Null if is_list => return Err(Error::invalid("Invalid null value for list index")),
+            Value::Null if is_list => {
+                return Err(Error::invalid("Invalid null value for list index"));
+            }
             Value::Null => return Err(Error::invalid("Invalid null map key")),
             Value::Unset if is_list => return Err(invalid_unset("list index")),
             Value::Unset => return Err(invalid_unset("map key")),

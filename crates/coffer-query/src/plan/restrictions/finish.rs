@@ -25,16 +25,18 @@ impl Collector<'_, '_> {
                 !matches!(column.kind, ColumnKind::PartitionKey { .. } | ColumnKind::Static)
             });
         let restricts_partition = self.has_token
-            || self.columns.iter().any(|(column, _)| {
-                matches!(column.kind, ColumnKind::PartitionKey { .. })
-            });
+            || self
+                .columns
+                .iter()
+                .any(|(column, _)| matches!(column.kind, ColumnKind::PartitionKey { .. }));
         let key_in = self.columns.iter().any(|(column, entry)| {
             matches!(column.kind, ColumnKind::PartitionKey { .. }) && entry.among.is_some()
         });
         let restricts_clustering = !self.multi.is_empty()
-            || self.columns.iter().any(|(column, _)| {
-                matches!(column.kind, ColumnKind::Clustering { .. })
-            });
+            || self
+                .columns
+                .iter()
+                .any(|(column, _)| matches!(column.kind, ColumnKind::Clustering { .. }));
         let mut filters = Vec::new();
         let (partition, partition_in) = self.finish_partition(table, &mut filters)?;
         let scan = matches!(partition, PartitionRestriction::Tokens { .. });
@@ -171,7 +173,10 @@ impl Collector<'_, '_> {
             self.check_slice_allowed()?;
             ended = Some((&column.name, true));
             let bound = |side: Option<(Term, bool)>| {
-                side.map(|(term, inclusive)| Bound { value: TupleTerm::Terms(vec![term]), inclusive })
+                side.map(|(term, inclusive)| Bound {
+                    value: TupleTerm::Terms(vec![term]),
+                    inclusive,
+                })
             };
             let (lower, upper) = (bound(entry.lower), bound(entry.upper));
             narrowing.push(ClusteringRestriction::Slice { lower, upper });

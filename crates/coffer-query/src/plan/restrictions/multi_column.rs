@@ -81,9 +81,13 @@ impl Collector<'_, '_> {
         }
     }
 
-    pub(super) fn tuple(&mut self, names: &[String], operator: Operator, value: &Parsed) -> Result<()> {
-        let shown =
-            format!("({}) {} {}", names.join(", "), operator.text(), display::term(value));
+    pub(super) fn tuple(
+        &mut self,
+        names: &[String],
+        operator: Operator,
+        value: &Parsed,
+    ) -> Result<()> {
+        let shown = format!("({}) {} {}", names.join(", "), operator.text(), display::term(value));
         let (first, columns) = self.tuple_columns(names, &shown)?;
         let value = self.tuple_value(&columns, value)?;
         let count = columns.len();

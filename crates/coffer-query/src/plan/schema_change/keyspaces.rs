@@ -44,15 +44,9 @@ pub(super) fn create(catalog: &Catalog, create: &CreateKeyspace) -> Result<Chang
     };
     catalog.keyspaces.insert(name.clone(), Arc::new(schema));
     if properties.client_side_timestamps == Some(true) {
-        catalog.properties.insert(
-            format!("{CLIENT_SIDE_TIMESTAMPS}{name}"),
-            "ENABLED".to_owned(),
-        );
+        catalog.properties.insert(format!("{CLIENT_SIDE_TIMESTAMPS}{name}"), "ENABLED".to_owned());
     }
-    Ok(Change::Next(
-        catalog,
-        event("CREATED", "KEYSPACE", name, ""),
-    ))
+    Ok(Change::Next(catalog, event("CREATED", "KEYSPACE", name, "")))
 }
 
 pub(super) fn alter(catalog: &Catalog, alter: &AlterKeyspace) -> Result<Change> {
@@ -62,11 +56,7 @@ pub(super) fn alter(catalog: &Catalog, alter: &AlterKeyspace) -> Result<Change> 
         _ => KeyspaceProperties::default(),
     };
     let Some(present) = catalog.keyspaces.get(name) else {
-        return if alter.if_exists {
-            Ok(Change::Nothing)
-        } else {
-            Err(missing(name))
-        };
+        return if alter.if_exists { Ok(Change::Nothing) } else { Err(missing(name)) };
     };
     let mut keyspace = KeyspaceSchema::clone(present);
     let mut catalog = next(catalog);
@@ -103,10 +93,7 @@ pub(super) fn alter(catalog: &Catalog, alter: &AlterKeyspace) -> Result<Change> 
         }
     }
     catalog.keyspaces.insert(name.clone(), Arc::new(keyspace));
-    Ok(Change::Next(
-        catalog,
-        event("UPDATED", "KEYSPACE", name, ""),
-    ))
+    Ok(Change::Next(catalog, event("UPDATED", "KEYSPACE", name, "")))
 }
 
 pub(super) fn drop(
@@ -116,30 +103,15 @@ pub(super) fn drop(
     context: &ChangeContext,
 ) -> Result<Change> {
     if !catalog.keyspaces.contains_key(name) {
-        return if if_exists {
-            Ok(Change::Nothing)
-        } else {
-            Err(missing(name))
-        };
+        return if if_exists { Ok(Change::Nothing) } else { Err(missing(name)) };
     }
     let mut next = next(catalog);
-    for entry in catalog
-        .tables
-        .values()
-        .filter(|entry| entry.schema.keyspace == name)
-    {
-        history::record(
-            &mut next,
-            "DROP",
-            &entry.schema,
-            &entry.key,
-            context.now_millis,
-        );
+    for entry in catalog.tables.values().filter(|entry| entry.schema.keyspace == name) {
+        history::record(&mut next, "DROP", &entry.schema, &entry.key, context.now_millis);
         next.tables.remove(&entry.schema.id);
     }
     next.keyspaces.remove(name);
-    next.properties
-        .remove(&format!("{CLIENT_SIDE_TIMESTAMPS}{name}"));
+    next.properties.remove(&format!("{CLIENT_SIDE_TIMESTAMPS}{name}"));
     Ok(Change::Next(next, event("DROPPED", "KEYSPACE", name, "")))
 }
 
@@ -148,11 +120,7 @@ pub(super) fn missing(name: &str) -> Error {
 }
 
 fn check_name(name: &str) -> Result<()> {
-    if name.is_empty()
-        || !name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    {
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Err(Error::Invalid(format!(
             "Keyspace name must not be empty and must contain alphanumeric or underscore \
              characters only (got \"{name}\")"
@@ -202,9 +170,7 @@ fn timestamps_status(value: &PropertyValue) -> Result<bool> {
     let status = value
         .map()
         .and_then(|entries| {
-            entries
-                .iter()
-                .find(|(key, _)| key.text().eq_ignore_ascii_case("status"))
+            entries.iter().find(|(key, _)| key.text().eq_ignore_ascii_case("status"))
         })
         .and_then(|(_, status)| status.text())
         .map(str::to_ascii_lowercase);
@@ -232,11 +198,7 @@ fn replication(keyspace: &str, value: &PropertyValue) -> Result<BTreeMap<String,
     let class = options
         .get("class")
         .ok_or_else(|| Error::Configuration("Missing replication strategy class".into()))?;
-    let full = if class.contains('.') {
-        class.clone()
-    } else {
-        format!("{LOCATOR}{class}")
-    };
+    let full = if class.contains('.') { class.clone() } else { format!("{LOCATOR}{class}") };
     let short = full.strip_prefix(LOCATOR).unwrap_or_default();
     match short {
         "SimpleStrategy" => only_factor(keyspace, &options)?,
@@ -257,9 +219,7 @@ fn replication(keyspace: &str, value: &PropertyValue) -> Result<BTreeMap<String,
         check_factor(name, factor)?;
     }
     if short == "SimpleStrategy" {
-        options
-            .entry("replication_factor".to_owned())
-            .or_insert_with(|| "1".to_owned());
+        options.entry("replication_factor".to_owned()).or_insert_with(|| "1".to_owned());
     }
     options.insert("class".to_owned(), full);
     Ok(options)
@@ -288,9 +248,7 @@ fn check_factor(name: &str, factor: &str) -> Result<()> {
         )));
     }
     if name.is_empty() || number > i64::from(i32::MAX) {
-        return Err(Error::Configuration(format!(
-            "For input string: \"{factor}\""
-        )));
+        return Err(Error::Configuration(format!("For input string: \"{factor}\"")));
     }
     Ok(())
 }

@@ -21,25 +21,12 @@ pub(super) fn drop(
 ) -> Result<Change> {
     let keyspace = keyspace_of(name);
     let Some(entry) = catalog.table(keyspace, &name.name) else {
-        return if if_exists {
-            Ok(Change::Nothing)
-        } else {
-            Err(missing(keyspace, &name.name))
-        };
+        return if if_exists { Ok(Change::Nothing) } else { Err(missing(keyspace, &name.name)) };
     };
     let mut next = next(catalog);
-    history::record(
-        &mut next,
-        "DROP",
-        &entry.schema,
-        &entry.key,
-        context.now_millis,
-    );
+    history::record(&mut next, "DROP", &entry.schema, &entry.key, context.now_millis);
     next.tables.remove(&entry.schema.id);
-    Ok(Change::Next(
-        next,
-        event("DROPPED", "TABLE", keyspace, &name.name),
-    ))
+    Ok(Change::Next(next, event("DROPPED", "TABLE", keyspace, &name.name)))
 }
 
 fn missing(keyspace: &str, table: &str) -> Error {

@@ -20,53 +20,30 @@ const RESERVED: [&str; 6] = ["byte", "complex", "enum", "date", "interval", "mac
 pub(super) fn create(catalog: &Catalog, create: &CreateType) -> Result<Change> {
     let (keyspace, name) = (keyspace_of(&create.name), create.name.name.as_str());
     if RESERVED.contains(&name) {
-        return Err(Error::Syntax(format!(
-            "Invalid (reserved) user type name {name}"
-        )));
+        return Err(Error::Syntax(format!("Invalid (reserved) user type name {name}")));
     }
-    let present = catalog
-        .keyspaces
-        .get(keyspace)
-        .ok_or_else(|| keyspaces::missing(keyspace))?;
+    let present = catalog.keyspaces.get(keyspace).ok_or_else(|| keyspaces::missing(keyspace))?;
     if present.types.contains_key(name) {
         if create.if_not_exists {
             return Ok(Change::Nothing);
         }
-        return Err(Error::Invalid(format!(
-            "A user type with name '{name}' already exists"
-        )));
+        return Err(Error::Invalid(format!("A user type with name '{name}' already exists")));
     }
     for (index, (field, _)) in create.fields.iter().enumerate() {
-        if create
-            .fields
-            .iter()
-            .skip(index + 1)
-            .any(|(other, _)| other == field)
-        {
-            return Err(Error::Invalid(format!(
-                "Duplicate field name '{field}' in type '{name}'"
-            )));
+        if create.fields.iter().skip(index + 1).any(|(other, _)| other == field) {
+            return Err(Error::Invalid(format!("Duplicate field name '{field}' in type '{name}'")));
         }
     }
     if create.fields.len() > FIELDS_MAX {
-        return Err(Error::Invalid(format!(
-            "a user type has at most {FIELDS_MAX} fields"
-        )));
+        return Err(Error::Invalid(format!("a user type has at most {FIELDS_MAX} fields")));
     }
-    let resolver = TypeResolver {
-        keyspace,
-        types: &present.types,
-    };
+    let resolver = TypeResolver { keyspace, types: &present.types };
     let fields = create
         .fields
         .iter()
         .map(|(field, ty)| Ok((field.clone(), field_type(&resolver, ty)?)))
         .collect::<Result<Vec<_>>>()?;
-    let user_type = UserType {
-        keyspace: keyspace.to_owned(),
-        name: name.to_owned(),
-        fields,
-    };
+    let user_type = UserType { keyspace: keyspace.to_owned(), name: name.to_owned(), fields };
     let mut schema = KeyspaceSchema::clone(present);
     schema.types.insert(name.to_owned(), Arc::new(user_type));
     let mut next = next(catalog);
@@ -94,28 +71,15 @@ pub(super) fn alter(catalog: &Catalog, alter: &AlterType) -> Result<Change> {
     let Some((present, user_type)) =
         present.and_then(|present| Some((present, present.types.get(name)?)))
     else {
-        return if alter.if_exists {
-            Ok(Change::Nothing)
-        } else {
-            Err(missing(keyspace, name))
-        };
+        return if alter.if_exists { Ok(Change::Nothing) } else { Err(missing(keyspace, name)) };
     };
     let mut changed = UserType::clone(user_type);
     let is_changed = match &alter.change {
         TypeChange::AlterField { .. } => {
-            return Err(Error::invalid(
-                "Altering field types is no longer supported",
-            ));
+            return Err(Error::invalid("Altering field types is no longer supported"));
         }
-        TypeChange::AddField {
-            if_not_exists,
-            field,
-            ty,
-        } => {
-            let resolver = TypeResolver {
-                keyspace,
-                types: &present.types,
-            };
+        TypeChange::AddField { if_not_exists, field, ty } => {
+            let resolver = TypeResolver { keyspace, types: &present.types };
             add_field(&mut changed, field, ty, *if_not_exists, &resolver)?
         }
         TypeChange::RenameFields { if_exists, renames } => {
@@ -158,9 +122,7 @@ fn add_field(
         )));
     }
     if user_type.fields.len() >= FIELDS_MAX {
-        return Err(Error::Invalid(format!(
-            "a user type has at most {FIELDS_MAX} fields"
-        )));
+        return Err(Error::Invalid(format!("a user type has at most {FIELDS_MAX} fields")));
     }
     user_type.fields.push((field.to_owned(), ty));
     Ok(true)
@@ -188,12 +150,7 @@ fn rename_fields(
         }
     }
     for (index, (field, _)) in user_type.fields.iter().enumerate() {
-        if user_type
-            .fields
-            .iter()
-            .skip(index + 1)
-            .any(|(other, _)| other == field)
-        {
+        if user_type.fields.iter().skip(index + 1).any(|(other, _)| other == field) {
             return Err(Error::Invalid(format!(
                 "Duplicate field name {field} in type {}",
                 user_type.keyspace
@@ -223,17 +180,9 @@ fn publish(catalog: &Catalog, keyspace: &KeyspaceSchema, changed: UserType) -> B
         })
         .collect();
     schema.types = types;
-    next.keyspaces
-        .insert(keyspace.name.clone(), Arc::new(schema));
-    for entry in catalog
-        .tables
-        .values()
-        .filter(|entry| entry.schema.keyspace == keyspace.name)
-    {
-        if mentions(
-            entry.schema.columns.iter().map(|column| &column.ty),
-            &changed,
-        ) {
+    next.keyspaces.insert(keyspace.name.clone(), Arc::new(schema));
+    for entry in catalog.tables.values().filter(|entry| entry.schema.keyspace == keyspace.name) {
+        if mentions(entry.schema.columns.iter().map(|column| &column.ty), &changed) {
             let mut table = TableSchema::clone(&entry.schema);
             for column in &mut table.columns {
                 column.ty = with_user_type(&column.ty, &changed);
@@ -250,27 +199,19 @@ fn mentions<'a>(mut types: impl Iterator<Item = &'a CqlType>, changed: &UserType
 
 pub(super) fn drop(catalog: &Catalog, name: &QualifiedName, if_exists: bool) -> Result<Change> {
     let (keyspace, name) = (keyspace_of(name), name.name.as_str());
-    let present = catalog
-        .keyspaces
-        .get(keyspace)
-        .filter(|present| present.types.contains_key(name));
+    let present =
+        catalog.keyspaces.get(keyspace).filter(|present| present.types.contains_key(name));
     let Some(present) = present else {
         if if_exists {
             return Ok(Change::Nothing);
         }
-        return Err(Error::Invalid(format!(
-            "Type '{keyspace}.{name}' doesn't exist"
-        )));
+        return Err(Error::Invalid(format!("Type '{keyspace}.{name}' doesn't exist")));
     };
     let types: Vec<&str> = present
         .types
         .values()
         .filter(|other| {
-            other.name != name
-                && other
-                    .fields
-                    .iter()
-                    .any(|(_, ty)| ty.mentions(keyspace, name))
+            other.name != name && other.fields.iter().any(|(_, ty)| ty.mentions(keyspace, name))
         })
         .map(|other| other.name.as_str())
         .collect();
@@ -279,11 +220,7 @@ pub(super) fn drop(catalog: &Catalog, name: &QualifiedName, if_exists: bool) -> 
         .values()
         .filter(|entry| {
             entry.schema.keyspace == keyspace
-                && entry
-                    .schema
-                    .columns
-                    .iter()
-                    .any(|column| column.ty.mentions(keyspace, name))
+                && entry.schema.columns.iter().any(|column| column.ty.mentions(keyspace, name))
         })
         .map(|entry| entry.schema.name.as_str())
         .collect();

@@ -24,17 +24,10 @@ pub(in super::super) fn alter(
 ) -> Result<Change> {
     let (keyspace, name) = (keyspace_of(&alter.name), alter.name.name.as_str());
     let Some(entry) = catalog.table(keyspace, name) else {
-        return if alter.if_exists {
-            Ok(Change::Nothing)
-        } else {
-            Err(missing(keyspace, name))
-        };
+        return if alter.if_exists { Ok(Change::Nothing) } else { Err(missing(keyspace, name)) };
     };
     let no_types = BTreeMap::new();
-    let types = catalog
-        .keyspaces
-        .get(keyspace)
-        .map_or(&no_types, |keyspace| &keyspace.types);
+    let types = catalog.keyspaces.get(keyspace).map_or(&no_types, |keyspace| &keyspace.types);
     let mut table = TableSchema::clone(&entry.schema);
     change(&mut table, &alter.change, types, context)?;
     if table == *entry.schema && context.key.is_none() {
@@ -44,10 +37,7 @@ pub(in super::super) fn alter(
     let key = context.key.as_ref().unwrap_or(&entry.key);
     history::record(&mut next, "ALTER", &table, key, context.now_millis);
     replace_table(&mut next, table, context.key.clone());
-    Ok(Change::Next(
-        next,
-        event("UPDATED", "TABLE", keyspace, name),
-    ))
+    Ok(Change::Next(next, event("UPDATED", "TABLE", keyspace, name)))
 }
 
 fn change(
@@ -57,44 +47,34 @@ fn change(
     context: &ChangeContext,
 ) -> Result<()> {
     match change {
-        TableChange::AlterType { .. } => Err(Error::invalid(
-            "Altering column types is no longer supported",
-        )),
-        TableChange::AlterMask { .. } => Err(Error::invalid(
-            "Dynamic data masking is not supported by this version",
-        )),
-        TableChange::AddColumns {
-            if_not_exists,
-            columns,
-        } => columns
+        TableChange::AlterType { .. } => {
+            Err(Error::invalid("Altering column types is no longer supported"))
+        }
+        TableChange::AlterMask { .. } => {
+            Err(Error::invalid("Dynamic data masking is not supported by this version"))
+        }
+        TableChange::AddColumns { if_not_exists, columns } => columns
             .iter()
             .try_for_each(|definition| add_column(table, definition, *if_not_exists, types)),
-        TableChange::DropColumns {
-            if_exists,
-            columns,
-            timestamp,
-        } => {
+        TableChange::DropColumns { if_exists, columns, timestamp } => {
             let dropped_at = match timestamp {
-                Some(text) => text
-                    .parse()
-                    .map_err(|_| Error::Syntax(format!("Invalid timestamp {text}")))?,
+                Some(text) => {
+                    text.parse().map_err(|_| Error::Syntax(format!("Invalid timestamp {text}")))?
+                }
                 None => context.now_millis.saturating_mul(1000),
             };
-            columns
-                .iter()
-                .try_for_each(|column| drop_column(table, column, *if_exists, dropped_at))
+            columns.iter().try_for_each(|column| drop_column(table, column, *if_exists, dropped_at))
         }
-        TableChange::RenameColumns { renames, .. } => renames
-            .iter()
-            .try_for_each(|(from, to)| rename_column(table, from, to)),
-        TableChange::DropCompactStorage => Err(Error::invalid(
-            "Cannot DROP COMPACT STORAGE on table without COMPACT STORAGE",
-        )),
+        TableChange::RenameColumns { renames, .. } => {
+            renames.iter().try_for_each(|(from, to)| rename_column(table, from, to))
+        }
+        TableChange::DropCompactStorage => {
+            Err(Error::invalid("Cannot DROP COMPACT STORAGE on table without COMPACT STORAGE"))
+        }
         TableChange::Properties(properties) => alter_properties(table, properties),
-        TableChange::AddTags(value) => add_tags(
-            table.custom_properties.entry(TAGS.to_owned()).or_default(),
-            tags(value)?,
-        ),
+        TableChange::AddTags(value) => {
+            add_tags(table.custom_properties.entry(TAGS.to_owned()).or_default(), tags(value)?)
+        }
         TableChange::DropTags(value) => {
             let dropped = tags(value)?;
             if let Some(present) = table.custom_properties.get_mut(TAGS) {
@@ -106,10 +86,7 @@ fn change(
 }
 
 fn alter_properties(table: &mut TableSchema, properties: &[Property]) -> Result<()> {
-    if properties
-        .iter()
-        .any(|property| property.name == table_options::ID)
-    {
+    if properties.iter().any(|property| property.name == table_options::ID) {
         return Err(Error::Configuration("Cannot alter table id.".into()));
     }
     let options = table_options::apply(&table.options, properties)?;
@@ -127,20 +104,12 @@ fn add_column(
     let name = &definition.name;
     refuse_mask(definition)?;
     let keyspace = table.keyspace.clone();
-    let ty = column_type(
-        &TypeResolver {
-            keyspace: &keyspace,
-            types,
-        },
-        definition,
-    )?;
+    let ty = column_type(&TypeResolver { keyspace: &keyspace, types }, definition)?;
     if table.column(name).is_some() {
         if if_not_exists {
             return Ok(());
         }
-        return Err(Error::Invalid(format!(
-            "Column with name '{name}' already exists"
-        )));
+        return Err(Error::Invalid(format!("Column with name '{name}' already exists")));
     }
     if ty == CqlType::Counter {
         return Err(Error::Configuration(format!(
@@ -151,33 +120,20 @@ fn add_column(
     if definition.is_static && table.clustering().is_empty() {
         return Err(static_without_clustering());
     }
-    let kind = if definition.is_static {
-        ColumnKind::Static
-    } else {
-        ColumnKind::Regular
-    };
+    let kind = if definition.is_static { ColumnKind::Static } else { ColumnKind::Regular };
     check_dropped(table, name, &ty, kind)?;
     let id = ColumnId(table.next_column_id);
     table.next_column_id = table
         .next_column_id
         .checked_add(1)
         .ok_or_else(|| Error::invalid("the table had too many columns"))?;
-    table.columns.push(Column {
-        id,
-        name: name.clone(),
-        ty,
-        kind,
-    });
+    table.columns.push(Column { id, name: name.clone(), ty, kind });
     Ok(())
 }
 
 /// Old clients may still send values of the type and kind the name once had.
 fn check_dropped(table: &TableSchema, name: &str, ty: &CqlType, kind: ColumnKind) -> Result<()> {
-    let Some(dropped) = table
-        .dropped_columns
-        .iter()
-        .rev()
-        .find(|column| column.name == name)
+    let Some(dropped) = table.dropped_columns.iter().rev().find(|column| column.name == name)
     else {
         return Ok(());
     };
@@ -190,11 +146,7 @@ fn check_dropped(table: &TableSchema, name: &str, ty: &CqlType, kind: ColumnKind
     }
     if dropped.kind != kind {
         let word = |kind| {
-            if kind == ColumnKind::Static {
-                "STATIC"
-            } else {
-                "REGULAR"
-            }
+            if kind == ColumnKind::Static { "STATIC" } else { "REGULAR" }
         };
         return Err(Error::Invalid(format!(
             "Cannot re-add previously dropped column '{name}' of kind {}, incompatible with \
@@ -223,9 +175,7 @@ fn drop_column(
     };
     let column = table.columns.remove(index);
     if column.kind.is_primary_key() {
-        return Err(Error::Invalid(format!(
-            "Cannot drop PRIMARY KEY column {name}"
-        )));
+        return Err(Error::Invalid(format!("Cannot drop PRIMARY KEY column {name}")));
     }
     if let CqlType::Udt(user_type) = &column.ty {
         return Err(Error::Invalid(format!(
@@ -253,11 +203,7 @@ fn without_user_types(ty: &CqlType) -> CqlType {
         CqlType::Map(key, value) => CqlType::Map(inner(key), inner(value)),
         CqlType::Tuple(fields) => CqlType::Tuple(fields.iter().map(without_user_types).collect()),
         CqlType::Udt(user_type) => CqlType::Tuple(
-            user_type
-                .fields
-                .iter()
-                .map(|(_, field)| without_user_types(field))
-                .collect(),
+            user_type.fields.iter().map(|(_, field)| without_user_types(field)).collect(),
         ),
         other => other.clone(),
     }
@@ -266,14 +212,10 @@ fn without_user_types(ty: &CqlType) -> CqlType {
 fn rename_column(table: &mut TableSchema, from: &str, to: &str) -> Result<()> {
     let full_name = format!("{}.{}", table.keyspace, table.name);
     let Some(column) = table.column(from) else {
-        return Err(Error::Invalid(format!(
-            "Undefined column name {from} in table {full_name}"
-        )));
+        return Err(Error::Invalid(format!("Undefined column name {from} in table {full_name}")));
     };
     if !column.kind.is_primary_key() {
-        return Err(Error::Invalid(format!(
-            "Cannot rename non PRIMARY KEY column {from}"
-        )));
+        return Err(Error::Invalid(format!("Cannot rename non PRIMARY KEY column {from}")));
     }
     if table.column(to).is_some() {
         return Err(Error::Invalid(format!(

@@ -25,10 +25,8 @@ pub(in super::super) fn create(
 ) -> Result<Change> {
     let (keyspace, name) = (keyspace_of(&create.name), create.name.name.as_str());
     let options = table_options::apply(&TableOptions::default(), &create.properties)?;
-    let keyspace_schema = catalog
-        .keyspaces
-        .get(keyspace)
-        .ok_or_else(|| keyspaces::missing(keyspace))?;
+    let keyspace_schema =
+        catalog.keyspaces.get(keyspace).ok_or_else(|| keyspaces::missing(keyspace))?;
     if catalog.table(keyspace, name).is_some() {
         if create.if_not_exists {
             return Ok(Change::Nothing);
@@ -42,24 +40,13 @@ pub(in super::super) fn create(
         });
     }
     check_name(keyspace, name)?;
-    if create
-        .properties
-        .iter()
-        .any(|property| property.name == table_options::ID)
-    {
-        return Err(Error::Configuration(
-            "The id of a table cannot be chosen.".into(),
-        ));
+    if create.properties.iter().any(|property| property.name == table_options::ID) {
+        return Err(Error::Configuration("The id of a table cannot be chosen.".into()));
     }
     if create.compact_storage {
-        return Err(Error::invalid(
-            "COMPACT STORAGE is not supported by this version",
-        ));
+        return Err(Error::invalid("COMPACT STORAGE is not supported by this version"));
     }
-    let resolver = TypeResolver {
-        keyspace,
-        types: &keyspace_schema.types,
-    };
+    let resolver = TypeResolver { keyspace, types: &keyspace_schema.types };
     let columns = columns(create, &resolver)?;
     table_options::validate(&options)?;
     let mut table = TableSchema {
@@ -82,10 +69,7 @@ pub(in super::super) fn create(
     history::record(&mut next, "CREATE", &table, key, context.now_millis);
     let entry = TableEntry::new(Arc::new(table), Arc::new(key.clone()));
     next.tables.insert(context.table_id, Arc::new(entry));
-    Ok(Change::Next(
-        next,
-        event("CREATED", "TABLE", keyspace, name),
-    ))
+    Ok(Change::Next(next, event("CREATED", "TABLE", keyspace, name)))
 }
 
 /// Custom properties, tags and autoscaling settings.
@@ -97,15 +81,11 @@ pub(super) fn apply_properties(table: &mut TableSchema, properties: &[Property])
             }
             table_options::TAGS => {
                 let tags = custom_properties::tags(&property.value)?;
-                table
-                    .custom_properties
-                    .insert(custom_properties::TAGS.to_owned(), tags);
+                table.custom_properties.insert(custom_properties::TAGS.to_owned(), tags);
             }
             table_options::AUTOSCALING_SETTINGS => {
                 let settings = custom_properties::autoscaling(&property.value)?;
-                table
-                    .custom_properties
-                    .insert(AUTOSCALING.to_owned(), settings);
+                table.custom_properties.insert(AUTOSCALING.to_owned(), settings);
             }
             _ => {}
         }
@@ -114,11 +94,7 @@ pub(super) fn apply_properties(table: &mut TableSchema, properties: &[Property])
 }
 
 fn check_name(keyspace: &str, name: &str) -> Result<()> {
-    if name.is_empty()
-        || !name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    {
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Err(Error::Configuration(format!(
             "{keyspace}.{name}: Table name must not be empty or not contain \
              non-alphanumeric-underscore characters (got \"{name}\")"
@@ -137,9 +113,7 @@ fn check_name(keyspace: &str, name: &str) -> Result<()> {
 fn columns(create: &CreateTable, resolver: &TypeResolver<'_>) -> Result<Vec<Column>> {
     let full_name = format!("{}.{}", resolver.keyspace, create.name.name);
     if create.columns.len() > COLUMNS_MAX {
-        return Err(Error::Invalid(format!(
-            "a table has at most {COLUMNS_MAX} columns"
-        )));
+        return Err(Error::Invalid(format!("a table has at most {COLUMNS_MAX} columns")));
     }
     let mut types: BTreeMap<&str, CqlType> = BTreeMap::new();
     for definition in &create.columns {
@@ -171,21 +145,14 @@ fn columns(create: &CreateTable, resolver: &TypeResolver<'_>) -> Result<Vec<Colu
         };
         let id = ColumnId(columns.len().try_into().unwrap_or(u32::MAX));
         let ty = types.remove(name).unwrap_or(CqlType::Blob);
-        columns.push(Column {
-            id,
-            name: name.to_owned(),
-            ty,
-            kind,
-        });
+        columns.push(Column { id, name: name.to_owned(), ty, kind });
     }
     Ok(columns)
 }
 
 pub(super) fn refuse_mask(definition: &ColumnDefinition) -> Result<()> {
     if definition.mask.is_some() {
-        return Err(Error::invalid(
-            "Dynamic data masking is not supported by this version",
-        ));
+        return Err(Error::invalid("Dynamic data masking is not supported by this version"));
     }
     Ok(())
 }
@@ -197,10 +164,7 @@ pub(super) fn column_type(
 ) -> Result<CqlType> {
     let ty = resolver.resolve(&definition.ty)?;
     if let CqlType::Udt(user_type) = &ty
-        && user_type
-            .fields
-            .iter()
-            .any(|(_, field)| field.is_multi_cell())
+        && user_type.fields.iter().any(|(_, field)| field.is_multi_cell())
     {
         return Err(Error::invalid(
             "Non-frozen UDTs with nested non-frozen collections are not supported",
@@ -210,11 +174,7 @@ pub(super) fn column_type(
 }
 
 fn position(names: &[String], name: &str) -> Option<u16> {
-    names
-        .iter()
-        .position(|other| other == name)?
-        .try_into()
-        .ok()
+    names.iter().position(|other| other == name)?.try_into().ok()
 }
 
 fn primary_key<'a>(create: &'a CreateTable, full_name: &str) -> Result<&'a PrimaryKey> {
@@ -249,10 +209,8 @@ fn check_key(
             )));
         }
         check_key_type(name, ty)?;
-        let is_static = create
-            .columns
-            .iter()
-            .any(|column| column.name == **name && column.is_static);
+        let is_static =
+            create.columns.iter().any(|column| column.name == **name && column.is_static);
         if is_static {
             return Err(Error::Invalid(format!(
                 "Static column '{name}' cannot be part of the PRIMARY KEY"
@@ -291,22 +249,15 @@ fn check_others(
         return Err(static_without_clustering());
     }
     let is_key = |name: &str| {
-        key.partition_key
-            .iter()
-            .chain(&key.clustering)
-            .any(|key| key.as_str() == name)
+        key.partition_key.iter().chain(&key.clustering).any(|key| key.as_str() == name)
     };
     let others = || types.iter().filter(|(name, _)| !is_key(name));
     let counters = others().filter(|(_, ty)| **ty == CqlType::Counter).count();
     if counters > 0 && counters < others().count() {
-        return Err(Error::invalid(
-            "Cannot mix counter and non counter columns in the same table",
-        ));
+        return Err(Error::invalid("Cannot mix counter and non counter columns in the same table"));
     }
     if counters > 0 {
-        return Err(Error::invalid(
-            "Counter tables are not supported by this version",
-        ));
+        return Err(Error::invalid("Counter tables are not supported by this version"));
     }
     Ok(())
 }
@@ -347,9 +298,7 @@ fn clustering_order<'a>(
     }
     for (column, (name, _)) in key.clustering.iter().zip(order) {
         if !descending.contains_key(column.as_str()) {
-            return Err(Error::Invalid(format!(
-                "Missing CLUSTERING ORDER for column {column}"
-            )));
+            return Err(Error::Invalid(format!("Missing CLUSTERING ORDER for column {column}")));
         }
         if column != name {
             return Err(Error::Invalid(format!(
