@@ -140,7 +140,6 @@ impl ErrorDetail {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one flat arm for each code")]
     fn encode_fields(&self, writer: &mut Writer<'_>) {
         match self {
             Self::Server
