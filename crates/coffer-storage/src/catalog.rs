@@ -161,6 +161,8 @@ impl CatalogStore {
         if catalog.version != *newest {
             return Err(Error::tampered(&path, "catalog of another version"));
         }
+        // its writer may have died before it did this
+        vfs.sync_directory(directory).map_err(|error| Error::io("sync directory", directory, error))?;
         for version in older {
             remove_version(vfs.as_ref(), directory, *version);
         }

@@ -503,6 +503,7 @@ fn open_core(
         commit_log::scan(vfs.as_ref(), &log_directory, root_key, known.cluster_id, &known.log)?;
     check_version(&known, &scan, &catalog_directory)?;
     check_replayed(&known, &scan, &catalog_directory)?;
+    scan.settle(vfs.as_ref())?;
     let (recovered, last, number) = (scan.recovered.clone(), scan.last, scan.next_number);
     let [housekeeping, flushing, compacting] = [(); 3].map(|()| Arc::<Signal>::default());
     let memory = Arc::<MemoryUse>::default();

@@ -41,6 +41,30 @@ pub(crate) struct LogScan {
     pub(crate) recovered: BTreeMap<u64, u64>,
     /// The catalog had at least this version.
     pub(crate) catalog_version: u64,
+    /// The frames at the end of which nothing says that they were synced.
+    unsynced: Option<LogEnd>,
+}
+
+/// The last bytes of the log, as they were read.
+#[derive(Debug)]
+struct LogEnd {
+    path: PathBuf,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl LogScan {
+    /// Makes durable what was read, before anything relies on it: of a process that died, or whose sync
+    /// failed, frames can be read that a loss of power would take. They are written once more, because a
+    /// system that failed to sync them may take them for synced.
+    pub(crate) fn settle(&self, vfs: &dyn Vfs) -> Result<()> {
+        let Some(end) = &self.unsynced else { return Ok(()) };
+        let written = vfs.reopen(&end.path).and_then(|mut file| {
+            file.write_at(end.offset, &end.bytes)?;
+            file.sync()
+        });
+        written.map_err(|error| Error::io("sync log", &end.path, error))
+    }
 }
 
 /// How a file ends.
@@ -69,6 +93,7 @@ pub(crate) fn scan(
         next_number: numbers.last().map_or(known.known, |last| *last) + 1,
         recovered: BTreeMap::new(),
         catalog_version: 0,
+        unsynced: None,
     };
     let mut ended: Option<Ending> = None;
     for number in numbers {
@@ -94,6 +119,8 @@ pub(crate) fn scan(
         if !after_end {
             ended = Some(ending);
         }
+        // the file before was synced when it ended
+        scan.unsynced = file.end().or(scan.unsynced);
     }
     if ended == Some(Ending::Continued) {
         let path = super::file_path(directory, scan.next_number);
@@ -139,6 +166,8 @@ struct FileScan {
     bytes: Vec<u8>,
     position: usize,
     number: u64,
+    /// Where the last frame begins.
+    last_frame: usize,
     /// The data frames of which no later one says that they were synced.
     unsynced: VecDeque<FrameSpan>,
 }
@@ -172,7 +201,8 @@ impl FileScan {
         if header.length != bytes.len() as u64 {
             return Err(Error::tampered(&path, "length"));
         }
-        Ok(Self { path, header, opener, bytes, position: HEADER_LEN, number: 0, unsynced: VecDeque::new() })
+        let unsynced = VecDeque::new();
+        Ok(Self { path, header, opener, bytes, position: HEADER_LEN, number: 0, last_frame: HEADER_LEN, unsynced })
     }
 
     /// Takes all frames into the index.
@@ -191,6 +221,7 @@ impl FileScan {
                 return Err(self.tampered("frame is out of order"));
             }
             scan.catalog_version = scan.catalog_version.max(header.catalog_version);
+            self.last_frame = self.position;
             while self.unsynced.front().is_some_and(|frame| frame.lsn <= header.durable) {
                 self.unsynced.pop_front();
             }
@@ -288,6 +319,13 @@ impl FileScan {
         self.open_ending()
     }
 
+    /// The valid frames that may not be synced; `None` when there are no frames.
+    fn end(&self) -> Option<LogEnd> {
+        let start = self.unsynced.front().map_or(self.last_frame, |frame| frame.start);
+        let bytes = self.bytes.get(start..self.position).filter(|bytes| !bytes.is_empty())?;
+        Some(LogEnd { path: self.path.clone(), offset: start as u64, bytes: bytes.to_vec() })
+    }
+
     fn open_ending(&self) -> Ending {
         Ending::Open { valid: self.position as u64, frames: self.number > 0 }
     }
@@ -323,6 +361,7 @@ pub(super) fn inspect_frames(
         next_number: 0,
         recovered: BTreeMap::new(),
         catalog_version: 0,
+        unsynced: None,
     };
     let ending = file.frames(&mut scan, None)?;
     let tables = scan.index.group_counts();

@@ -28,7 +28,7 @@ pub enum Fault {
 /// What a crash takes of the things that were not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashLoss {
-    /// Nothing: the process died, the machine did not.
+    /// Nothing: the process died, the machine did not. What was not synced is there, and a later crash may take it.
     Nothing,
     /// Everything.
     Everything,
@@ -59,7 +59,15 @@ struct State {
 #[derive(Debug, Default, Clone)]
 struct Contents {
     durable: Vec<u8>,
-    pending: Vec<(u64, Vec<u8>)>,
+    pending: Vec<PendingWrite>,
+}
+
+#[derive(Debug, Clone)]
+struct PendingWrite {
+    offset: u64,
+    bytes: Vec<u8>,
+    /// A sync failed since: a later one does not write this, as the system takes it for written.
+    given_up: bool,
 }
 
 #[derive(Debug)]
@@ -107,6 +115,9 @@ impl FaultVfs {
         let mut state = self.state.lock();
         state.epoch += 1;
         state.faults.clear();
+        if loss == CrashLoss::Nothing {
+            return Ok(());
+        }
         let mut choice = Choice::new(loss);
         let survivors = state.surviving_names(&mut choice);
         let paths: Vec<PathBuf> = state.names.keys().chain(state.durable_names.keys()).cloned().collect();
@@ -186,12 +197,30 @@ impl State {
 impl Contents {
     fn after_crash(&self, choice: &mut Choice) -> Vec<u8> {
         let mut bytes = self.durable.clone();
-        for (offset, written) in &self.pending {
+        for write in &self.pending {
             if choice.keeps() {
-                write_into(&mut bytes, *offset, choice.part_of(written));
+                write_into(&mut bytes, write.offset, choice.part_of(&write.bytes));
             }
         }
         bytes
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let end = offset.saturating_add(bytes.len() as u64);
+        let is_covered = |write: &PendingWrite| {
+            offset <= write.offset && write.offset.saturating_add(write.bytes.len() as u64) <= end
+        };
+        self.pending.retain(|write| !write.given_up || !is_covered(write));
+        self.pending.push(PendingWrite { offset, bytes: bytes.to_vec(), given_up: false });
+    }
+
+    fn sync(&mut self) {
+        let (kept, written) = std::mem::take(&mut self.pending).into_iter().partition(|write| write.given_up);
+        self.pending = kept;
+        let written: Vec<PendingWrite> = written;
+        for write in written {
+            write_into(&mut self.durable, write.offset, &write.bytes);
+        }
     }
 }
 
@@ -256,6 +285,15 @@ impl Vfs for FaultVfs {
         state.names.insert(path.to_path_buf(), number);
         let epoch = state.epoch;
         Ok(Box::new(FaultFile { state: Arc::clone(&self.state), inner, number, epoch, end: 0 }))
+    }
+
+    fn reopen(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
+        let mut state = self.state.lock();
+        let inner = OsVfs.reopen(path)?;
+        state.adopt(path)?;
+        let number = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let (epoch, end) = (state.epoch, fs::metadata(path)?.len());
+        Ok(Box::new(FaultFile { state: Arc::clone(&self.state), inner, number, epoch, end }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadableFile>> {
@@ -343,7 +381,7 @@ impl WritableFile for FaultFile {
         };
         self.inner.write_at(offset, written)?;
         if let Some(contents) = state.files.get_mut(self.number) {
-            contents.pending.push((offset, written.to_vec()));
+            contents.write(offset, written);
         }
         result
     }
@@ -353,12 +391,13 @@ impl WritableFile for FaultFile {
         if state.epoch != self.epoch {
             return Err(io::Error::from(io::ErrorKind::BrokenPipe));
         }
-        state.begin()?;
+        let begun = state.begin();
         if let Some(contents) = state.files.get_mut(self.number) {
-            for (offset, written) in std::mem::take(&mut contents.pending) {
-                write_into(&mut contents.durable, offset, &written);
+            match begun {
+                Ok(()) => contents.sync(),
+                Err(_) => contents.pending.iter_mut().for_each(|write| write.given_up = true),
             }
         }
-        Ok(())
+        begun
     }
 }

@@ -31,6 +31,12 @@ pub trait Vfs: fmt::Debug + Send + Sync {
     /// The operating system's, `AlreadyExists` among them.
     fn create(&self, path: &Path) -> io::Result<Box<dyn WritableFile>>;
 
+    /// Opens a file that is there, for writing: for log files alone, at the start.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn reopen(&self, path: &Path) -> io::Result<Box<dyn WritableFile>>;
+
     /// Opens a file for reading at positions.
     ///
     /// # Errors

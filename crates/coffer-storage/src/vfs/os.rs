@@ -24,6 +24,12 @@ impl Vfs for OsVfs {
         Ok(Box::new(OsFile { file, end: 0 }))
     }
 
+    fn reopen(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let end = file.metadata()?.len();
+        Ok(Box::new(OsFile { file, end }))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadableFile>> {
         Ok(Box::new(File::open(path)?))
     }

@@ -89,6 +89,29 @@ fn a_crash_takes_what_was_not_synced_and_a_kill_does_not() {
 }
 
 #[test]
+fn what_a_killed_process_did_not_sync_goes_with_a_later_loss_of_power_unless_written_again() {
+    for (again, expected) in [(false, "one"), (true, "onetwo")] {
+        let (directory, vfs, faults) = directory();
+        let path = directory.path().join("log");
+        let mut file = vfs.create(&path).expect("create");
+        file.append(b"one").expect("append");
+        file.sync().expect("sync");
+        vfs.sync_directory(directory.path()).expect("sync directory");
+        file.append(b"two").expect("append");
+        faults.fail_operation(faults.operations() + 1, Fault::Error(ErrorKind::Other));
+        file.sync().expect_err("the fault is reported");
+        faults.crash(CrashLoss::Nothing).expect("crash");
+        let mut file = vfs.reopen(&path).expect("reopen");
+        if again {
+            file.write_at(3, b"two").expect("write");
+        }
+        file.sync().expect("a later sync says nothing of what the first one lost");
+        faults.crash(CrashLoss::Everything).expect("crash");
+        assert_eq!(vfs.read(&path, 100).expect("read"), expected.as_bytes());
+    }
+}
+
+#[test]
 fn a_removed_file_comes_back_unless_the_directory_was_synced() {
     let (directory, vfs, faults) = directory();
     let path = directory.path().join("a");
