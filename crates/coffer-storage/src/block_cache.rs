@@ -91,7 +91,9 @@ impl BlockCache {
     pub(crate) fn insert(&self, owner: &CacheOwner, offset: u64, block: &Block) {
         let key = BlockKey { segment: owner.number, offset };
         let cost = cost_of(block);
-        let Some(shard) = self.shard(key).filter(|_| cost <= self.shard_capacity_bytes) else { return };
+        let Some(shard) = self.shard(key).filter(|_| cost <= self.shard_capacity_bytes) else {
+            return;
+        };
         let mut shard = shard.lock();
         // under the lock that `evict` takes after it set the flag
         if owner.closed.load(Ordering::SeqCst) {

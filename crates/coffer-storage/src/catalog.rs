@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 
 use crate::Lsn;
 use crate::error::{Error, Result};
-use crate::vfs::{self, Vfs};
 use crate::ids::ClusterId;
 use crate::segment::SegmentEntry;
+use crate::vfs::{self, Vfs};
 
 /// What the catalog says about one tail file: log records set aside while the table's key is away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +129,9 @@ impl Catalog {
     /// The table of that keyspace and name.
     #[must_use]
     pub fn table(&self, keyspace: &str, name: &str) -> Option<&Arc<TableEntry>> {
-        self.tables.values().find(|table| table.schema.keyspace == keyspace && table.schema.name == name)
+        self.tables
+            .values()
+            .find(|table| table.schema.keyspace == keyspace && table.schema.name == name)
     }
 }
 
@@ -162,7 +164,8 @@ impl CatalogStore {
             return Err(Error::tampered(&path, "catalog of another version"));
         }
         // its writer may have died before it did this
-        vfs.sync_directory(directory).map_err(|error| Error::io("sync directory", directory, error))?;
+        vfs.sync_directory(directory)
+            .map_err(|error| Error::io("sync directory", directory, error))?;
         for version in older {
             remove_version(vfs.as_ref(), directory, *version);
         }
@@ -181,7 +184,12 @@ impl CatalogStore {
         Ok(store)
     }
 
-    fn with(vfs: &Arc<dyn Vfs>, directory: &Path, root_key: &Arc<RootKey>, catalog: Catalog) -> Self {
+    fn with(
+        vfs: &Arc<dyn Vfs>,
+        directory: &Path,
+        root_key: &Arc<RootKey>,
+        catalog: Catalog,
+    ) -> Self {
         Self {
             directory: directory.to_path_buf(),
             vfs: Arc::clone(vfs),
@@ -205,7 +213,10 @@ impl CatalogStore {
     /// Writes what `change` makes of the catalog as a new version, then publishes it, then unlinks
     /// the old one. After an error the old one stays; after `Poisoned` the new one may be found at the
     /// next start, so that files of neither may be removed.
-    pub(crate) fn update(&self, change: impl FnOnce(&Catalog) -> Result<Catalog>) -> Result<Arc<Catalog>> {
+    pub(crate) fn update(
+        &self,
+        change: impl FnOnce(&Catalog) -> Result<Catalog>,
+    ) -> Result<Arc<Catalog>> {
         let mut changing = self.changing.lock();
         if let Some(cause) = &*changing {
             return Err(Error::Poisoned(cause.clone()));
@@ -216,8 +227,9 @@ impl CatalogStore {
         new.cluster_id = old.cluster_id;
         let path = version_path(&self.directory, new.version);
         let json = document::encode(&new).map_err(|error| Error::Internal(error.to_string()))?;
-        let sealed = SealedDocument::seal(&self.root_key, DocumentKind::Catalog, new.version, &json)
-            .map_err(|error| Error::sealed(&path, "catalog", error))?;
+        let sealed =
+            SealedDocument::seal(&self.root_key, DocumentKind::Catalog, new.version, &json)
+                .map_err(|error| Error::sealed(&path, "catalog", error))?;
         if let Err(error) = vfs::publish(&self.vfs, &path, &sealed) {
             if let Error::Poisoned(cause) = &error {
                 *changing = Some(cause.clone());
@@ -235,15 +247,22 @@ impl CatalogStore {
 
 /// Opens the catalog in one file.
 pub(crate) fn read_catalog(vfs: &dyn Vfs, path: &Path, root_key: &RootKey) -> Result<Catalog> {
-    let bytes = vfs.read(path, CATALOG_BYTES_MAX).map_err(|error| Error::io("read catalog", path, error))?;
+    let bytes = vfs
+        .read(path, CATALOG_BYTES_MAX)
+        .map_err(|error| Error::io("read catalog", path, error))?;
     let opened = SealedDocument::open(root_key, DocumentKind::Catalog, &bytes)
         .map_err(|error| Error::sealed(path, "catalog", error))?;
-    document::decode(&opened.plaintext, opened.version).map_err(|error| Error::corrupt(path, error.to_string()))
+    document::decode(&opened.plaintext, opened.version)
+        .map_err(|error| Error::corrupt(path, error.to_string()))
 }
 
 /// Opens the newest catalog in a directory that a server may be writing to: a version that goes away
 /// meanwhile has a newer one beside it.
-pub(crate) fn read_newest(vfs: &dyn Vfs, directory: &Path, root_key: &RootKey) -> Result<Option<Catalog>> {
+pub(crate) fn read_newest(
+    vfs: &dyn Vfs,
+    directory: &Path,
+    root_key: &RootKey,
+) -> Result<Option<Catalog>> {
     let mut tried = None;
     loop {
         let Some(newest) = versions(vfs, directory)?.pop() else { return Ok(None) };

@@ -64,7 +64,10 @@ impl Core {
     }
 
     /// Changes the catalog; what the log knows of itself is brought up to date on the way.
-    pub(crate) fn update(&self, change: impl FnOnce(&Catalog) -> Result<Catalog>) -> Result<Arc<Catalog>> {
+    pub(crate) fn update(
+        &self,
+        change: impl FnOnce(&Catalog) -> Result<Catalog>,
+    ) -> Result<Arc<Catalog>> {
         let updated = self.catalog.update(|old| {
             let mut new = change(old)?;
             new.log.committed = new.log.committed.max(self.log.durable());
@@ -85,7 +88,8 @@ impl Core {
         change: impl FnOnce(&mut TableEntry) -> Result<()>,
     ) -> Result<Arc<Catalog>> {
         self.update(|old| {
-            let mut entry = TableEntry::clone(old.tables.get(&table).ok_or(Error::NoSuchTable(table))?);
+            let mut entry =
+                TableEntry::clone(old.tables.get(&table).ok_or(Error::NoSuchTable(table))?);
             change(&mut entry)?;
             self.settle_keys(&mut entry)?;
             let mut new = old.clone();
@@ -143,9 +147,10 @@ impl Core {
         self.close_store(table);
         let catalog = self.catalog.settled();
         let entry = catalog.tables.get(&table).ok_or(Error::NoSuchTable(table))?;
-        let lease = self.keys.lease(table.as_bytes()).map_err(|error| {
-            Error::sealed(self.table_directory(table), "lease", error)
-        })?;
+        let lease = self
+            .keys
+            .lease(table.as_bytes())
+            .map_err(|error| Error::sealed(self.table_directory(table), "lease", error))?;
         let directory = self.table_directory(table);
         self.vfs
             .create_directory(&directory)
@@ -153,7 +158,14 @@ impl Core {
         let mut segments = Vec::with_capacity(entry.segments.len());
         for segment in &entry.segments {
             let keys = self.keys.as_ref();
-            segments.push(Segment::open(self.vfs.as_ref(), &directory, table, segment, keys, &self.cache)?);
+            segments.push(Segment::open(
+                self.vfs.as_ref(),
+                &directory,
+                table,
+                segment,
+                keys,
+                &self.cache,
+            )?);
         }
         let store = Arc::new(TableStore::new(table, directory, lease, segments, &self.memory));
         self.replay(&store, entry)?;
@@ -216,7 +228,10 @@ impl Core {
     /// Unlinks all files of a table that the catalog no longer has.
     pub(crate) fn unlink_table(&self, table: TableId) -> Result<()> {
         let directory = self.table_directory(table);
-        let names = self.vfs.list(&directory).map_err(|error| Error::io("list table", &directory, error))?;
+        let names = self
+            .vfs
+            .list(&directory)
+            .map_err(|error| Error::io("list table", &directory, error))?;
         for name in names {
             self.remove_file(&directory.join(name));
         }
@@ -238,7 +253,8 @@ impl Core {
     pub(crate) fn remove_orphans(&self) -> Result<()> {
         let catalog = self.catalog.current();
         let tables = self.directory.join("tables");
-        let names = self.vfs.list(&tables).map_err(|error| Error::io("list tables", &tables, error))?;
+        let names =
+            self.vfs.list(&tables).map_err(|error| Error::io("list tables", &tables, error))?;
         for name in names {
             let Ok(table) = name.parse::<TableId>() else { continue };
             let Some(entry) = catalog.tables.get(&table) else {
@@ -252,8 +268,11 @@ impl Core {
                 entry.segments.iter().any(|segment| segment.path(&directory) == *path)
                     || entry.tails.iter().any(|tail| tail.path(&directory) == *path)
             };
-            let files = self.vfs.list(&directory).map_err(|e| Error::io("list table", &directory, e))?;
-            for path in files.into_iter().map(|file| directory.join(file)).filter(|path| !live(path)) {
+            let files =
+                self.vfs.list(&directory).map_err(|e| Error::io("list table", &directory, e))?;
+            for path in
+                files.into_iter().map(|file| directory.join(file)).filter(|path| !live(path))
+            {
                 self.remove_file(&path);
             }
         }
@@ -261,7 +280,11 @@ impl Core {
     }
 
     /// How the table's segments are written.
-    pub(crate) fn segment_options(&self, catalog: &Catalog, table: TableId) -> Result<SegmentOptions> {
+    pub(crate) fn segment_options(
+        &self,
+        catalog: &Catalog,
+        table: TableId,
+    ) -> Result<SegmentOptions> {
         let entry = catalog.tables.get(&table).ok_or(Error::NoSuchTable(table))?;
         let options = &entry.schema.options;
         let off = options.compression.is_empty()

@@ -92,7 +92,8 @@ impl Engine {
         let mut dropped = Vec::new();
         let published = self.core.update(|old| {
             let new = change(old)?;
-            dropped = old.tables.keys().filter(|id| !new.tables.contains_key(id)).copied().collect();
+            dropped =
+                old.tables.keys().filter(|id| !new.tables.contains_key(id)).copied().collect();
             Ok(self.keep_own_fields(old, new))
         })?;
         for table in dropped {
@@ -226,7 +227,12 @@ impl Engine {
     ///
     /// # Errors
     /// `TableNotOpen`, `KeyUnavailable`, `Tampered`, `Io`.
-    pub fn scan(&self, table: TableId, range: &ScanRange<'_>, now_seconds: u32) -> Result<ScanCursor> {
+    pub fn scan(
+        &self,
+        table: TableId,
+        range: &ScanRange<'_>,
+        now_seconds: u32,
+    ) -> Result<ScanCursor> {
         let store = self.core.store(table)?;
         ScanCursor::new(store, Arc::clone(&self.core.clock), range, now_seconds)
     }
@@ -347,7 +353,12 @@ impl Engine {
         self.stop_threads();
     }
 
-    fn read_point(&self, table: TableId, point: &Point<'_>, now_seconds: u32) -> Result<Option<Bytes>> {
+    fn read_point(
+        &self,
+        table: TableId,
+        point: &Point<'_>,
+        now_seconds: u32,
+    ) -> Result<Option<Bytes>> {
         let tables = self.core.tables.load();
         let store = tables.get(&table).ok_or(Error::TableNotOpen(table))?;
         store.check_lease(self.core.clock.key_now_millis())?;
@@ -491,7 +502,8 @@ fn open_core(
     let [log_directory, catalog_directory, tables_directory] =
         ["log", "catalog", "tables"].map(|name| directory.join(name));
     for directory in [&log_directory, &catalog_directory, &tables_directory] {
-        vfs.create_directory(directory).map_err(|error| Error::io("create directory", directory, error))?;
+        vfs.create_directory(directory)
+            .map_err(|error| Error::io("create directory", directory, error))?;
         vfs::remove_unpublished(vfs.as_ref(), directory)?;
     }
     let catalog = match CatalogStore::open(vfs, &catalog_directory, root_key)? {
@@ -548,7 +560,11 @@ fn open_core(
 }
 
 /// A new data directory gets a catalog; one that has data and no catalog was tampered with.
-fn create_catalog(vfs: &Arc<dyn Vfs>, directory: &Path, root_key: &Arc<RootKey>) -> Result<CatalogStore> {
+fn create_catalog(
+    vfs: &Arc<dyn Vfs>,
+    directory: &Path,
+    root_key: &Arc<RootKey>,
+) -> Result<CatalogStore> {
     let catalog_directory = directory.join("catalog");
     for name in ["log", "tables"] {
         let path = directory.join(name);
@@ -565,7 +581,10 @@ fn create_catalog(vfs: &Arc<dyn Vfs>, directory: &Path, root_key: &Arc<RootKey>)
 /// The catalog is not older than the log says.
 fn check_version(catalog: &Catalog, scan: &LogScan, directory: &Path) -> Result<()> {
     if catalog.version < scan.catalog_version {
-        let what = format!("version {} is newest, the log knows of {}", catalog.version, scan.catalog_version);
+        let what = format!(
+            "version {} is newest, the log knows of {}",
+            catalog.version, scan.catalog_version
+        );
         return Err(Error::tampered(directory, what));
     }
     Ok(())

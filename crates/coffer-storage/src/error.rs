@@ -93,7 +93,11 @@ pub enum Error {
 
 impl Error {
     /// An operating system error while doing `action` on `file`.
-    pub(crate) fn io(action: &'static str, file: impl Into<PathBuf>, source: std::io::Error) -> Self {
+    pub(crate) fn io(
+        action: &'static str,
+        file: impl Into<PathBuf>,
+        source: std::io::Error,
+    ) -> Self {
         Error::Io { action, file: file.into(), source }
     }
 

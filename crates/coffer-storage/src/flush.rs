@@ -69,7 +69,9 @@ impl Core {
     fn finish_pass(&self, what: &'static str, store: &TableStore, result: Result<()>) -> Pass {
         match result {
             Ok(()) => Pass::Worked,
-            Err(Error::TableNotOpen(_) | Error::NoSuchTable(_)) if store.is_closed() => Pass::Worked,
+            Err(Error::TableNotOpen(_) | Error::NoSuchTable(_)) if store.is_closed() => {
+                Pass::Worked
+            }
             // asking was interest: the keyring refreshes the key, or closes the table
             Err(Error::KeyUnavailable(_)) => Pass::Failed,
             Err(error) => {
@@ -85,8 +87,9 @@ impl Core {
         let now = self.clock.key_now_millis();
         let tables = self.tables.load();
         let failed_after = self.clock.monotonic_millis().saturating_sub(RETRY_MILLIS);
-        let usable =
-            |store: &&Arc<TableStore>| !store.flush_failed_after(failed_after) && store.check_lease(now).is_ok();
+        let usable = |store: &&Arc<TableStore>| {
+            !store.flush_failed_after(failed_after) && store.check_lease(now).is_ok()
+        };
         let due = self.due(&tables).find(usable);
         if let Some(store) = due {
             return Some(Arc::clone(store));
@@ -95,7 +98,8 @@ impl Core {
             return None;
         }
         // only tables with rows are asked for: an idle table is not kept from losing its lease
-        let filled = tables.values().filter(|store| store.memtable_bytes() > 0 && !store.is_closed());
+        let filled =
+            tables.values().filter(|store| store.memtable_bytes() > 0 && !store.is_closed());
         filled.filter(usable).max_by_key(|store| store.memtable_bytes()).map(Arc::clone)
     }
 
@@ -109,7 +113,8 @@ impl Core {
 
     fn has_late_flushes(&self) -> bool {
         let tables = self.tables.load();
-        self.due(&tables).next().is_some() || tables.values().any(|store| store.flush_failed_after(i64::MIN))
+        self.due(&tables).next().is_some()
+            || tables.values().any(|store| store.flush_failed_after(i64::MIN))
     }
 
     /// Closes tables whose key is away when memory is half used: the log has their rows.
@@ -118,7 +123,9 @@ impl Core {
             return Ok(false);
         }
         let now = self.clock.key_now_millis();
-        let away = |store: &&Arc<TableStore>| store.check_lease(now).is_err() && store.memtable_bytes() > 0;
+        let away = |store: &&Arc<TableStore>| {
+            store.check_lease(now).is_err() && store.memtable_bytes() > 0
+        };
         let table = self.tables.load().values().find(away).map(|store| store.id);
         table.map_or(Ok(false), |table| self.set_aside(table).map(|()| true))
     }
@@ -199,7 +206,8 @@ impl Core {
         let options = self.segment_options(&self.catalog.current(), store.id)?;
         let newborn = self.key_use.newborn();
         let partitions = memtable.entries();
-        let mut writer = SegmentWriter::create(&self.vfs, &store.directory, &options, &newborn, partitions)?;
+        let mut writer =
+            SegmentWriter::create(&self.vfs, &store.directory, &options, &newborn, partitions)?;
         let mut cursor = memtable.range(&[], &[], Direction::Forward);
         while let Some(key) = cursor.key() {
             writer.add(key, cursor.row())?;
@@ -230,7 +238,11 @@ impl Core {
         Ok(())
     }
 
-    fn open_written(&self, store: &TableStore, written: Option<&SegmentEntry>) -> Result<Option<Arc<Segment>>> {
+    fn open_written(
+        &self,
+        store: &TableStore,
+        written: Option<&SegmentEntry>,
+    ) -> Result<Option<Arc<Segment>>> {
         let Some(entry) = written else { return Ok(None) };
         let (vfs, keys) = (self.vfs.as_ref(), self.keys.as_ref());
         let opened = Segment::open(vfs, &store.directory, store.id, entry, keys, &self.cache);
@@ -320,7 +332,10 @@ impl Core {
                 now_secs,
                 gc_before_secs: now_secs.saturating_sub(entry.schema.options.gc_grace_seconds),
                 others,
-                memtable_min_timestamp: memtables.map(|m| m.min_timestamp()).min().unwrap_or(i64::MAX),
+                memtable_min_timestamp: memtables
+                    .map(|m| m.min_timestamp())
+                    .min()
+                    .unwrap_or(i64::MAX),
             },
         };
         drop(view);
@@ -351,10 +366,11 @@ impl Core {
         while !self.is_stopping() {
             let prepared = self.log.prepare_spare();
             let freed = self.free_log();
-            let failed = [prepared, freed].into_iter().filter_map(Result::err).fold(false, |_, error| {
-                tracing::warn!(error = %error_chain(&error), "commit log files: trying again");
-                true
-            });
+            let failed =
+                [prepared, freed].into_iter().filter_map(Result::err).fold(false, |_, error| {
+                    tracing::warn!(error = %error_chain(&error), "commit log files: trying again");
+                    true
+                });
             if self.log.file_bytes() > self.options.log_total_bytes / 2 {
                 self.flushing.notify();
             }

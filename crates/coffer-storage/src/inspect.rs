@@ -106,7 +106,10 @@ pub fn verify_segment(
 pub fn compare_with_catalog(vfs: &dyn Vfs, path: &Path, entry: &SegmentEntry) -> Result<()> {
     let (length, sha256) = digest(vfs, path)?;
     if length != entry.length {
-        return Err(Error::tampered(path, format!("length is {length}, expected {}", entry.length)));
+        return Err(Error::tampered(
+            path,
+            format!("length is {length}, expected {}", entry.length),
+        ));
     }
     if sha256 != entry.sha256 {
         return Err(Error::tampered(path, "digest is not the catalog's"));
@@ -195,7 +198,9 @@ fn digest(vfs: &dyn Vfs, path: &Path) -> Result<(u64, [u8; 32])> {
     let mut buffer = vec![0; DIGEST_BYTES];
     let mut length = 0_u64;
     loop {
-        let read = file.read_at(length, &mut buffer).map_err(|error| Error::io("read file", path, error))?;
+        let read = file
+            .read_at(length, &mut buffer)
+            .map_err(|error| Error::io("read file", path, error))?;
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
         digest.update(bytes);
         length = length.saturating_add(read as u64);

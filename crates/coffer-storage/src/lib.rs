@@ -28,19 +28,19 @@ mod options;
 mod read;
 mod segment;
 mod table_store;
-mod view;
 pub mod vfs;
+mod view;
 
 pub use catalog::{Catalog, LogRecord, TableEntry, TailRecord};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use ids::{ClusterId, SegmentId};
 pub use options::{Durability, EngineOptions};
-pub use segment::SegmentEntry;
 pub use read::{
     PartitionCursor, PartitionRead, RowEntry, ScanCursor, ScanItem, ScanPosition, ScanRange,
     TableStatistics,
 };
+pub use segment::SegmentEntry;
 
 /// Number of a commit log frame; rises by one with each, also across restarts. 0 is before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use coffer_crypto::{
-    DataKey, DataKeySource, Error, FileIdentity, KeyLease, KeyUnavailable, NewDataKey, Result, TableKey,
-    TableKeyId, UnavailableReason, WrappedDataKey,
+    DataKey, DataKeySource, Error, FileIdentity, KeyLease, KeyUnavailable, NewDataKey, Result,
+    TableKey, TableKeyId, UnavailableReason, WrappedDataKey,
 };
 use parking_lot::Mutex;
 

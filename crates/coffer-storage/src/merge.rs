@@ -55,8 +55,9 @@ impl<'a> Merge<'a> {
     /// Merges cursors that all walk in `direction`. Stands before the first entry.
     #[must_use]
     pub(crate) fn new(sources: Vec<Box<dyn EntrySource + 'a>>, direction: Direction) -> Self {
-        let heap: Vec<usize> =
-            (0..sources.len()).filter(|place| sources.get(*place).is_some_and(|s| s.key().is_some())).collect();
+        let heap: Vec<usize> = (0..sources.len())
+            .filter(|place| sources.get(*place).is_some_and(|s| s.key().is_some()))
+            .collect();
         let mut merge = Self {
             sources,
             heap,
@@ -79,7 +80,11 @@ impl<'a> Merge<'a> {
 
     /// Its row, or partition tombstones.
     pub(crate) fn row(&self) -> &[u8] {
-        if self.is_on_front { self.front_source().map_or(&[], |source| source.row()) } else { &self.merged }
+        if self.is_on_front {
+            self.front_source().map_or(&[], |source| source.row())
+        } else {
+            &self.merged
+        }
     }
 
     /// As [`Merge::row`], to keep.
@@ -174,7 +179,8 @@ impl<'a> Merge<'a> {
             if left >= self.heap.len() {
                 return;
             }
-            let child = if right < self.heap.len() && self.is_before(right, left) { right } else { left };
+            let child =
+                if right < self.heap.len() && self.is_before(right, left) { right } else { left };
             if !self.is_before(child, place) {
                 return;
             }
@@ -186,7 +192,10 @@ impl<'a> Merge<'a> {
 
 impl std::fmt::Debug for Merge<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Merge").field("sources", &self.sources.len()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Merge")
+            .field("sources", &self.sources.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -201,7 +210,10 @@ fn merge_versions(key: &[u8], versions: &[Bytes]) -> Result<Bytes> {
 }
 
 fn merge_row_versions(versions: &[Bytes]) -> Result<Bytes> {
-    let rows = versions.iter().map(|row| RowRef::parse(row)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let rows = versions
+        .iter()
+        .map(|row| RowRef::parse(row))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(reconcile::merge_rows(&rows))
 }
 
@@ -218,9 +230,15 @@ pub(crate) fn merge_tombstones(versions: &[Bytes]) -> Result<PartitionTombstones
 }
 
 /// What a partition's tombstones leave of a row; `None` when they cover all of it. `suffix` is kind and clustering.
-pub(crate) fn shadow(tombstones: &PartitionTombstones, suffix: &[u8], row: Bytes) -> Result<Option<Bytes>> {
+pub(crate) fn shadow(
+    tombstones: &PartitionTombstones,
+    suffix: &[u8],
+    row: Bytes,
+) -> Result<Option<Bytes>> {
     let deletion = match suffix.split_first() {
-        Some((&kind, clustering)) if kind == EntryKind::Row.to_byte() => tombstones.covering(clustering),
+        Some((&kind, clustering)) if kind == EntryKind::Row.to_byte() => {
+            tombstones.covering(clustering)
+        }
         // ranges are of rows; the static row goes with its partition only
         _ => tombstones.deletion(),
     };
@@ -285,7 +303,11 @@ impl<'a> LiveRows<'a> {
 
     /// Gives the tombstones of the partition whose entry keys start with `partition` (token, length, partition key).
     #[must_use]
-    pub(crate) fn with_tombstones(mut self, partition: Bytes, tombstones: PartitionTombstones) -> Self {
+    pub(crate) fn with_tombstones(
+        mut self,
+        partition: Bytes,
+        tombstones: PartitionTombstones,
+    ) -> Self {
         self.partition.enter(partition, tombstones);
         self
     }
@@ -325,7 +347,8 @@ impl<'a> LiveRows<'a> {
         if suffix.first() == Some(&EntryKind::Tombstones.to_byte()) {
             // walking backward they come too late and the caller gave them
             if self.merge.direction == Direction::Forward {
-                self.partition.enter(Bytes::copy_from_slice(prefix), PartitionTombstones::decode(row)?);
+                self.partition
+                    .enter(Bytes::copy_from_slice(prefix), PartitionTombstones::decode(row)?);
             }
             return Ok(false);
         }

@@ -79,7 +79,8 @@ impl FileMap {
     /// Maps the file anew, which gives back the pages of the old map once its readers are done. A file that has lost
     /// its name keeps the map it has; it goes with its last reader.
     fn release(&self) {
-        let touched = self.touched.iter().fold(0, |bits, word| bits | word.swap(0, Ordering::Relaxed));
+        let touched =
+            self.touched.iter().fold(0, |bits, word| bits | word.swap(0, Ordering::Relaxed));
         if touched == 0 {
             return;
         }
@@ -126,7 +127,9 @@ impl MapBudget {
     /// Counts a read; when the limit is passed, one of the readers has all maps made anew.
     pub(crate) fn touch(&self, map: &FileMap, offset: u64, length: usize) {
         let fresh = map.touch(offset, length);
-        if fresh == 0 || self.touched_bytes.fetch_add(fresh, Ordering::Relaxed) + fresh <= self.limit_bytes {
+        if fresh == 0
+            || self.touched_bytes.fetch_add(fresh, Ordering::Relaxed) + fresh <= self.limit_bytes
+        {
             return;
         }
         let Some(mut maps) = self.maps.try_lock() else { return };
@@ -157,7 +160,10 @@ mod tests {
         let first = map.map.load_full();
         for round in 0..3 {
             for offset in (0..bytes.len() - 5000).step_by(5000) {
-                assert_eq!(map.copy(offset as u64, 5000).as_deref(), bytes.get(offset..offset + 5000));
+                assert_eq!(
+                    map.copy(offset as u64, 5000).as_deref(),
+                    bytes.get(offset..offset + 5000)
+                );
                 budget.touch(&map, offset as u64, 5000);
                 assert!(budget.touched_bytes() <= 10 * WINDOW_BYTES as u64, "round {round}");
             }

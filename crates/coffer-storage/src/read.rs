@@ -181,7 +181,8 @@ impl PartitionCursor {
             [self.prefix.as_ref(), &row, end].concat()
         };
         let view = &self.reading.view;
-        let sources = view.sources((&first, &last), Some(self.token), self.direction, Caching::Fill)?;
+        let sources =
+            view.sources((&first, &last), Some(self.token), self.direction, Caching::Fill)?;
         let tombstones = view.tombstones(self.token, &self.partition_key)?;
         let rows = LiveRows::new(Merge::new(sources, self.direction), self.reading.now_seconds);
         Ok(rows.with_tombstones(self.prefix.clone(), tombstones))
@@ -321,7 +322,8 @@ impl ScanCursor {
             skipped += 1;
             if skipped == SKIP_WALK_ROWS {
                 let start = [self.prefix.as_ref(), &[AFTER_ALL_KINDS]].concat();
-                self.rows = scan_rows(&self.reading.view, &start, &self.end, self.reading.now_seconds)?;
+                self.rows =
+                    scan_rows(&self.reading.view, &start, &self.end, self.reading.now_seconds)?;
             }
         }
         Ok(None)
@@ -332,7 +334,12 @@ impl ScanCursor {
         RowEntry { clustering, row: self.rows.shared_row() }
     }
 
-    fn begin_partition(&mut self, prefix: Bytes, is_static: bool, row: RowEntry) -> Result<ScanItem> {
+    fn begin_partition(
+        &mut self,
+        prefix: Bytes,
+        is_static: bool,
+        row: RowEntry,
+    ) -> Result<ScanItem> {
         self.skipping = false;
         let first = [prefix.as_ref(), &[EntryKind::StaticRow.to_byte()]].concat();
         let key = EntryKey::decode(&first)?;

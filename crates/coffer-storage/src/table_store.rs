@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::Lsn;
 use crate::error::{Error, Result};
 use crate::ids::SegmentId;
-use crate::memtable::{Memtable, MemoryUse};
+use crate::memtable::{MemoryUse, Memtable};
 use crate::segment::Segment;
 use crate::view::View;
 
@@ -145,7 +145,11 @@ impl TableStore {
             let (record, after) = after.split_at_checked(length).ok_or(malformed)?;
             let mutation = Mutation::decode(self.id, records.slice_ref(record))?;
             key.clear();
-            entry_key::encode_partition_prefix(mutation.token(), mutation.partition_key(), &mut key);
+            entry_key::encode_partition_prefix(
+                mutation.token(),
+                mutation.partition_key(),
+                &mut key,
+            );
             let prefix = key.len();
             for entry in mutation.entries() {
                 key.truncate(prefix);

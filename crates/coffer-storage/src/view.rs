@@ -49,7 +49,12 @@ impl View {
             let tombstones = self.raw_tombstones(point, key)?;
             let clustering = (point.kind == EntryKind::Row).then_some(point.clustering);
             if versions.more.is_empty() {
-                return merge_point(std::slice::from_ref(&first), &tombstones, clustering, now_seconds);
+                return merge_point(
+                    std::slice::from_ref(&first),
+                    &tombstones,
+                    clustering,
+                    now_seconds,
+                );
             }
             versions.more.push(first);
             merge_point(&versions.more, &tombstones, clustering, now_seconds)
@@ -57,7 +62,11 @@ impl View {
     }
 
     /// The tombstones of a partition.
-    pub(crate) fn tombstones(&self, token: Token, partition_key: &[u8]) -> Result<PartitionTombstones> {
+    pub(crate) fn tombstones(
+        &self,
+        token: Token,
+        partition_key: &[u8],
+    ) -> Result<PartitionTombstones> {
         let point = Point { token, partition_key, kind: EntryKind::Tombstones, clustering: &[] };
         let found = KEY.with_borrow_mut(|key| self.raw_tombstones(&point, key))?;
         merge_tombstones(&found)
@@ -71,7 +80,8 @@ impl View {
             }
         }
         for segment in &self.segments {
-            let statics = point.kind != EntryKind::StaticRow || segment.statistics().has_static_rows();
+            let statics =
+                point.kind != EntryKind::StaticRow || segment.statistics().has_static_rows();
             if statics && segment.may_contain(point.token) {
                 found.take(segment.get(key)?);
             }
@@ -88,7 +98,9 @@ impl View {
         }
         encode_key(&key_of(point.token, point.partition_key, EntryKind::Tombstones, &[]), key);
         found.extend(
-            self.memtables().filter(|memtable| memtable.has_tombstones()).filter_map(|m| m.get(key)),
+            self.memtables()
+                .filter(|memtable| memtable.has_tombstones())
+                .filter_map(|m| m.get(key)),
         );
         for segment in &self.segments {
             if segment.statistics().has_partition_tombstones() && segment.may_contain(point.token) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use coffer_crypto::{HexBytes, KeyRecord, TableKeyId};
 use coffer_model::schema::DroppedColumn;
 use coffer_model::{
-    Column, ColumnId, ColumnKind, KeyspaceSchema, TableId, TableOptions, TableSchema,
-    UserType, WriteTimestamp, parse_type,
+    Column, ColumnId, ColumnKind, KeyspaceSchema, TableId, TableOptions, TableSchema, UserType,
+    WriteTimestamp, parse_type,
 };
 use serde::{Deserialize, Serialize};
 
@@ -170,7 +170,8 @@ pub(super) fn encode(catalog: &Catalog) -> Result<Vec<u8>, Invalid> {
 /// The catalog of a document.
 pub(super) fn decode(bytes: &[u8], version: u64) -> Result<Catalog, Invalid> {
     let document: Document = serde_json::from_slice(bytes)?;
-    let mut catalog = Catalog::new(document.cluster.parse().map_err(|_| Invalid::Field("cluster"))?);
+    let mut catalog =
+        Catalog::new(document.cluster.parse().map_err(|_| Invalid::Field("cluster"))?);
     catalog.version = version;
     catalog.properties = document.properties;
     catalog.log = LogRecord {
@@ -215,7 +216,8 @@ fn in_order(types: &UserTypes) -> Vec<&UserType> {
         let uses = |ty: &UserType, other: &UserType| {
             ty.fields.iter().any(|(_, field)| field.mentions(&other.keyspace, &other.name))
         };
-        let blocked = |ty: &&UserType| left.iter().any(|other| other.name != ty.name && uses(ty, other));
+        let blocked =
+            |ty: &&UserType| left.iter().any(|other| other.name != ty.name && uses(ty, other));
         let (later, now): (Vec<_>, Vec<_>) = left.iter().partition(|ty| blocked(ty));
         if now.is_empty() {
             ordered.extend(later);
@@ -230,7 +232,8 @@ fn in_order(types: &UserTypes) -> Vec<&UserType> {
 fn keyspace_of(document: KeyspaceDocument) -> Result<KeyspaceSchema, Invalid> {
     let mut types = UserTypes::new();
     for ty in document.types {
-        let fields = ty.fields.into_iter().map(|(name, text)| Ok((name, parse_type(&text, &types)?)));
+        let fields =
+            ty.fields.into_iter().map(|(name, text)| Ok((name, parse_type(&text, &types)?)));
         let fields = fields.collect::<Result<_, coffer_model::Error>>()?;
         let ty = UserType { keyspace: document.name.clone(), name: ty.name, fields };
         types.insert(ty.name.clone(), Arc::new(ty));
@@ -304,7 +307,9 @@ fn options_document(options: &TableOptions) -> OptionsDocument {
         compression: options.compression.clone(),
         crc_check_chance: options.crc_check_chance,
         default_time_to_live: options.default_time_to_live,
-        extensions: extensions.map(|(name, value)| (name.clone(), HexBytes(value.clone()))).collect(),
+        extensions: extensions
+            .map(|(name, value)| (name.clone(), HexBytes(value.clone())))
+            .collect(),
         gc_grace_seconds: options.gc_grace_seconds,
         incremental_backups: options.incremental_backups,
         max_index_interval: options.max_index_interval,
@@ -357,7 +362,10 @@ fn column_of(document: ColumnDocument, types: &UserTypes) -> Result<Column, Inva
 }
 
 /// A dropped column whose user type was dropped since is a blob: only its id still matters.
-fn dropped_column_of(document: DroppedColumnDocument, types: &UserTypes) -> Result<DroppedColumn, Invalid> {
+fn dropped_column_of(
+    document: DroppedColumnDocument,
+    types: &UserTypes,
+) -> Result<DroppedColumn, Invalid> {
     let ty = parse_type(&document.ty, types).or_else(|_| parse_type("blob", types))?;
     Ok(DroppedColumn {
         id: ColumnId(document.id),
@@ -377,14 +385,16 @@ fn tail_of(document: &TailDocument) -> Result<TailRecord, Invalid> {
         table_keys: document.table_keys.clone(),
     };
     hex::decode_to_slice(&document.id, &mut tail.id).map_err(|_| Invalid::Field("tail id"))?;
-    hex::decode_to_slice(&document.sha256, &mut tail.sha256).map_err(|_| Invalid::Field("tail hash"))?;
+    hex::decode_to_slice(&document.sha256, &mut tail.sha256)
+        .map_err(|_| Invalid::Field("tail hash"))?;
     Ok(tail)
 }
 
 fn table_of(document: TableDocument, types: &UserTypes) -> Result<TableEntry, Invalid> {
     let id: TableId = document.id.parse()?;
     let columns = document.columns.into_iter().map(|column| column_of(column, types));
-    let dropped = document.dropped_columns.into_iter().map(|column| dropped_column_of(column, types));
+    let dropped =
+        document.dropped_columns.into_iter().map(|column| dropped_column_of(column, types));
     let schema = TableSchema {
         id,
         keyspace: document.keyspace,

@@ -6,10 +6,18 @@ use crate::vfs::OsVfs;
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::new(ClusterId([3; 16]));
-    let inner = UserType { keyspace: "k".into(), name: "z".into(), fields: vec![("f".into(), CqlType::Int)] };
+    let inner = UserType {
+        keyspace: "k".into(),
+        name: "z".into(),
+        fields: vec![("f".into(), CqlType::Int)],
+    };
     let inner = Arc::new(inner);
     let nested = CqlType::Frozen(Arc::new(CqlType::Udt(Arc::clone(&inner))));
-    let outer = UserType { keyspace: "k".into(), name: "a".into(), fields: vec![("g".into(), nested.clone())] };
+    let outer = UserType {
+        keyspace: "k".into(),
+        name: "a".into(),
+        fields: vec![("g".into(), nested.clone())],
+    };
     let types = [inner, Arc::new(outer)].map(|ty| (ty.name.clone(), ty));
     let keyspace = KeyspaceSchema {
         name: "k".into(),
@@ -20,7 +28,8 @@ fn catalog() -> Catalog {
     };
     catalog.keyspaces.insert("k".into(), Arc::new(keyspace));
     let id = TableId([9; 16]);
-    let column = |number, name: &str, ty, kind| Column { id: ColumnId(number), name: name.into(), ty, kind };
+    let column =
+        |number, name: &str, ty, kind| Column { id: ColumnId(number), name: name.into(), ty, kind };
     let schema = TableSchema {
         id,
         keyspace: "k".into(),
@@ -74,7 +83,8 @@ fn a_catalog_is_read_back_as_it_was_written_and_shows_nothing_on_disk() {
     let directory = tempfile::tempdir().unwrap();
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
     let root_key = Arc::new(RootKey::generate().unwrap());
-    let store = CatalogStore::create(&vfs, directory.path(), &root_key, ClusterId([3; 16])).unwrap();
+    let store =
+        CatalogStore::create(&vfs, directory.path(), &root_key, ClusterId([3; 16])).unwrap();
     let written = store.update(|_| Ok(catalog())).unwrap();
     let names = vfs.list(directory.path()).unwrap();
     assert_eq!(names, ["0000000000000002.catalog"]);
@@ -85,7 +95,10 @@ fn a_catalog_is_read_back_as_it_was_written_and_shows_nothing_on_disk() {
     let read = CatalogStore::open(&vfs, directory.path(), &root_key).unwrap().unwrap().current();
     assert_eq!(format!("{read:?}"), format!("{written:?}"));
     let other = Arc::new(RootKey::generate().unwrap());
-    assert!(matches!(CatalogStore::open(&vfs, directory.path(), &other), Err(Error::WrongKey { .. })));
+    assert!(matches!(
+        CatalogStore::open(&vfs, directory.path(), &other),
+        Err(Error::WrongKey { .. })
+    ));
 }
 
 #[test]
@@ -93,7 +106,8 @@ fn a_refused_change_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
     let root_key = Arc::new(RootKey::generate().unwrap());
-    let store = CatalogStore::create(&vfs, directory.path(), &root_key, ClusterId([3; 16])).unwrap();
+    let store =
+        CatalogStore::create(&vfs, directory.path(), &root_key, ClusterId([3; 16])).unwrap();
     let before = store.current();
     assert!(store.update(|_| Err(Error::Refused("no".into()))).is_err());
     assert!(Arc::ptr_eq(&before, &store.current()));

@@ -75,7 +75,12 @@ pub fn inspect_log(vfs: &dyn Vfs, path: &Path, root: Option<&RootKey>) -> Result
         Some(root) => Some(inspect_frames(vfs, root, &header, PathBuf::from(path))?.0),
         None => None,
     };
-    Ok(LogStructure { cluster: header.cluster, number: header.number, length: header.length, frames })
+    Ok(LogStructure {
+        cluster: header.cluster,
+        number: header.number,
+        length: header.length,
+        frames,
+    })
 }
 
 /// Opens all records of a log file whose table's key is at hand; returns the tables whose key is not.
@@ -115,7 +120,8 @@ fn read_header(vfs: &dyn Vfs, path: &Path) -> Result<FileHeader> {
 /// # Errors
 /// `Io`, `CorruptFile`.
 pub fn inspect_tail(vfs: &dyn Vfs, path: &Path) -> Result<TailStructure> {
-    let bytes = vfs.read(path, TAIL_BYTES_MAX).map_err(|error| Error::io("read tail", path, error))?;
+    let bytes =
+        vfs.read(path, TAIL_BYTES_MAX).map_err(|error| Error::io("read tail", path, error))?;
     tail_structure(&bytes).ok_or_else(|| Error::corrupt(path, "tail file"))
 }
 

@@ -90,7 +90,12 @@ pub(crate) struct CommitLog {
 
 impl CommitLog {
     /// Starts a new file after what `scan` found. Nothing is written into older files.
-    pub(crate) fn start(context: LogContext, scan: LogScan, housekeeping: Arc<Signal>, flushing: Arc<Signal>) -> Result<Self> {
+    pub(crate) fn start(
+        context: LogContext,
+        scan: LogScan,
+        housekeeping: Arc<Signal>,
+        flushing: Arc<Signal>,
+    ) -> Result<Self> {
         let length = context.options.log_file_bytes.min(FIRST_FILE_BYTES);
         let file = LogFile::create(&context, scan.next_number, length)?;
         let mut index = scan.index;
@@ -322,7 +327,12 @@ impl CommitLog {
 
     /// How long until written frames must be synced; `None` when there are none (or they are
     /// synced one by one).
-    fn sync_due(&self, thread: &LogThread, requested: bool, elapsed_millis: i64) -> Option<Duration> {
+    fn sync_due(
+        &self,
+        thread: &LogThread,
+        requested: bool,
+        elapsed_millis: i64,
+    ) -> Option<Duration> {
         let Durability::Periodic { sync_interval_millis } = self.context.options.durability else {
             return None;
         };

@@ -73,9 +73,14 @@ enum Ending {
     Continued,
     Stopped,
     /// No end frame: valid bytes, and whether there are frames.
-    Open { valid: u64, frames: bool },
+    Open {
+        valid: u64,
+        frames: bool,
+    },
     /// As the catalog has it from an earlier recovery.
-    Recovered { valid: u64 },
+    Recovered {
+        valid: u64,
+    },
 }
 
 /// Checks all files of the log against each other and against the catalog.
@@ -150,7 +155,9 @@ fn log_numbers(vfs: &dyn Vfs, directory: &Path, known: &LogRecord) -> Result<Vec
     numbers.sort_unstable();
     let last = numbers.last().copied().unwrap_or(0).max(known.known);
     let first = known.oldest.max(1);
-    for (number, found) in (first..=last).zip(numbers.iter().map(Some).chain(std::iter::repeat(None))) {
+    for (number, found) in
+        (first..=last).zip(numbers.iter().map(Some).chain(std::iter::repeat(None)))
+    {
         if found != Some(&number) {
             let path = super::file_path(directory, number);
             return Err(Error::tampered(path, "log file is missing"));
@@ -202,7 +209,16 @@ impl FileScan {
             return Err(Error::tampered(&path, "length"));
         }
         let unsynced = VecDeque::new();
-        Ok(Self { path, header, opener, bytes, position: HEADER_LEN, number: 0, last_frame: HEADER_LEN, unsynced })
+        Ok(Self {
+            path,
+            header,
+            opener,
+            bytes,
+            position: HEADER_LEN,
+            number: 0,
+            last_frame: HEADER_LEN,
+            unsynced,
+        })
     }
 
     /// Takes all frames into the index.
@@ -248,7 +264,13 @@ impl FileScan {
         self.torn_end(scan)
     }
 
-    fn take_frame(&mut self, scan: &mut LogScan, header: &FrameHeader, directory: &Directory, end: usize) {
+    fn take_frame(
+        &mut self,
+        scan: &mut LogScan,
+        header: &FrameHeader,
+        directory: &Directory,
+        end: usize,
+    ) {
         let mut offset = (self.position + FRAME_HEADER_LEN) as u64;
         let mut places = Vec::with_capacity(directory.groups.len());
         for group in &directory.groups {
@@ -257,7 +279,12 @@ impl FileScan {
         }
         scan.index.record(&self.header, directory, &places);
         scan.last = header.lsn;
-        self.unsynced.push_back(FrameSpan { start: self.position, end, lsn: header.lsn, number: self.number });
+        self.unsynced.push_back(FrameSpan {
+            start: self.position,
+            end,
+            lsn: header.lsn,
+            number: self.number,
+        });
         self.position = end;
         self.number += 1;
     }
@@ -290,7 +317,9 @@ impl FileScan {
         }
         let next = Lsn(scan.last.0 + 1);
         let later = (self.position + SECTOR..self.bytes.len()).step_by(SECTOR);
-        let synced = later.filter_map(|offset| self.frame_at(offset)).any(|(header, _)| header.durable >= next);
+        let synced = later
+            .filter_map(|offset| self.frame_at(offset))
+            .any(|(header, _)| header.durable >= next);
         if synced {
             return Err(self.tampered("frame does not authenticate, later ones do"));
         }
@@ -377,7 +406,8 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 /// Whether what follows the last frame can be one write that a crash interrupted.
 fn is_unfinished(rest: &[u8], opener: &Opener) -> bool {
-    let written = rest.chunks(SECTOR).rposition(|sector| !is_zero(sector)).map_or(0, |last| last + 1);
+    let written =
+        rest.chunks(SECTOR).rposition(|sector| !is_zero(sector)).map_or(0, |last| last + 1);
     let extent = match FrameHeader::open(rest, opener) {
         Some(header) => usize::try_from(header.extent() / SECTOR as u64).unwrap_or(usize::MAX),
         // the first sector did not arrive: how long the frame was to be is not known

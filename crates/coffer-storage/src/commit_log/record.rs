@@ -216,7 +216,8 @@ impl FrameHeader {
         let clear = self.encode();
         let mut bytes = clear.to_vec();
         let start = bytes.len();
-        let block = sealer.seal_in_place(Component::Log, Place::Inner, &clear, &mut bytes, start)?;
+        let block =
+            sealer.seal_in_place(Component::Log, Place::Inner, &clear, &mut bytes, start)?;
         if block == 2 * self.number { Ok(bytes) } else { Err(coffer_crypto::Error::SealLimit) }
     }
 

@@ -88,7 +88,12 @@ impl LogIndex {
     }
 
     /// Notes the groups of a frame; `places` are their offsets, in order.
-    pub(crate) fn record(&mut self, header: &FileHeader, directory: &Directory, places: &[(u64, Lsn)]) {
+    pub(crate) fn record(
+        &mut self,
+        header: &FileHeader,
+        directory: &Directory,
+        places: &[(u64, Lsn)],
+    ) {
         let Some(file) = self.files.get_mut(&header.number) else { return };
         for (table, wrapped) in &directory.keys {
             file.announced.retain(|(_, announced)| announced != wrapped);
@@ -97,7 +102,9 @@ impl LogIndex {
         }
         for (group, (offset, lsn)) in directory.groups.iter().zip(places) {
             file.last = file.last.max(*lsn);
-            if let Some(records) = file.tables.get_mut(&group.table).and_then(|keyed| keyed.last_mut()) {
+            if let Some(records) =
+                file.tables.get_mut(&group.table).and_then(|keyed| keyed.last_mut())
+            {
                 records.groups.push(GroupPlace {
                     lsn: *lsn,
                     block: group.block,
@@ -143,8 +150,11 @@ impl LogIndex {
         let mut needed = Vec::new();
         for file in self.files.values() {
             let keyed = file.tables.get(&table).map(Vec::as_slice).unwrap_or_default();
-            let is_live = |records: &TableRecords| records.groups.last().is_some_and(|group| group.lsn > flushed);
-            let (last, earlier) = keyed.split_last().map_or((None, keyed), |(last, earlier)| (Some(last), earlier));
+            let is_live = |records: &TableRecords| {
+                records.groups.last().is_some_and(|group| group.lsn > flushed)
+            };
+            let (last, earlier) =
+                keyed.split_last().map_or((None, keyed), |(last, earlier)| (Some(last), earlier));
             let records = earlier.iter().filter(|records| is_live(records));
             let last = last.filter(|last| !file.closed || is_live(last));
             needed.extend(records.chain(last).map(|records| records.wrapped.table_key_id));
@@ -159,7 +169,8 @@ impl LogIndex {
         let mut counts = BTreeMap::new();
         for (table, keyed) in self.files.values().flat_map(|file| &file.tables) {
             for records in keyed {
-                let count: &mut u64 = counts.entry((*table, records.wrapped.table_key_id)).or_default();
+                let count: &mut u64 =
+                    counts.entry((*table, records.wrapped.table_key_id)).or_default();
                 *count += records.groups.len() as u64;
             }
         }
@@ -199,7 +210,11 @@ fn file_records(
 fn holders<'a>(file: &'a IndexedFile, catalog: &'a Catalog) -> impl Iterator<Item = TableId> + 'a {
     file.tables.iter().filter_map(|(table, keyed)| {
         let entry = catalog.tables.get(table)?;
-        let last = keyed.iter().filter_map(|records| records.groups.last()).map(|group| group.lsn).max()?;
+        let last = keyed
+            .iter()
+            .filter_map(|records| records.groups.last())
+            .map(|group| group.lsn)
+            .max()?;
         (last > entry.replay_from).then_some(*table)
     })
 }

@@ -13,9 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffer_crypto::{
-    DataKeySource, FORMAT_VERSION, FileIdentity, Opener, TAG_LEN, WrappedDataKey,
-};
+use coffer_crypto::{DataKeySource, FORMAT_VERSION, FileIdentity, Opener, TAG_LEN, WrappedDataKey};
 use coffer_model::TableId;
 use sha2::{Digest as _, Sha256};
 
@@ -35,8 +33,8 @@ pub(crate) fn write_tail(
     table: TableId,
     files: &[FileRecords],
 ) -> Result<TailRecord> {
-    let id: [u8; 16] =
-        coffer_crypto::random_array().map_err(|error| Error::sealed(directory, "tail id", error))?;
+    let id: [u8; 16] = coffer_crypto::random_array()
+        .map_err(|error| Error::sealed(directory, "tail id", error))?;
     let path = TailRecord::path_of(directory, id);
     let mut out = TailWriter { file: UnpublishedFile::create(vfs, &path)?, hash: Sha256::new() };
     let mut header = MAGIC.to_vec();
@@ -110,7 +108,8 @@ pub(crate) fn read_tail(
         std::io::ErrorKind::FileTooLarge => Error::tampered(&path, "length"),
         _ => Error::io("read tail", &path, error),
     })?;
-    if bytes.len() as u64 != tail.length || <[u8; 32]>::from(Sha256::digest(&bytes)) != tail.sha256 {
+    if bytes.len() as u64 != tail.length || <[u8; 32]>::from(Sha256::digest(&bytes)) != tail.sha256
+    {
         return Err(Error::tampered(&path, "length or hash"));
     }
     let malformed = || Error::corrupt(&path, "tail file");
@@ -158,4 +157,3 @@ pub(super) fn group<'a>(rest: &mut &'a [u8]) -> Option<(Lsn, u64, &'a [u8])> {
     *rest = back;
     Some((lsn, block, sealed))
 }
-

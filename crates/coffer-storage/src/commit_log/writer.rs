@@ -108,7 +108,16 @@ pub(super) struct Frame {
 
 impl Frame {
     fn new(kind: FrameKind, lsn: Lsn, file: Arc<LogFile>, offset: u64, number: u64) -> Self {
-        Self { kind, lsn, file, offset, number, keys: Vec::new(), groups: Vec::new(), size: FRAME_OVERHEAD }
+        Self {
+            kind,
+            lsn,
+            file,
+            offset,
+            number,
+            keys: Vec::new(),
+            groups: Vec::new(),
+            size: FRAME_OVERHEAD,
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -276,7 +285,12 @@ impl Pending {
     }
 
     /// Takes up one mutation; its key exists and it fits.
-    fn push(&mut self, memory: &MemoryUse, store: &Arc<TableStore>, mutation: &Mutation) -> Result<()> {
+    fn push(
+        &mut self,
+        memory: &MemoryUse,
+        store: &Arc<TableStore>,
+        mutation: &Mutation,
+    ) -> Result<()> {
         let table = mutation.table();
         let bytes = mutation.bytes();
         let length = u32::try_from(bytes.len()).map_err(|_| Error::Internal("mutation".into()))?;
@@ -295,7 +309,8 @@ impl Pending {
     }
 
     fn start_group(&mut self, store: &Arc<TableStore>, table: TableId) -> Result<usize> {
-        let file_key = self.keys.get_mut(&table).ok_or_else(|| Error::Internal("log key".into()))?;
+        let file_key =
+            self.keys.get_mut(&table).ok_or_else(|| Error::Internal("log key".into()))?;
         if !file_key.introduced {
             file_key.introduced = true;
             self.frame.keys.push((table, file_key.key.wrapped.clone()));
@@ -423,8 +438,10 @@ impl LogThread {
         let buffer = &mut self.buffer;
         buffer.clear();
         buffer.resize(FRAME_HEADER_LEN, 0);
-        let mut directory =
-            Directory { keys: std::mem::take(&mut frame.keys), groups: Vec::with_capacity(frame.groups.len()) };
+        let mut directory = Directory {
+            keys: std::mem::take(&mut frame.keys),
+            groups: Vec::with_capacity(frame.groups.len()),
+        };
         let mut places = Vec::with_capacity(frame.groups.len());
         for group in &frame.groups {
             places.push((frame.offset + buffer.len() as u64, frame.lsn));
@@ -471,8 +488,13 @@ fn seal_group(buffer: &mut Vec<u8>, group: &Group, lsn: Lsn) -> coffer_crypto::R
     let start = buffer.len();
     buffer.extend_from_slice(&group.bytes);
     let extra = lsn.0.to_be_bytes();
-    let block =
-        group.key.sealer.lock().seal_in_place(Component::Log, Place::Inner, &extra, buffer, start)?;
+    let block = group.key.sealer.lock().seal_in_place(
+        Component::Log,
+        Place::Inner,
+        &extra,
+        buffer,
+        start,
+    )?;
     let mut tag = [0; TAG_LEN];
     if let Some(sealed) = buffer.last_chunk::<TAG_LEN>() {
         tag = *sealed;

@@ -39,10 +39,15 @@ impl CompactionJob {
         keys: &dyn DataKeySource,
         cancelled: &AtomicBool,
     ) -> Result<Option<SegmentEntry>> {
-        let partitions_max =
-            self.inputs.iter().map(|input| input.statistics().partitions).fold(0, u64::saturating_add);
-        let mut writer = SegmentWriter::create(vfs, directory, &self.options, keys, partitions_max)?;
-        let mut entries = PurgedEntries::new(Merge::new(self.sources()?, Direction::Forward), &self.limits);
+        let partitions_max = self
+            .inputs
+            .iter()
+            .map(|input| input.statistics().partitions)
+            .fold(0, u64::saturating_add);
+        let mut writer =
+            SegmentWriter::create(vfs, directory, &self.options, keys, partitions_max)?;
+        let mut entries =
+            PurgedEntries::new(Merge::new(self.sources()?, Direction::Forward), &self.limits);
         let mut until_check = 0_u32;
         while entries.advance()? {
             if until_check == 0 {

@@ -108,7 +108,9 @@ impl<'a> PurgedEntries<'a> {
         if self.current.hides_nothing() && reconcile::is_plain(self.merge.row())? {
             return Ok(true);
         }
-        let Some(row) = self.current.shadow(key, self.merge.shared_row())? else { return Ok(false) };
+        let Some(row) = self.current.shadow(key, self.merge.shared_row())? else {
+            return Ok(false);
+        };
         let limits = self.limits()?;
         self.rest = reconcile::purge(&RowRef::parse(&row)?, &limits);
         Ok(self.rest.is_some())

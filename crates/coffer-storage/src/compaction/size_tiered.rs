@@ -54,15 +54,19 @@ impl CompactionOptions {
     #[must_use]
     pub(crate) fn from_map(options: &BTreeMap<String, String>) -> Self {
         let default = Self::default();
-        let min_threshold = number(options, "min_threshold").unwrap_or(default.min_threshold).max(2);
+        let min_threshold =
+            number(options, "min_threshold").unwrap_or(default.min_threshold).max(2);
         let max_threshold = number(options, "max_threshold").unwrap_or(default.max_threshold);
         Self {
             min_threshold,
             max_threshold: max_threshold.max(min_threshold),
-            min_segment_bytes: number(options, "min_sstable_size").unwrap_or(default.min_segment_bytes),
+            min_segment_bytes: number(options, "min_sstable_size")
+                .unwrap_or(default.min_segment_bytes),
             bucket_low: number(options, "bucket_low").unwrap_or(default.bucket_low),
             bucket_high: number(options, "bucket_high").unwrap_or(default.bucket_high),
-            enabled: options.get("enabled").is_none_or(|enabled| !enabled.eq_ignore_ascii_case("false")),
+            enabled: options
+                .get("enabled")
+                .is_none_or(|enabled| !enabled.eq_ignore_ascii_case("false")),
         }
     }
 }
@@ -101,7 +105,8 @@ impl SizeTiered {
         }
         let mut full: Vec<Bucket> = self.buckets(candidates);
         full.retain(|bucket| bucket.segments.len() >= self.options.min_threshold);
-        let chosen = full.into_iter().min_by(|left, right| left.average().total_cmp(&right.average()))?;
+        let chosen =
+            full.into_iter().min_by(|left, right| left.average().total_cmp(&right.average()))?;
         let mut segments = chosen.segments;
         segments.truncate(self.options.max_threshold);
         Some(segments)
@@ -128,7 +133,8 @@ impl SizeTiered {
     fn fits(&self, bucket: &Bucket, bytes: u64) -> bool {
         let (average, bytes, small) =
             (bucket.average(), bytes as f64, self.options.min_segment_bytes as f64);
-        let alike = bytes >= average * self.options.bucket_low && bytes <= average * self.options.bucket_high;
+        let alike = bytes >= average * self.options.bucket_low
+            && bytes <= average * self.options.bucket_high;
         alike || (bytes < small && average < small)
     }
 }
@@ -183,7 +189,8 @@ mod tests {
         let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
-        let options = CompactionOptions::from_map(&map(&[("min_threshold", "2"), ("max_threshold", "x")]));
+        let options =
+            CompactionOptions::from_map(&map(&[("min_threshold", "2"), ("max_threshold", "x")]));
         assert_eq!((options.min_threshold, options.max_threshold), (2, 32));
         let strategy = SizeTiered { options };
         assert!(strategy.choose(&candidates(&[1, 1])).is_some());

@@ -172,7 +172,12 @@ fn value_of(row: &[u8]) -> Vec<u8> {
     cell.value().unwrap().to_vec()
 }
 
-fn read(engine: &Engine, table: TableId, number: u32, clustering: &[u8]) -> Result<Option<Vec<u8>>> {
+fn read(
+    engine: &Engine,
+    table: TableId,
+    number: u32,
+    clustering: &[u8],
+) -> Result<Option<Vec<u8>>> {
     let key = partition(number);
     let row = engine.read_row(table, &key, Token::of(&key), clustering, 1)?;
     Ok(row.map(|row| value_of(&row)))
@@ -396,10 +401,15 @@ fn a_crash_at_any_file_operation_keeps_every_acknowledged_write() {
                 continue;
             }
             for table in [A, B] {
-                engine.open_table(table).unwrap_or_else(|error| panic!("{number} {loss:?}: {error}"));
+                engine
+                    .open_table(table)
+                    .unwrap_or_else(|error| panic!("{number} {loss:?}: {error}"));
                 for row in 0..acknowledged {
                     let value = read(&engine, table, row, b"c").unwrap();
-                    assert!(value.is_some(), "operation {number}, {loss:?}: row {row} of {acknowledged}");
+                    assert!(
+                        value.is_some(),
+                        "operation {number}, {loss:?}: row {row} of {acknowledged}"
+                    );
                 }
             }
         }
@@ -589,7 +599,8 @@ fn any_changed_byte_of_log_and_catalog_is_named_and_no_row_is_lost_or_wrong() {
         let written = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
         for offset in (0..written).step_by(7).chain([written - 1, bytes.len() - 1]) {
             let copy = copy_of(&house);
-            let path = copy.directory.path().join(first.strip_prefix(house.directory.path()).unwrap());
+            let path =
+                copy.directory.path().join(first.strip_prefix(house.directory.path()).unwrap());
             let mut changed = bytes.clone();
             changed[offset] ^= 0x10;
             std::fs::write(&path, changed).unwrap();
@@ -623,7 +634,8 @@ fn files_are_inspected_with_and_without_the_root_key() {
     let frames = inspect_log(&OsVfs, &log, Some(&house.root_key)).unwrap().frames.unwrap();
     assert_eq!(frames.range, Some((Lsn(1), Lsn(5))));
     assert!(frames.ended);
-    let tables: Vec<_> = frames.tables.iter().map(|((table, _), groups)| (*table, *groups)).collect();
+    let tables: Vec<_> =
+        frames.tables.iter().map(|((table, _), groups)| (*table, *groups)).collect();
     assert_eq!(tables, [(A, 5)]);
     let catalog = house.files("catalog", ".catalog")[0].clone();
     let structure = inspect_catalog(&OsVfs, &catalog, &house.root_key).unwrap();

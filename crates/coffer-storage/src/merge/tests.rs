@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use coffer_model::{
-    CellRef, ColumnId, DeletionTime, EntryKey, Liveness, RangeTombstone, RowBuilder, Token, WriteTimestamp,
+    CellRef, ColumnId, DeletionTime, EntryKey, Liveness, RangeTombstone, RowBuilder, Token,
+    WriteTimestamp,
 };
 
 use super::*;
@@ -63,7 +64,8 @@ fn deletion(timestamp: i64) -> DeletionTime {
 }
 
 fn range(start: &[u8], end: &[u8], timestamp: i64) -> Bytes {
-    let range = RangeTombstone { start: start.to_vec(), end: end.to_vec(), deletion: deletion(timestamp) };
+    let range =
+        RangeTombstone { start: start.to_vec(), end: end.to_vec(), deletion: deletion(timestamp) };
     PartitionTombstones::of_range(range).encode().into()
 }
 
@@ -99,7 +101,8 @@ fn many_sources_give_one_order_and_the_newest_row() {
             assert_eq!(merge.row(), merge.shared_row());
             merged.push((merge.key().to_vec(), value_of(merge.row())));
         }
-        let mut expected: Vec<_> = model.into_iter().map(|(key, (_, value))| (key, value)).collect();
+        let mut expected: Vec<_> =
+            model.into_iter().map(|(key, (_, value))| (key, value)).collect();
         if direction == Direction::Reversed {
             expected.reverse();
         }
@@ -107,7 +110,11 @@ fn many_sources_give_one_order_and_the_newest_row() {
     }
 }
 
-fn live(sources: Vec<Vec<(Vec<u8>, Bytes)>>, direction: Direction, given: &[Bytes]) -> Vec<Vec<u8>> {
+fn live(
+    sources: Vec<Vec<(Vec<u8>, Bytes)>>,
+    direction: Direction,
+    given: &[Bytes],
+) -> Vec<Vec<u8>> {
     let sources = sources.into_iter().map(|entries| source(entries, direction)).collect();
     let tombstones = merge_tombstones(given).expect("tombstones");
     let mut rows =

@@ -66,8 +66,12 @@ impl Block {
 
     #[inline]
     fn restart(&self, index: usize) -> Result<usize, Error> {
-        let at = index.checked_mul(4).and_then(|at| at.checked_add(self.entries_end)).ok_or(MALFORMED)?;
-        let position = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(MALFORMED)?;
+        let at = index
+            .checked_mul(4)
+            .and_then(|at| at.checked_add(self.entries_end))
+            .ok_or(MALFORMED)?;
+        let position =
+            self.bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(MALFORMED)?;
         Ok(u32::from_be_bytes(*position) as usize)
     }
 
@@ -80,7 +84,10 @@ impl Block {
         let value_length = varint::read(&mut rest)? as usize;
         let start = entries.len().checked_sub(rest.len()).ok_or(MALFORMED)?;
         let key_end = start.checked_add(key_length).ok_or(MALFORMED)?;
-        let value_end = key_end.checked_add(value_length).filter(|end| *end <= entries.len()).ok_or(MALFORMED)?;
+        let value_end = key_end
+            .checked_add(value_length)
+            .filter(|end| *end <= entries.len())
+            .ok_or(MALFORMED)?;
         Ok(Entry { shared, rest: start..key_end, value: key_end..value_end })
     }
 

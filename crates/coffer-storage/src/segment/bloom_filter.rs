@@ -174,7 +174,10 @@ mod tests {
     #[test]
     fn every_partition_that_was_inserted_is_found() {
         let filter = filter_of(20_000, 0.01);
-        assert!((0..20_000_u64).all(|partition| filter.may_contain(Token::of(&partition.to_be_bytes()))));
+        assert!(
+            (0..20_000_u64)
+                .all(|partition| filter.may_contain(Token::of(&partition.to_be_bytes())))
+        );
     }
 
     #[test]
@@ -182,7 +185,8 @@ mod tests {
         for wanted in [0.1, 0.01, 0.001] {
             let filter = filter_of(50_000, wanted);
             let absent = 1_000_000..1_400_000_u64;
-            let found = absent.filter(|key| filter.may_contain(Token::of(&key.to_be_bytes()))).count();
+            let found =
+                absent.filter(|key| filter.may_contain(Token::of(&key.to_be_bytes()))).count();
             let measured = f64::from(u32::try_from(found).expect("small")) / 400_000.0;
             assert!(measured <= wanted * 1.2, "wanted {wanted}, measured {measured}");
         }
@@ -192,10 +196,14 @@ mod tests {
     fn a_filter_is_as_large_as_its_partitions_need_and_holds_all_of_them() {
         for (partitions, bytes_max) in [(1000_u64, 2000), (TOKENS_MAX as u64 + 5, 8 << 20)] {
             let mut builder = FilterBuilder::new(5_000_000, 0.01);
-            (0..partitions).for_each(|partition| builder.insert(Token::of(&partition.to_be_bytes())));
+            (0..partitions)
+                .for_each(|partition| builder.insert(Token::of(&partition.to_be_bytes())));
             let filter = builder.finish().expect("a filter");
             assert!(filter.length() <= bytes_max, "{} bytes", filter.length());
-            assert!((0..partitions).all(|partition| filter.may_contain(Token::of(&partition.to_be_bytes()))));
+            assert!(
+                (0..partitions)
+                    .all(|partition| filter.may_contain(Token::of(&partition.to_be_bytes())))
+            );
         }
         assert!(FilterBuilder::new(10, 1.0).finish().is_none());
     }

@@ -60,8 +60,8 @@ impl Header {
         }
         let (identity, wrapped) =
             rest.split_first_chunk::<{ FileIdentity::LEN }>().ok_or("file ends in its header")?;
-        let identity =
-            FileIdentity::from_bytes(identity).map_err(|_| "header is of an unknown format version")?;
+        let identity = FileIdentity::from_bytes(identity)
+            .map_err(|_| "header is of an unknown format version")?;
         let wrapped =
             WrappedDataKey::from_bytes(wrapped).map_err(|_| "header holds no wrapped data key")?;
         Ok(Self { identity, wrapped })
@@ -145,8 +145,13 @@ impl Footer {
     /// Reads the plaintext and checks that the parts follow each other from the header to `end`.
     pub(super) fn decode(bytes: &[u8], end: u64) -> Result<Self, Error> {
         let mut reader = Reader(bytes);
-        let mut extent =
-            || Ok::<_, Error>(Extent { offset: reader.u64()?, length: reader.u64()?, blocks: reader.u64()? });
+        let mut extent = || {
+            Ok::<_, Error>(Extent {
+                offset: reader.u64()?,
+                length: reader.u64()?,
+                blocks: reader.u64()?,
+            })
+        };
         let (body, top, filter, statistics) = (extent()?, extent()?, extent()?, extent()?);
         reader.end()?;
         let mut at = HEADER_LEN as u64;
@@ -166,9 +171,13 @@ impl Footer {
 impl SegmentStatistics {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(96);
-        for count in
-            [self.rows, self.partitions, self.static_rows, self.partition_tombstones, self.tombstones]
-        {
+        for count in [
+            self.rows,
+            self.partitions,
+            self.static_rows,
+            self.partition_tombstones,
+            self.tombstones,
+        ] {
             bytes.extend_from_slice(&count.to_be_bytes());
         }
         bytes.extend_from_slice(&self.min_timestamp.to_be_bytes());

@@ -46,7 +46,16 @@ impl SegmentCursor {
             Direction::Reversed => Some(start.to_vec()),
         };
         let top = BlockCursor::new(segment.top().clone());
-        let mut cursor = Self { segment, bound, is_inside: false, direction, caching, top, index: None, rows: None };
+        let mut cursor = Self {
+            segment,
+            bound,
+            is_inside: false,
+            direction,
+            caching,
+            top,
+            index: None,
+            rows: None,
+        };
         match direction {
             Direction::Forward => cursor.seek_forward(start)?,
             Direction::Reversed => cursor.seek_reversed(end)?,

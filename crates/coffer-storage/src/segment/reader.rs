@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffer_crypto::{Component, DataKeySource, FORMAT_VERSION, FileIdentity, Opener, Place, TAG_LEN};
+use coffer_crypto::{
+    Component, DataKeySource, FORMAT_VERSION, FileIdentity, Opener, Place, TAG_LEN,
+};
 use coffer_model::{TableId, Token};
 
 use super::block::{Block, BlockCursor};
 use super::bloom_filter::BloomFilter;
 use super::format::{
-    BLOCK_BYTES_MAX, CODEC_LZ4, CODEC_RAW, Extent, FILTER_PIECE_BYTES, Footer, HEADER_LEN, Handle, Header,
+    BLOCK_BYTES_MAX, CODEC_LZ4, CODEC_RAW, Extent, FILTER_PIECE_BYTES, Footer, HEADER_LEN, Handle,
+    Header,
 };
 use super::iter::{Caching, SegmentCursor};
 use super::{SegmentEntry, SegmentStatistics};
@@ -176,7 +179,10 @@ impl Segment {
         if Some(at) != footer.body.end() || !counted {
             return Err(self.gap(at));
         }
-        Ok(data.saturating_add(footer.top.blocks).saturating_add(footer.filter.blocks).saturating_add(2))
+        Ok(data
+            .saturating_add(footer.top.blocks)
+            .saturating_add(footer.filter.blocks)
+            .saturating_add(2))
     }
 
     /// Where the unit ends, which must start at `at` and have the number `block`.
@@ -197,7 +203,10 @@ impl Segment {
 
     /// Names the file in the error of a block that does not decode.
     #[inline]
-    pub(super) fn decoded<T>(&self, result: std::result::Result<T, coffer_model::Error>) -> Result<T> {
+    pub(super) fn decoded<T>(
+        &self,
+        result: std::result::Result<T, coffer_model::Error>,
+    ) -> Result<T> {
         result.map_err(|_| Error::corrupt(&self.file.path, "entries of a block"))
     }
 
@@ -260,7 +269,10 @@ fn unlock(
 ) -> Result<Opener> {
     let length = map.length();
     if length != entry.length {
-        return Err(Error::tampered(path, format!("length is {length}, expected {}", entry.length)));
+        return Err(Error::tampered(
+            path,
+            format!("length is {length}, expected {}", entry.length),
+        ));
     }
     let header = map.copy(0, HEADER_LEN).unwrap_or_default();
     let header = Header::decode(&header).map_err(|what| Error::tampered(path, what))?;
@@ -289,7 +301,8 @@ impl SegmentFile {
         let length = u32::try_from(sealed).map_err(|_| cut())?;
         let handle = Handle { block: 0, offset, length };
         let plaintext = self.open_unit(Component::Footer, Place::Last, &handle)?;
-        Footer::decode(&plaintext, offset).map_err(|_| Error::corrupt(&self.path, "footer of a segment"))
+        Footer::decode(&plaintext, offset)
+            .map_err(|_| Error::corrupt(&self.path, "footer of a segment"))
     }
 
     fn filter(&self, extent: &Extent) -> Result<Option<BloomFilter>> {
@@ -327,12 +340,14 @@ impl SegmentFile {
     fn open_unit(&self, component: Component, place: Place, handle: &Handle) -> Result<Vec<u8>> {
         let Handle { block, offset, length } = *handle;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut unit = self
-            .map
-            .copy(offset, length)
-            .ok_or_else(|| Error::corrupt(&self.path, format!("place of a unit, offset={offset}")))?;
+        let mut unit = self.map.copy(offset, length).ok_or_else(|| {
+            Error::corrupt(&self.path, format!("place of a unit, offset={offset}"))
+        })?;
         self.cache.maps().touch(&self.map, offset, length);
-        let opened = self.opener.open_in_place(component, block, place, &[], &mut unit).map(|text| text.len());
+        let opened = self
+            .opener
+            .open_in_place(component, block, place, &[], &mut unit)
+            .map(|text| text.len());
         let length = opened.map_err(|error| {
             let what = format!("{component:?} unit {block} does not authenticate, offset={offset}");
             Error::sealed(&self.path, what, error)
@@ -353,7 +368,8 @@ impl SegmentFile {
                     return Err(corrupt());
                 }
                 let length = usize::try_from(length).map_err(|_| corrupt())?;
-                let block = lz4_flex::block::decompress(compressed, length).map_err(|_| corrupt())?;
+                let block =
+                    lz4_flex::block::decompress(compressed, length).map_err(|_| corrupt())?;
                 if block.len() != length {
                     return Err(corrupt());
                 }

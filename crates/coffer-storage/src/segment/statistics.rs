@@ -1,6 +1,8 @@
 //! What a segment knows of its rows; sealed in the file, used for purging and for skipping look-ups.
 
-use coffer_model::{CellContent, DeletionTime, EntryKind, Error, PartitionTombstones, RowRef, WriteTimestamp};
+use coffer_model::{
+    CellContent, DeletionTime, EntryKind, Error, PartitionTombstones, RowRef, WriteTimestamp,
+};
 
 /// Counts and bounds over all entries of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +69,11 @@ impl SegmentStatistics {
             self.partition_tombstones = self.partition_tombstones.saturating_add(1);
             let tombstones = PartitionTombstones::decode(row)?;
             let ranges = tombstones.ranges().iter().map(|range| range.deletion);
-            tombstones.deletion().into_iter().chain(ranges).for_each(|deletion| self.record_deletion(deletion));
+            tombstones
+                .deletion()
+                .into_iter()
+                .chain(ranges)
+                .for_each(|deletion| self.record_deletion(deletion));
             return Ok(());
         }
         self.rows = self.rows.saturating_add(1);
@@ -92,10 +98,15 @@ impl SegmentStatistics {
             self.record_timestamp(cell.timestamp);
             match cell.content {
                 CellContent::Live { expiry: None, .. } => {}
-                CellContent::Live { expiry: Some(expiry), .. } => self.record_death(expiry.expires_at),
+                CellContent::Live { expiry: Some(expiry), .. } => {
+                    self.record_death(expiry.expires_at)
+                }
                 CellContent::Tombstone { local_deletion_time }
                 | CellContent::ComplexDeletion { local_deletion_time } => {
-                    self.record_tombstone(DeletionTime { marked_at: cell.timestamp, local_deletion_time });
+                    self.record_tombstone(DeletionTime {
+                        marked_at: cell.timestamp,
+                        local_deletion_time,
+                    });
                 }
             }
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_model::{
-    CellRef, ColumnId, DeletionTime, EntryKey, EntryKind, Expiry, Liveness, PartitionTombstones, RowBuilder,
-    TableId, Token, WriteTimestamp,
+    CellRef, ColumnId, DeletionTime, EntryKey, EntryKind, Expiry, Liveness, PartitionTombstones,
+    RowBuilder, TableId, Token, WriteTimestamp,
 };
 
 use super::iter::SegmentCursor;
@@ -54,7 +54,8 @@ impl Fixture {
 
     fn write(&self, entries: &Entries) -> crate::Result<Option<SegmentEntry>> {
         let count = entries.len() as u64;
-        let mut writer = SegmentWriter::create(&self.vfs, self.path(), &self.options, &self.keys, count)?;
+        let mut writer =
+            SegmentWriter::create(&self.vfs, self.path(), &self.options, &self.keys, count)?;
         for (key, row) in entries {
             writer.add(key, row)?;
         }
@@ -94,8 +95,12 @@ fn entries(partitions: u32, rows: u32) -> Entries {
     let mut entries = Entries::new();
     for partition in 0..partitions {
         for clustering in 0..rows {
-            let value = format!("value {partition} {clustering} and some more text that repeats itself");
-            entries.insert(key(partition, clustering * 2), row(i64::from(clustering), value.as_bytes()));
+            let value =
+                format!("value {partition} {clustering} and some more text that repeats itself");
+            entries.insert(
+                key(partition, clustering * 2),
+                row(i64::from(clustering), value.as_bytes()),
+            );
         }
     }
     entries
@@ -111,14 +116,17 @@ fn collect(mut cursor: SegmentCursor) -> crate::Result<Vec<(Vec<u8>, Bytes)>> {
 }
 
 fn expected(entries: &Entries, start: &[u8], end: Option<&[u8]>) -> Vec<(Vec<u8>, Bytes)> {
-    let inside = |key: &&Vec<u8>| key.as_slice() >= start && end.is_none_or(|end| key.as_slice() < end);
+    let inside =
+        |key: &&Vec<u8>| key.as_slice() >= start && end.is_none_or(|end| key.as_slice() < end);
     entries.keys().filter(inside).map(|key| (key.clone(), entries[key].clone())).collect()
 }
 
 #[test]
 fn everything_written_is_found_by_key_whatever_the_block_size() {
     let all = entries(300, 7);
-    for (block_bytes, compress) in [(4096, true), (4096, false), (16384, true), (65536, false), (1, true)] {
+    for (block_bytes, compress) in
+        [(4096, true), (4096, false), (16384, true), (65536, false), (1, true)]
+    {
         let mut fixture = Fixture::new();
         fixture.options.block_bytes = block_bytes;
         fixture.options.compress = compress;
@@ -140,16 +148,19 @@ fn ranges_are_walked_in_both_directions() {
     let all = entries(40, 30);
     let segment = fixture.segment(&all);
     let keys: Vec<&Vec<u8>> = all.keys().collect();
-    let mut bounds: Vec<Vec<u8>> = (0..keys.len()).step_by(37).map(|place| keys[place].clone()).collect();
+    let mut bounds: Vec<Vec<u8>> =
+        (0..keys.len()).step_by(37).map(|place| keys[place].clone()).collect();
     bounds.extend([vec![], vec![0xff; 30], [keys[17].as_slice(), b"\0"].concat()]);
     for start in &bounds {
         for end in bounds.iter().map(Some).chain([None]) {
             let end = end.map(Vec::as_slice);
             let mut wanted = expected(&all, start, end);
-            let forward = segment.range(start, end, Direction::Forward, Caching::Bypass).expect("opens");
+            let forward =
+                segment.range(start, end, Direction::Forward, Caching::Bypass).expect("opens");
             assert_eq!(collect(forward).expect("reads"), wanted);
             wanted.reverse();
-            let reversed = segment.range(start, end, Direction::Reversed, Caching::Fill).expect("opens");
+            let reversed =
+                segment.range(start, end, Direction::Reversed, Caching::Fill).expect("opens");
             assert_eq!(collect(reversed).expect("reads"), wanted);
         }
     }
@@ -165,7 +176,8 @@ fn a_large_segment_has_many_index_blocks() {
     for key in all.keys().step_by(11) {
         assert!(segment.get(key).expect("reads").is_some());
     }
-    let walked = collect(segment.range(&[], None, Direction::Reversed, Caching::Bypass).expect("opens"));
+    let walked =
+        collect(segment.range(&[], None, Direction::Reversed, Caching::Bypass).expect("opens"));
     assert!(walked.expect("reads").into_iter().rev().eq(all));
     assert!(segment.verify().expect("all units open") > 3000);
 }
@@ -174,7 +186,8 @@ fn a_large_segment_has_many_index_blocks() {
 fn rows_larger_than_any_block_are_kept_whole() {
     let fixture = Fixture::new();
     let mut all = entries(3, 3);
-    let large: Vec<u8> = (0..17_u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let large: Vec<u8> =
+        (0..17_u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     all.insert(key(1, 1), row(5, &large));
     all.insert(key(1, 3), row(5, &vec![0; 17 << 20]));
     let segment = fixture.segment(&all);
@@ -195,7 +208,8 @@ fn nothing_written_gives_no_segment_and_no_file() {
 fn keys_that_do_not_rise_are_refused() {
     let fixture = Fixture::new();
     let mut writer =
-        SegmentWriter::create(&fixture.vfs, fixture.path(), &fixture.options, &fixture.keys, 1).expect("creates");
+        SegmentWriter::create(&fixture.vfs, fixture.path(), &fixture.options, &fixture.keys, 1)
+            .expect("creates");
     writer.add(&key(1, 2), &row(1, b"")).expect("adds");
     assert!(matches!(writer.add(&key(1, 2), &row(1, b"")), Err(Error::Internal(_))));
     assert!(writer.add(b"no key", &row(1, b"")).is_err());
@@ -210,8 +224,12 @@ fn statistics_tell_counts_and_bounds() {
     let deletion = DeletionTime { marked_at: WriteTimestamp(-9), local_deletion_time: 77 };
     let partition_key = 0_u32.to_be_bytes();
     let token = Token::of(&partition_key);
-    let entry = |kind| EntryKey { token, partition_key: &partition_key, kind, clustering: &[] }.to_vec();
-    all.insert(entry(EntryKind::Tombstones), PartitionTombstones::of_partition(deletion).encode().into());
+    let entry =
+        |kind| EntryKey { token, partition_key: &partition_key, kind, clustering: &[] }.to_vec();
+    all.insert(
+        entry(EntryKind::Tombstones),
+        PartitionTombstones::of_partition(deletion).encode().into(),
+    );
     let expiry = Some(Expiry { ttl: 10, expires_at: 5000 });
     let mut fixed = RowBuilder::new(None, None);
     fixed.push(&CellRef::live(ColumnId(1), WriteTimestamp(100), b"x").expiring(expiry));
@@ -219,7 +237,8 @@ fn statistics_tell_counts_and_bounds() {
     all.insert(entry(EntryKind::StaticRow), fixed.finish());
     let segment = fixture.segment(&all);
     let statistics = segment.statistics();
-    let counts = (statistics.rows, statistics.partitions, statistics.static_rows, statistics.tombstones);
+    let counts =
+        (statistics.rows, statistics.partitions, statistics.static_rows, statistics.tombstones);
     assert_eq!(counts, (5, 2, 1, 1));
     assert_eq!((statistics.min_timestamp, statistics.max_timestamp), (-9, 100));
     assert_eq!((statistics.min_deletion_secs, statistics.max_deletion_secs), (77, 5000));
@@ -360,9 +379,15 @@ fn a_file_is_inspected_and_verified_with_and_without_its_key() {
     bytes[3000] ^= 1;
     rewrite(&path, &bytes);
     assert!(matches!(compare_with_catalog(vfs, &path, &entry), Err(Error::Tampered { .. })));
-    assert!(matches!(verify_segment(vfs, &path, TABLE, &entry, &fixture.keys), Err(Error::Tampered { .. })));
+    assert!(matches!(
+        verify_segment(vfs, &path, TABLE, &entry, &fixture.keys),
+        Err(Error::Tampered { .. })
+    ));
     fixture.keys.take_away(TABLE.0);
-    assert!(matches!(verify_segment(vfs, &path, TABLE, &entry, &fixture.keys), Err(Error::KeyUnavailable(_))));
+    assert!(matches!(
+        verify_segment(vfs, &path, TABLE, &entry, &fixture.keys),
+        Err(Error::KeyUnavailable(_))
+    ));
 }
 
 #[test]
@@ -371,7 +396,9 @@ fn no_plaintext_is_in_the_file() {
     let mut all = Entries::new();
     let partition_key = b"marker-partition";
     let token = Token::of(partition_key);
-    let key = EntryKey { token, partition_key, kind: EntryKind::Row, clustering: b"marker-clustering" }.to_vec();
+    let key =
+        EntryKey { token, partition_key, kind: EntryKind::Row, clustering: b"marker-clustering" }
+            .to_vec();
     all.insert(key, row(1, b"marker-value"));
     let entry = fixture.write(&all).expect("writes").expect("has entries");
     let bytes = std::fs::read(entry.path(fixture.path())).expect("read");
@@ -391,7 +418,10 @@ fn a_failing_disk_leaves_no_segment_behind() {
     });
     for step in 1..operations {
         faults.fail_operation(faults.operations() + step, Fault::ShortWrite);
-        assert!(matches!(fixture.write(&all), Err(Error::Io { .. })), "step {step} of {operations}");
+        assert!(
+            matches!(fixture.write(&all), Err(Error::Io { .. })),
+            "step {step} of {operations}"
+        );
         assert_eq!(fixture.vfs.list(fixture.path()).expect("list"), [""; 0], "step {step}");
         faults.heal();
     }

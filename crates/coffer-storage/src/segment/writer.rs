@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use super::block_builder::BlockBuilder;
 use super::bloom_filter::FilterBuilder;
 use super::format::{
-    CODEC_LZ4, CODEC_RAW, ENTRY_BYTES_MAX, Extent, FILTER_PIECE_BYTES, Footer, HEADER_LEN, Handle, Header,
+    CODEC_LZ4, CODEC_RAW, ENTRY_BYTES_MAX, Extent, FILTER_PIECE_BYTES, Footer, HEADER_LEN, Handle,
+    Header,
 };
 use super::index::{IndexBuilder, separator};
 use super::{SegmentEntry, SegmentStatistics};
@@ -151,7 +152,9 @@ impl SegmentWriter {
         let place = if next.is_some() { Place::Inner } else { Place::Last };
         let compress = self.compress;
         let plaintext = &self.plaintext;
-        let handle = self.output.seal(Component::Data, place, |out| encode_block(plaintext, compress, out))?;
+        let handle = self
+            .output
+            .seal(Component::Data, place, |out| encode_block(plaintext, compress, out))?;
         let last = self.block.last_key();
         self.index.add(next.map_or(last, |next| separator(last, next)), handle);
         if next.is_none() || self.index.is_full() {
@@ -185,7 +188,8 @@ impl SegmentWriter {
         self.statistics.max_key = self.block.last_key().to_vec();
         self.finish_block(None)?;
         let footer = self.finish_parts()?;
-        self.output.seal(Component::Footer, Place::Last, |out| out.extend_from_slice(&footer.encode()))?;
+        self.output
+            .seal(Component::Footer, Place::Last, |out| out.extend_from_slice(&footer.encode()))?;
         self.output.write()?;
         self.entry.length = self.output.written;
         self.entry.sha256 = self.output.digest.finalize().into();
@@ -196,7 +200,8 @@ impl SegmentWriter {
     fn finish_parts(&mut self) -> Result<Footer> {
         let offset = HEADER_LEN as u64;
         let length = self.output.position().saturating_sub(offset);
-        let body = Extent { offset, length, blocks: self.output.sealer.next_block(Component::Data) };
+        let body =
+            Extent { offset, length, blocks: self.output.sealer.next_block(Component::Data) };
         let index = &mut self.index;
         let mut top = self.output.seal_part(Component::Index, |out| {
             out.push(CODEC_RAW);
@@ -213,7 +218,9 @@ impl SegmentWriter {
         extent.length = self.output.position().saturating_sub(extent.offset);
         extent.blocks = self.output.sealer.next_block(Component::Filter);
         let statistics = self.statistics.encode();
-        let statistics = self.output.seal_part(Component::Statistics, |out| out.extend_from_slice(&statistics))?;
+        let statistics = self
+            .output
+            .seal_part(Component::Statistics, |out| out.extend_from_slice(&statistics))?;
         Ok(Footer { body, top, filter: extent, statistics })
     }
 }
@@ -262,7 +269,12 @@ impl Output {
     }
 
     /// Seals what `fill` appends as the next unit of the component.
-    fn seal(&mut self, component: Component, place: Place, fill: impl FnOnce(&mut Vec<u8>)) -> Result<Handle> {
+    fn seal(
+        &mut self,
+        component: Component,
+        place: Place,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Handle> {
         if self.buffer.len() >= WRITE_BYTES {
             self.write()?;
         }
@@ -274,13 +286,17 @@ impl Output {
             .seal_in_place(component, place, &[], &mut self.buffer, start)
             .map_err(|error| Error::sealed(self.file.path(), "seal a block", error))?;
         let bytes = self.position().saturating_sub(offset);
-        let length =
-            u32::try_from(bytes).map_err(|_| Error::TooLarge { bytes, limit: u64::from(u32::MAX) })?;
+        let length = u32::try_from(bytes)
+            .map_err(|_| Error::TooLarge { bytes, limit: u64::from(u32::MAX) })?;
         Ok(Handle { block, offset, length })
     }
 
     /// Seals a part of one unit, the last of its component.
-    fn seal_part(&mut self, component: Component, fill: impl FnOnce(&mut Vec<u8>)) -> Result<Extent> {
+    fn seal_part(
+        &mut self,
+        component: Component,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Extent> {
         let handle = self.seal(component, Place::Last, fill)?;
         Ok(Extent { offset: handle.offset, length: u64::from(handle.length), blocks: 1 })
     }

@@ -120,7 +120,8 @@ impl FaultVfs {
         }
         let mut choice = Choice::new(loss);
         let survivors = state.surviving_names(&mut choice);
-        let paths: Vec<PathBuf> = state.names.keys().chain(state.durable_names.keys()).cloned().collect();
+        let paths: Vec<PathBuf> =
+            state.names.keys().chain(state.durable_names.keys()).cloned().collect();
         for path in paths.iter().filter(|path| !survivors.contains_key(*path)) {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -151,7 +152,10 @@ impl State {
     fn count(&mut self) -> Option<Fault> {
         self.operations += 1;
         let number = self.operations;
-        self.faults.iter().find(|(from, to, _)| (*from..*to).contains(&number)).map(|(_, _, fault)| *fault)
+        self.faults
+            .iter()
+            .find(|(from, to, _)| (*from..*to).contains(&number))
+            .map(|(_, _, fault)| *fault)
     }
 
     /// Counts an operation that is done whole or not at all.
@@ -165,7 +169,10 @@ impl State {
 
     /// Takes up a file that was there before this file system was; it counts as durable.
     fn adopt(&mut self, path: &Path) -> io::Result<()> {
-        if !self.names.contains_key(path) && !self.durable_names.contains_key(path) && path.is_file() {
+        if !self.names.contains_key(path)
+            && !self.durable_names.contains_key(path)
+            && path.is_file()
+        {
             let number = self.files.len();
             self.files.push(Contents { durable: fs::read(path)?, pending: Vec::new() });
             self.names.insert(path.to_path_buf(), number);
@@ -181,7 +188,9 @@ impl State {
             kept_by_directory.entry(directory.to_path_buf()).or_insert_with(|| choice.keeps());
         }
         let of = |names: &BTreeMap<PathBuf, usize>, wanted: bool| -> BTreeMap<PathBuf, usize> {
-            let kept = |path: &Path| path.parent().and_then(|directory| kept_by_directory.get(directory)).copied();
+            let kept = |path: &Path| {
+                path.parent().and_then(|directory| kept_by_directory.get(directory)).copied()
+            };
             names
                 .iter()
                 .filter(|(path, _)| kept(path) == Some(wanted))
@@ -215,7 +224,8 @@ impl Contents {
     }
 
     fn sync(&mut self) {
-        let (kept, written) = std::mem::take(&mut self.pending).into_iter().partition(|write| write.given_up);
+        let (kept, written) =
+            std::mem::take(&mut self.pending).into_iter().partition(|write| write.given_up);
         self.pending = kept;
         let written: Vec<PendingWrite> = written;
         for write in written {
@@ -258,7 +268,10 @@ impl Choice {
             let length = self.next() % (written.len() as u64 + 1);
             // a disk writes whole sectors
             let length = length - length % 512;
-            return usize::try_from(length).ok().and_then(|length| written.get(..length)).unwrap_or(written);
+            return usize::try_from(length)
+                .ok()
+                .and_then(|length| written.get(..length))
+                .unwrap_or(written);
         }
         written
     }
@@ -345,7 +358,9 @@ impl Vfs for FaultVfs {
         OsVfs.sync_directory(path)?;
         let names = state.names.clone();
         state.durable_names.retain(|name, _| name.parent() != Some(path));
-        state.durable_names.extend(names.into_iter().filter(|(name, _)| name.parent() == Some(path)));
+        state
+            .durable_names
+            .extend(names.into_iter().filter(|(name, _)| name.parent() == Some(path)));
         Ok(())
     }
 

@@ -230,14 +230,19 @@ impl UnpublishedFile {
     fn withdraw(&self, directory: &Path, error: io::Error) -> Error {
         match self.vfs.remove(&self.path).and_then(|()| self.vfs.sync_directory(directory)) {
             Ok(()) => Error::io("sync directory", directory, error),
-            Err(_) => Error::Poisoned(format!("directory {} cannot be synced: {error}", directory.display())),
+            Err(_) => Error::Poisoned(format!(
+                "directory {} cannot be synced: {error}",
+                directory.display()
+            )),
         }
     }
 }
 
 impl Drop for UnpublishedFile {
     fn drop(&mut self) {
-        if !self.published && let Err(error) = self.vfs.remove(&self.temporary) {
+        if !self.published
+            && let Err(error) = self.vfs.remove(&self.temporary)
+        {
             tracing::warn!(path = %self.temporary.display(), %error, "an unfinished file stays until the next start");
         }
     }
@@ -259,7 +264,9 @@ pub fn publish(vfs: &Arc<dyn Vfs>, path: &Path, bytes: &[u8]) -> Result<()> {
 /// [`Error::Io`].
 pub fn remove_unpublished(vfs: &dyn Vfs, directory: &Path) -> Result<usize> {
     let mut removed = 0;
-    for name in vfs.list(directory).map_err(|error| Error::io("list directory", directory, error))? {
+    for name in
+        vfs.list(directory).map_err(|error| Error::io("list directory", directory, error))?
+    {
         if name.ends_with(UNPUBLISHED_SUFFIX) {
             let path = directory.join(&name);
             vfs.remove(&path).map_err(|error| Error::io("remove file", &path, error))?;

@@ -20,7 +20,8 @@ struct OsFile {
 
 impl Vfs for OsVfs {
     fn create(&self, path: &Path) -> io::Result<Box<dyn WritableFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         Ok(Box::new(OsFile { file, end: 0 }))
     }
 

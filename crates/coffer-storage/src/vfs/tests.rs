@@ -37,7 +37,11 @@ fn publishing_that_fails_anywhere_leaves_no_file_of_that_name_or_a_whole_one() {
                 publish(&vfs, &path, b"contents").expect_err("the fault is reported");
                 faults.crash(CrashLoss::Random(seed)).expect("crash");
                 if vfs.exists(&path).expect("exists") {
-                    assert_eq!(vfs.read(&path, 100).expect("read"), b"contents", "step {step} seed {seed}");
+                    assert_eq!(
+                        vfs.read(&path, 100).expect("read"),
+                        b"contents",
+                        "step {step} seed {seed}"
+                    );
                 }
             }
         }
@@ -84,7 +88,10 @@ fn a_crash_takes_what_was_not_synced_and_a_kill_does_not() {
         file.append(b"two").expect("append");
         faults.crash(loss).expect("crash");
         assert_eq!(vfs.read(&path, 100).expect("read"), expected.as_bytes());
-        assert_eq!(file.append(b"three").expect_err("the process is dead").kind(), ErrorKind::BrokenPipe);
+        assert_eq!(
+            file.append(b"three").expect_err("the process is dead").kind(),
+            ErrorKind::BrokenPipe
+        );
     }
 }
 
@@ -141,6 +148,7 @@ fn files_are_for_their_owner_only() {
     let inner = directory.path().join("x/y");
     vfs.create_directory(&inner).expect("create directory");
     publish(&vfs, &inner.join("a"), b"contents").expect("publish");
-    let mode = |path: &Path| std::fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
+    let mode =
+        |path: &Path| std::fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
     assert_eq!((mode(&inner), mode(&inner.join("a"))), (0o700, 0o600));
 }

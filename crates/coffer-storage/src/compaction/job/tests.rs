@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use coffer_model::{
-    CellRef, ColumnId, DeletionTime, EntryKey, EntryKind, Expiry, Liveness, PartitionTombstones, RangeTombstone,
-    RowBuilder, RowRef, TableId, Token, WriteTimestamp, entry_key,
+    CellRef, ColumnId, DeletionTime, EntryKey, EntryKind, Expiry, Liveness, PartitionTombstones,
+    RangeTombstone, RowBuilder, RowRef, TableId, Token, WriteTimestamp, entry_key,
 };
 
 use super::*;
@@ -105,9 +105,11 @@ fn prefix(partition: u8) -> Vec<u8> {
 }
 
 fn row_key(partition: u8, clustering: Option<u8>) -> Vec<u8> {
-    let (kind, clustering) = clustering.map_or((EntryKind::StaticRow, vec![]), |c| (EntryKind::Row, vec![c, 0]));
+    let (kind, clustering) =
+        clustering.map_or((EntryKind::StaticRow, vec![]), |c| (EntryKind::Row, vec![c, 0]));
     let partition_key = &[partition];
-    EntryKey { token: Token::of(partition_key), partition_key, kind, clustering: &clustering }.to_vec()
+    EntryKey { token: Token::of(partition_key), partition_key, kind, clustering: &clustering }
+        .to_vec()
 }
 
 fn tombstones_key(partition: u8) -> Vec<u8> {
@@ -141,7 +143,10 @@ impl Write {
                 return (tombstones_key(self.partition), tombstones.encode().into());
             }
             What::Liveness(expiry) => {
-                row = RowBuilder::new(Some(Liveness { timestamp: self.timestamp(), expiry: *expiry }), None);
+                row = RowBuilder::new(
+                    Some(Liveness { timestamp: self.timestamp(), expiry: *expiry }),
+                    None,
+                );
             }
             What::RowDeletion => row = RowBuilder::new(None, Some(self.deletion())),
             What::Cell(column, at, value, expiry) => {
@@ -173,9 +178,12 @@ impl Write {
 /// What a client must see of a row, from the plain list of writes.
 fn visible(writes: &[Write], partition: u8, clustering: Option<u8>, now: u32) -> Option<Cells> {
     let writes: Vec<&Write> = writes.iter().filter(|write| write.partition == partition).collect();
-    let deleted = writes.iter().filter(|w| w.deletes(clustering)).map(|w| w.timestamp).max().unwrap_or(-1);
+    let deleted =
+        writes.iter().filter(|w| w.deletes(clustering)).map(|w| w.timestamp).max().unwrap_or(-1);
     let alive = |expiry: &Option<Expiry>| expiry.is_none_or(|expiry| expiry.expires_at > now);
-    let own = || writes.iter().filter(|write| write.clustering == clustering && write.timestamp > deleted);
+    let own = || {
+        writes.iter().filter(|write| write.clustering == clustering && write.timestamp > deleted)
+    };
     let collection_deleted = own()
         .filter(|write| matches!(write.what, What::CollectionDeletion))
         .map(|write| write.timestamp)
@@ -203,13 +211,16 @@ fn visible(writes: &[Write], partition: u8, clustering: Option<u8>, now: u32) ->
             *best = (write.timestamp, value);
         }
     }
-    let cells: Cells = newest.into_iter().filter_map(|(place, (_, value))| Some((place, value?))).collect();
+    let cells: Cells =
+        newest.into_iter().filter_map(|(place, (_, value))| Some((place, value?))).collect();
     (liveness.1 || !cells.is_empty()).then_some(cells)
 }
 
 fn cells_of(row: &[u8]) -> Cells {
     let row = RowRef::parse(row).expect("a row");
-    let cell = |cell: CellRef<'_>| ((cell.column.0, cell.path.to_vec()), cell.value().expect("alive").to_vec());
+    let cell = |cell: CellRef<'_>| {
+        ((cell.column.0, cell.path.to_vec()), cell.value().expect("alive").to_vec())
+    };
     row.cells().map(cell).collect()
 }
 
@@ -241,7 +252,8 @@ impl Fixture {
 
     fn open(&self, entry: &SegmentEntry) -> Arc<Segment> {
         let directory = self.directory.path();
-        Segment::open(self.vfs.as_ref(), directory, TABLE, entry, &self.keys, &self.cache).expect("opens")
+        Segment::open(self.vfs.as_ref(), directory, TABLE, entry, &self.keys, &self.cache)
+            .expect("opens")
     }
 
     fn segment(&self, writes: &[Write]) -> Arc<Segment> {
@@ -251,14 +263,15 @@ impl Fixture {
             entries.entry(key).or_default().push(row);
         }
         let directory = self.directory.path();
-        let mut writer =
-            SegmentWriter::create(&self.vfs, directory, &self.options, &self.keys, 10).expect("creates");
+        let mut writer = SegmentWriter::create(&self.vfs, directory, &self.options, &self.keys, 10)
+            .expect("creates");
         for (key, versions) in entries {
             let tombstones = key.last() == Some(&0) && key == tombstones_key(key[10]);
             let row = if tombstones {
                 merge_tombstones(&versions).expect("merges").encode().into()
             } else {
-                let rows: Vec<RowRef<'_>> = versions.iter().map(|row| RowRef::parse(row).expect("a row")).collect();
+                let rows: Vec<RowRef<'_>> =
+                    versions.iter().map(|row| RowRef::parse(row).expect("a row")).collect();
                 coffer_model::reconcile::merge_rows(&rows)
             };
             writer.add(&key, &row).expect("adds");
@@ -266,7 +279,13 @@ impl Fixture {
         self.open(&writer.finish().expect("finishes").expect("has entries"))
     }
 
-    fn compact(&self, inputs: Vec<Arc<Segment>>, others: Vec<Arc<Segment>>, now: u32, gc: u32) -> Option<Arc<Segment>> {
+    fn compact(
+        &self,
+        inputs: Vec<Arc<Segment>>,
+        others: Vec<Arc<Segment>>,
+        now: u32,
+        gc: u32,
+    ) -> Option<Arc<Segment>> {
         let limits = PurgeLimits {
             now_secs: now,
             gc_before_secs: gc,
@@ -275,12 +294,18 @@ impl Fixture {
         };
         let job = CompactionJob { inputs, options: self.options.clone(), limits };
         let directory = self.directory.path();
-        let entry = job.run(&self.vfs, directory, &self.keys, &AtomicBool::new(false)).expect("compacts");
+        let entry =
+            job.run(&self.vfs, directory, &self.keys, &AtomicBool::new(false)).expect("compacts");
         entry.map(|entry| self.open(&entry))
     }
 }
 
-fn cursors(segments: &[Arc<Segment>], start: &[u8], end: Option<&[u8]>, direction: Direction) -> Merge<'static> {
+fn cursors(
+    segments: &[Arc<Segment>],
+    start: &[u8],
+    end: Option<&[u8]>,
+    direction: Direction,
+) -> Merge<'static> {
     let open = |segment: &Arc<Segment>| {
         let cursor = segment.range(start, end, direction, Caching::Fill).expect("opens");
         Box::new(cursor) as Box<dyn EntrySource>
@@ -315,14 +340,17 @@ fn check(segments: &[Arc<Segment>], writes: &[Write], now: u32, random: &mut Ran
     let end = row_key(partition, Some(low.max(high)));
     let slice = cursors(segments, &start, Some(&end), Direction::Reversed);
     let merged = merge_tombstones(&tombstones).expect("merges");
-    let mut sliced = rows(LiveRows::new(slice, now).with_tombstones(prefix(partition).into(), merged));
+    let mut sliced =
+        rows(LiveRows::new(slice, now).with_tombstones(prefix(partition).into(), merged));
     sliced.reverse();
-    let wanted: Vec<_> = expected.range(start..end).map(|(key, cells)| (key.clone(), cells.clone())).collect();
+    let wanted: Vec<_> =
+        expected.range(start..end).map(|(key, cells)| (key.clone(), cells.clone())).collect();
     assert_eq!(sliced, wanted);
     for clustering in [None, Some(random.byte(10))] {
         let key = row_key(partition, clustering);
         let bytes = clustering.map(|clustering| vec![clustering, 0]);
-        let point = merge_point(&gather(segments, &key), &tombstones, bytes.as_deref(), now).expect("reads");
+        let point = merge_point(&gather(segments, &key), &tombstones, bytes.as_deref(), now)
+            .expect("reads");
         assert_eq!(point.map(|row| cells_of(&row)).as_ref(), expected.get(&key));
     }
 }
@@ -343,7 +371,8 @@ fn reads_before_and_after_compactions_show_what_was_written() {
             let other = usize::try_from(random.below(place as u64 + 1)).expect("small");
             writes.swap(place, other);
         }
-        let mut segments: Vec<Arc<Segment>> = writes.chunks(29).map(|chunk| fixture.segment(chunk)).collect();
+        let mut segments: Vec<Arc<Segment>> =
+            writes.chunks(29).map(|chunk| fixture.segment(chunk)).collect();
         let mut now = 900;
         while segments.len() > 1 {
             now += 300;
@@ -369,7 +398,8 @@ fn cell(timestamp: i64) -> Write {
 fn deleted_things_and_their_tombstones_go_once_their_grace_is_over() {
     for what in [What::CellTombstone(1, 0), What::RowDeletion, What::Range(0, 5), What::Partition] {
         let fixture = Fixture::new();
-        let inputs = || vec![fixture.segment(&[cell(5)]), fixture.segment(&[write(6, 1000, what.clone())])];
+        let inputs =
+            || vec![fixture.segment(&[cell(5)]), fixture.segment(&[write(6, 1000, what.clone())])];
         let within = fixture.compact(inputs(), vec![], 2000, 1000).expect("the tombstone stays");
         let statistics = within.statistics();
         assert_eq!(statistics.tombstones + statistics.partition_tombstones, 1);
@@ -394,10 +424,16 @@ fn a_tombstone_stays_while_a_memtable_may_hold_what_it_covers() {
     let mut job = CompactionJob {
         inputs: vec![fixture.segment(&[write(6, 1000, What::RowDeletion)])],
         options: fixture.options.clone(),
-        limits: PurgeLimits { now_secs: 9000, gc_before_secs: 8000, others: vec![], memtable_min_timestamp: 6 },
+        limits: PurgeLimits {
+            now_secs: 9000,
+            gc_before_secs: 8000,
+            others: vec![],
+            memtable_min_timestamp: 6,
+        },
     };
     let run = |job: &CompactionJob| {
-        job.run(&fixture.vfs, fixture.directory.path(), &fixture.keys, &AtomicBool::new(false)).expect("compacts")
+        job.run(&fixture.vfs, fixture.directory.path(), &fixture.keys, &AtomicBool::new(false))
+            .expect("compacts")
     };
     assert!(run(&job).is_some());
     job.limits.memtable_min_timestamp = 7;
@@ -408,9 +444,12 @@ fn a_tombstone_stays_while_a_memtable_may_hold_what_it_covers() {
 fn a_cancelled_compaction_leaves_its_inputs_and_no_output() {
     let fixture = Fixture::new();
     let input = fixture.segment(&[cell(5)]);
-    let limits = PurgeLimits { now_secs: 1, gc_before_secs: 0, others: vec![], memtable_min_timestamp: 0 };
-    let job = CompactionJob { inputs: vec![input.clone()], options: fixture.options.clone(), limits };
-    let cancelled = job.run(&fixture.vfs, fixture.directory.path(), &fixture.keys, &AtomicBool::new(true));
+    let limits =
+        PurgeLimits { now_secs: 1, gc_before_secs: 0, others: vec![], memtable_min_timestamp: 0 };
+    let job =
+        CompactionJob { inputs: vec![input.clone()], options: fixture.options.clone(), limits };
+    let cancelled =
+        job.run(&fixture.vfs, fixture.directory.path(), &fixture.keys, &AtomicBool::new(true));
     assert!(matches!(cancelled, Err(Error::Cancelled)));
     let names = fixture.vfs.list(fixture.directory.path()).expect("list");
     assert_eq!(names, [format!("{}.segment", input.entry().id)]);
@@ -419,7 +458,8 @@ fn a_cancelled_compaction_leaves_its_inputs_and_no_output() {
 #[test]
 fn damage_in_an_input_stops_the_compaction() {
     let fixture = Fixture::new();
-    let writes: Vec<Write> = (0..200).map(|timestamp| Random(timestamp + 1).write(timestamp as i64)).collect();
+    let writes: Vec<Write> =
+        (0..200).map(|timestamp| Random(timestamp + 1).write(timestamp as i64)).collect();
     let input = fixture.segment(&writes);
     let entry = input.entry().clone();
     drop(input);
@@ -428,9 +468,15 @@ fn damage_in_an_input_stops_the_compaction() {
     bytes[400] ^= 1;
     std::fs::remove_file(&path).expect("remove");
     std::fs::write(&path, bytes).expect("write");
-    let limits = PurgeLimits { now_secs: 1, gc_before_secs: 0, others: vec![], memtable_min_timestamp: 0 };
-    let job = CompactionJob { inputs: vec![fixture.open(&entry)], options: fixture.options.clone(), limits };
-    let result = job.run(&fixture.vfs, fixture.directory.path(), &fixture.keys, &AtomicBool::new(false));
+    let limits =
+        PurgeLimits { now_secs: 1, gc_before_secs: 0, others: vec![], memtable_min_timestamp: 0 };
+    let job = CompactionJob {
+        inputs: vec![fixture.open(&entry)],
+        options: fixture.options.clone(),
+        limits,
+    };
+    let result =
+        job.run(&fixture.vfs, fixture.directory.path(), &fixture.keys, &AtomicBool::new(false));
     assert!(matches!(result, Err(Error::Tampered { .. })));
     assert_eq!(fixture.vfs.list(fixture.directory.path()).expect("list").len(), 1);
 }

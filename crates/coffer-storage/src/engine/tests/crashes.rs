@@ -17,7 +17,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 }
@@ -76,7 +77,9 @@ impl Action {
                 rows.remove(&(table, partition, clustering));
             }
             Self::DeleteRange { table, partition, from, to } => {
-                rows.retain(|(t, p, c), _| (*t, *p) != (table, partition) || !(from..to).contains(c));
+                rows.retain(|(t, p, c), _| {
+                    (*t, *p) != (table, partition) || !(from..to).contains(c)
+                });
             }
             Self::DeletePartition { table, partition } => {
                 rows.retain(|(t, p, _), _| (*t, *p) != (table, partition));
@@ -86,8 +89,14 @@ impl Action {
                     rows.insert((table, partition, clustering), value_at(time, 20));
                 }
             }
-            Self::Truncate(table) | Self::DropAndCreate(table) => rows.retain(|(t, _, _), _| *t != table),
-            Self::Flush(_) | Self::Compact(_) | Self::Forget(_) | Self::KeyAway(_) | Self::Restart => {}
+            Self::Truncate(table) | Self::DropAndCreate(table) => {
+                rows.retain(|(t, _, _), _| *t != table)
+            }
+            Self::Flush(_)
+            | Self::Compact(_)
+            | Self::Forget(_)
+            | Self::KeyAway(_)
+            | Self::Restart => {}
         }
     }
 }
@@ -140,7 +149,8 @@ fn perform(house: &House, engine: &mut Option<Engine>, action: Action, time: i64
             commit(running, &[mutation.finish()])
         }
         Action::DeleteRange { table, partition, from, to } => {
-            let range = RangeTombstone { start: vec![from], end: vec![to], deletion: deletion_at(time) };
+            let range =
+                RangeTombstone { start: vec![from], end: vec![to], deletion: deletion_at(time) };
             commit(running, &[deleted(table, partition, &PartitionTombstones::of_range(range))])
         }
         Action::DeletePartition { table, partition } => {
@@ -210,8 +220,10 @@ fn rows_in(engine: &Engine) -> Rows {
             }
         }
         for number in 0..PARTITIONS {
-            let expected: Vec<u8> =
-                rows.range((table, number, 0)..=(table, number, u8::MAX)).map(|((_, _, c), _)| *c).collect();
+            let expected: Vec<u8> = rows
+                .range((table, number, 0)..=(table, number, u8::MAX))
+                .map(|((_, _, c), _)| *c)
+                .collect();
             for reversed in [false, true] {
                 let mut found = sliced(engine, table, number, reversed);
                 if reversed {
@@ -221,7 +233,11 @@ fn rows_in(engine: &Engine) -> Rows {
             }
             for clustering in 0..CLUSTERINGS {
                 let value = read(engine, table, number, &[clustering]).unwrap();
-                assert_eq!(value.as_ref(), rows.get(&(table, number, clustering)), "{number} {clustering}");
+                assert_eq!(
+                    value.as_ref(),
+                    rows.get(&(table, number, clustering)),
+                    "{number} {clustering}"
+                );
             }
         }
     }
@@ -283,7 +299,13 @@ fn options() -> EngineOptions {
 }
 
 /// One life: actions until one fails or all are done.
-fn live(house: &House, engine: &mut Option<Engine>, random: &mut Random, model: &mut Model, time: &mut i64) {
+fn live(
+    house: &House,
+    engine: &mut Option<Engine>,
+    random: &mut Random,
+    model: &mut Model,
+    time: &mut i64,
+) {
     for _ in 0..20 + random.below(40) {
         *time += 1;
         let action = Action::choose(random);
@@ -309,7 +331,9 @@ fn crash_run(seed: u64, durability: Durability) {
         match random.below(3) {
             0 => vfs.fail_from(first, Fault::ShortWrite),
             1 => vfs.fail_operation(first, Fault::Error(kind)),
-            _ => (first..first + 3).for_each(|number| vfs.fail_operation(number, Fault::Error(kind))),
+            _ => {
+                (first..first + 3).for_each(|number| vfs.fail_operation(number, Fault::Error(kind)))
+            }
         }
         live(&house, &mut engine, &mut random, &mut model, &mut time);
         let loss = match random.below(4) {
@@ -321,7 +345,8 @@ fn crash_run(seed: u64, durability: Durability) {
         vfs.fail_from(vfs.operations() + 1, Fault::Error(std::io::ErrorKind::Other));
         drop(engine.take());
         vfs.crash(loss).unwrap();
-        let opened = reopened(&house).unwrap_or_else(|error| panic!("seed {seed}, life {life}, {loss:?}: {error}"));
+        let opened = reopened(&house)
+            .unwrap_or_else(|error| panic!("seed {seed}, life {life}, {loss:?}: {error}"));
         let found = rows_in(&opened);
         if durability == Durability::Synced {
             let count = |rows: &Rows| rows.keys().cloned().collect::<Vec<_>>();
@@ -355,11 +380,15 @@ fn what_a_start_found_in_the_log_a_later_loss_of_power_does_not_take() {
             vfs.crash(CrashLoss::Nothing).unwrap();
             let engine = reopened(&house).unwrap();
             let rows = rows_in(&engine);
-            assert!(rows.len() == 2 || !written && rows.len() == 1, "{durability:?}, {works}: {rows:?}");
+            assert!(
+                rows.len() == 2 || !written && rows.len() == 1,
+                "{durability:?}, {works}: {rows:?}"
+            );
             vfs.fail_from(vfs.operations() + 1, Fault::Error(kind));
             drop(engine);
             vfs.crash(CrashLoss::Everything).unwrap();
-            let engine = reopened(&house).unwrap_or_else(|error| panic!("{durability:?}, {works}: {error}"));
+            let engine =
+                reopened(&house).unwrap_or_else(|error| panic!("{durability:?}, {works}: {error}"));
             assert_eq!(rows_in(&engine), rows, "{durability:?}, {works}");
             found.push((written, rows.len()));
         }

@@ -16,7 +16,10 @@ fn a_table_whose_flush_keeps_failing_holds_up_no_other() {
     for number in 0..8 {
         write(&engine, &[insert(B, number, b"c", &[2; 8000])]).unwrap();
         while engine.statistics(B).unwrap().memtable_bytes > 0 {
-            assert!(SystemClock.monotonic_millis() < deadline, "table B waits for table A after {number} flushes");
+            assert!(
+                SystemClock.monotonic_millis() < deadline,
+                "table B waits for table A after {number} flushes"
+            );
             std::thread::yield_now();
         }
     }

@@ -8,7 +8,8 @@ fn records_of_a_log_file_verify_with_the_keys_that_are_at_hand() {
     let house = House::new();
     let engine = house.with_tables();
     for number in 0..3 {
-        write(&engine, &[insert(A, number, b"c", &[1; 900]), insert(B, number, b"c", &[2; 900])]).unwrap();
+        write(&engine, &[insert(A, number, b"c", &[1; 900]), insert(B, number, b"c", &[2; 900])])
+            .unwrap();
     }
     drop(engine);
     let log = house.files("log", ".log")[0].clone();

@@ -12,16 +12,27 @@ fn refuses_the_catalog(house: &House, versions: &[(PathBuf, Vec<u8>)], of: &Hous
     let newest = catalogs(house).pop().unwrap().0;
     for (path, bytes) in versions {
         let copy = copy_of(house);
-        let place = |path: &PathBuf| copy.directory.path().join(path.strip_prefix(of.directory.path()).unwrap());
-        let present = copy.directory.path().join(newest.strip_prefix(house.directory.path()).unwrap());
+        let place = |path: &PathBuf| {
+            copy.directory.path().join(path.strip_prefix(of.directory.path()).unwrap())
+        };
+        let present =
+            copy.directory.path().join(newest.strip_prefix(house.directory.path()).unwrap());
         std::fs::remove_file(&present).unwrap();
         std::fs::write(place(path), bytes).unwrap();
-        let refused = copy.open().err().unwrap_or_else(|| panic!("{} under its own name", path.display()));
+        let refused =
+            copy.open().err().unwrap_or_else(|| panic!("{} under its own name", path.display()));
         assert!(matches!(&refused, Error::Tampered { .. }), "{refused}");
-        assert!(refused.to_string().contains("catalog") || refused.to_string().contains("log"), "{refused}");
+        assert!(
+            refused.to_string().contains("catalog") || refused.to_string().contains("log"),
+            "{refused}"
+        );
         std::fs::remove_file(place(path)).unwrap();
         std::fs::write(&present, bytes).unwrap();
-        assert!(matches!(copy.open(), Err(Error::Tampered { .. })), "{} as the newest", path.display());
+        assert!(
+            matches!(copy.open(), Err(Error::Tampered { .. })),
+            "{} as the newest",
+            path.display()
+        );
     }
 }
 
@@ -61,7 +72,8 @@ fn a_log_that_was_cut_after_a_clean_stop_is_named() {
     drop(engine);
     let log = house.files("log", ".log")[0].clone();
     let bytes = std::fs::read(&log).unwrap();
-    let sectors = bytes.chunks(512).rposition(|sector| sector.iter().any(|byte| *byte != 0)).unwrap() + 1;
+    let sectors =
+        bytes.chunks(512).rposition(|sector| sector.iter().any(|byte| *byte != 0)).unwrap() + 1;
     let mut told = 0;
     for left in 2..sectors {
         let copy = copy_of(&house);
@@ -91,7 +103,8 @@ fn with_periodic_syncs_a_loss_of_power_may_take_any_sector_that_was_not_synced()
     let bytes = std::fs::read(&log).unwrap();
     let crashed = copy_of(&house);
     drop(engine);
-    let used = bytes.chunks(512).rposition(|sector| sector.iter().any(|byte| *byte != 0)).unwrap() + 1;
+    let used =
+        bytes.chunks(512).rposition(|sector| sector.iter().any(|byte| *byte != 0)).unwrap() + 1;
     let mut counts = Vec::new();
     // the last three frames are of seven sectors each
     for lost in used - 21..used {
@@ -100,7 +113,9 @@ fn with_periodic_syncs_a_loss_of_power_may_take_any_sector_that_was_not_synced()
         let mut changed = bytes.clone();
         changed[lost * 512..(lost + 1) * 512].fill(0);
         std::fs::write(path, changed).unwrap();
-        counts.push(reads_all(&copy).unwrap_or_else(|error| panic!("sector {lost} of {used}: {error}")));
+        counts.push(
+            reads_all(&copy).unwrap_or_else(|error| panic!("sector {lost} of {used}: {error}")),
+        );
     }
     assert_eq!(counts, [[0; 7], [1; 7], [2; 7]].concat());
 }

@@ -4,8 +4,9 @@ use super::super::block_builder::BlockBuilder;
 use super::*;
 
 fn keys(count: usize) -> Vec<Vec<u8>> {
-    let mut keys: Vec<Vec<u8>> =
-        (0..count).map(|n| format!("{:04}{}", n * 7 % 1000, "x".repeat(n % 5)).into_bytes()).collect();
+    let mut keys: Vec<Vec<u8>> = (0..count)
+        .map(|n| format!("{:04}{}", n * 7 % 1000, "x".repeat(n % 5)).into_bytes())
+        .collect();
     keys.sort();
     keys.dedup();
     keys
