@@ -580,11 +580,9 @@ fn create_catalog(
 
 /// The catalog is not older than the log says.
 fn check_version(catalog: &Catalog, scan: &LogScan, directory: &Path) -> Result<()> {
-    if catalog.version < scan.catalog_version {
-        let what = format!(
-            "version {} is newest, the log knows of {}",
-            catalog.version, scan.catalog_version
-        );
+    let (newest, known) = (catalog.version, scan.catalog_version);
+    if newest < known {
+        let what = format!("version {newest} is newest, the log knows of {known}");
         return Err(Error::tampered(directory, what));
     }
     Ok(())
