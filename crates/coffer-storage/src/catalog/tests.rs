@@ -4,6 +4,7 @@ use coffer_model::{Column, ColumnId, ColumnKind, CqlType, TableOptions, UserType
 use super::*;
 use crate::vfs::OsVfs;
 
+#[expect(clippy::too_many_lines, reason = "one literal with every field")]
 fn catalog() -> Catalog {
     let mut catalog = Catalog::new(ClusterId([3; 16]));
     let inner = UserType {
