@@ -153,7 +153,8 @@ fn every_module_says_what_it_owns() -> Result<()> {
 
 #[test]
 fn files_stay_small() -> Result<()> {
-    for path in sources()?.iter().filter(|path| !path.ends_with("tests.rs")) {
+    let is_test = |path: &PathBuf| path.to_string_lossy().ends_with("tests.rs");
+    for path in sources()?.iter().filter(|path| !is_test(path)) {
         let text = fs::read_to_string(path)?;
         let lines = production(&text).lines().count();
         assert!(lines <= LINES_PER_FILE_MAX, "{} has {lines} lines", path.display());
