@@ -10,6 +10,8 @@ pub(crate) fn start(level: tracing::Level) {
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .with_target(false)
+        // a log that cannot be written must not take the thread that logs with it
+        .log_internal_errors(false)
         .try_init();
     // only tests start twice in one process
     drop(started);

@@ -18,7 +18,7 @@ const SHARDS: usize = 16;
 const ENTRY_OVERHEAD_BYTES: u64 = 128;
 
 /// Most bytes of mapped files that reads keep resident, about.
-const MAPPED_BYTES_MAX: u64 = 32 << 20;
+const MAPPED_BYTES_MAX: u64 = 16 << 20;
 
 /// A block: the number its segment was given when it was opened, and where the block starts in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

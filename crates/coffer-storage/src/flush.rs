@@ -18,6 +18,8 @@ use crate::merge::{Direction, EntrySource as _};
 use crate::segment::{Segment, SegmentEntry, SegmentWriter};
 use crate::table_store::{TableMap, TableStore};
 
+/// A failure that lasts is logged this often.
+const WARNING_INTERVAL_MILLIS: i64 = 10_000;
 /// Wait before work that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MILLIS: i64 = 1000;
@@ -37,8 +39,9 @@ impl Core {
 
     /// Body of the thread that flushes.
     pub(crate) fn run_flushing(&self) {
+        let mut warned_millis = None;
         while !self.is_stopping() {
-            match self.flush_pass() {
+            match self.flush_pass(&mut warned_millis) {
                 Pass::Worked => {}
                 Pass::Idle => self.flushing.wait(None),
                 Pass::Failed => self.flushing.wait(Some(RETRY)),
@@ -46,7 +49,8 @@ impl Core {
         }
     }
 
-    fn flush_pass(&self) -> Pass {
+    /// `warned_millis` is when a failure was logged last: writers that wait ask again much sooner.
+    fn flush_pass(&self, warned_millis: &mut Option<i64>) -> Pass {
         if let Some(store) = self.flush_candidate() {
             let flushed = self.flush_store(&store);
             // one that fails waits its turn, the others do not wait for it
@@ -60,7 +64,11 @@ impl Core {
             Ok(false) if self.has_late_flushes() => Pass::Failed,
             Ok(false) => Pass::Idle,
             Err(error) => {
-                tracing::warn!(error = %error_chain(&error), "memory or commit log cannot be freed, trying again");
+                let now = self.clock.monotonic_millis();
+                if warned_millis.is_none_or(|warned| now - warned >= WARNING_INTERVAL_MILLIS) {
+                    *warned_millis = Some(now);
+                    tracing::warn!(error = %error_chain(&error), "memory or commit log cannot be freed, trying again");
+                }
                 Pass::Failed
             }
         }
