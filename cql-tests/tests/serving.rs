@@ -1,5 +1,6 @@
 //! The program `coffer` as whoever runs it sees it: defaults, ready line, signals, configuration, the
 //! `kms` and `inspect` commands, file modes.
+#![expect(clippy::indexing_slicing, reason = "a panic fails the test")]
 
 use std::{
     fs,

@@ -1,3 +1,5 @@
+//! Tests of `mutation`.
+
 use super::*;
 use crate::test_random::Random;
 use crate::{CellRef, ColumnId, DeletionTime, Liveness, RangeTombstone, WriteTimestamp};

@@ -1,3 +1,5 @@
+//! Tests of `ordered_bytes`.
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 

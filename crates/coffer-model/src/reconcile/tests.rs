@@ -1,3 +1,5 @@
+//! Tests of `reconcile`.
+
 use super::*;
 use crate::test_random::Random;
 use crate::{ColumnId, Expiry};

@@ -1,3 +1,5 @@
+//! Tests of `token`.
+
 use super::*;
 
 /// Asked of Apache Cassandra 5.0: `SELECT k, token(k)`.

@@ -1,3 +1,5 @@
+//! Tests of `tombstone`.
+
 use super::*;
 use crate::test_random::Random;
 

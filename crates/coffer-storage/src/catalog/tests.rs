@@ -1,3 +1,5 @@
+//! Tests of `catalog`.
+
 use coffer_crypto::{EncryptionType, HexBytes};
 use coffer_model::{Column, ColumnId, ColumnKind, CqlType, TableOptions, UserType, WriteTimestamp};
 

@@ -1,3 +1,5 @@
+//! Tests of `memtable`.
+
 use super::*;
 use coffer_model::{EntryKey, Token};
 

@@ -1,3 +1,5 @@
+//! Tests of `decimal`.
+
 use super::*;
 
 #[test]

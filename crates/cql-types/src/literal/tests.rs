@@ -1,3 +1,5 @@
+//! Tests of `literal`.
+
 use std::sync::Arc;
 
 use super::*;

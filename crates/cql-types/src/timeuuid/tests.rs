@@ -1,3 +1,5 @@
+//! Tests of `timeuuid`.
+
 use super::*;
 
 /// What Apache Cassandra 5.0 answered for `mintimeuuid('2013-02-02 10:00+0000')` and the like.

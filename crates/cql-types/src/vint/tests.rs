@@ -1,3 +1,5 @@
+//! Tests of `vint`.
+
 use super::*;
 
 #[test]
