@@ -1,5 +1,6 @@
 //! Frames from strangers: whatever is sent, the sender gets an error or is cut off, and nobody else
 //! notices.
+#![expect(clippy::expect_used, reason = "a panic fails the test")]
 
 use std::time::Duration;
 
