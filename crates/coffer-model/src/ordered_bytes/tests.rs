@@ -47,7 +47,6 @@ fn types() -> Vec<CqlType> {
 }
 
 /// A value of the type; small alphabets, so that ties and common prefixes happen.
-#[expect(clippy::too_many_lines, reason = "one arm for each type")]
 fn value(ty: &CqlType, random: &mut Random, nested: bool) -> Vec<u8> {
     const BYTES: [u8; 6] = [0x00, 0x01, 0x7f, 0x80, 0xfe, 0xff];
     let bytes = |random: &mut Random, count: usize| {
