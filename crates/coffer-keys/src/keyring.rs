@@ -10,7 +10,9 @@ mod refresh;
 
 pub use prepare::PreparedKeys;
 
-use crate::{KeyError, KmsError, KmsFuture, KmsOperation, KmsProvider, Result, TableName};
+use crate::{
+    DecryptRequest, KeyError, KmsError, KmsFuture, KmsOperation, KmsProvider, Result, TableName,
+};
 use coffer_crypto::{
     DataKey, DataKeySource, EncryptionType, Error, FileIdentity, KeyLease, KeyRecord,
     KeyUnavailable, NewDataKey, RootKey, TableKey, TableKeyId, UnavailableReason,
@@ -293,7 +295,14 @@ impl Keyring {
 
     async fn decrypt_table_key(&self, table: &TableName, record: &KeyRecord) -> Result<TableKey> {
         let arn = record.kms_key_arn.as_deref().unwrap_or_default();
-        let call = self.kms.decrypt(Some(arn), &record.blob.0, &record.encryption_context);
+        let call = self.kms.decrypt(DecryptRequest {
+            key: arn,
+            blob: &record.blob.0,
+            context: &record.encryption_context,
+            grant_tokens: &[],
+            dry_run: false,
+            principal: None,
+        });
         let decrypted = self
             .call(KmsOperation::Decrypt, call)
             .await

@@ -32,47 +32,47 @@ pub fn encryption_context(table: &TableName, subscriber: &str) -> EncryptionCont
     .collect()
 }
 
-/// The only way Coffer reaches a KMS. A key is named by id, ARN or alias; table keys always by ARN.
+/// The only way Coffer reaches a KMS. Keys are named by ARN.
+///
+/// A provider makes its calls as one of two identities: the control identity describes keys and
+/// makes and retires grants, the data identity uses them. Who they are is the provider's own matter.
 pub trait KmsProvider: Send + Sync {
-    /// `GenerateDataKey` with `KeySpec` `AES_256`: 32 bytes, in the clear and encrypted.
+    /// `DescribeKey`, as the control identity.
+    fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata>;
+
+    /// `CreateGrant`, as the control identity. With the name of a grant that is there already, that
+    /// grant is the answer.
+    fn create_grant<'a>(&'a self, request: CreateGrantRequest<'a>) -> KmsFuture<'a, CreatedGrant>;
+
+    /// `RetireGrant`, as the control identity. A grant that is gone is `NotFoundException`.
+    fn retire_grant<'a>(&'a self, key: &'a str, grant_id: &'a str) -> KmsFuture<'a, ()>;
+
+    /// `GenerateDataKey` with `KeySpec` `AES_256`, as the data identity: 32 bytes, in the clear and
+    /// encrypted.
     fn generate_data_key<'a>(
         &'a self,
-        key: &'a str,
-        context: &'a EncryptionContext,
+        request: GenerateDataKeyRequest<'a>,
     ) -> KmsFuture<'a, GeneratedDataKey>;
 
-    /// `Decrypt`. With `key`, a blob of another key is refused.
-    fn decrypt<'a>(
-        &'a self,
-        key: Option<&'a str>,
-        blob: &'a [u8],
-        context: &'a EncryptionContext,
-    ) -> KmsFuture<'a, DecryptedKey>;
+    /// `Decrypt`, as the data identity or [`DecryptRequest::principal`]. A blob of another key is
+    /// refused.
+    fn decrypt<'a>(&'a self, request: DecryptRequest<'a>) -> KmsFuture<'a, DecryptedKey>;
 
-    /// `Encrypt` of 1 to 4,096 bytes.
-    fn encrypt<'a>(
-        &'a self,
-        key: &'a str,
-        plaintext: &'a [u8],
-        context: &'a EncryptionContext,
-    ) -> KmsFuture<'a, EncryptedBlob>;
-
-    /// `ReEncrypt`.
+    /// `ReEncrypt`, as the data identity.
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted>;
-
-    /// `DescribeKey`.
-    fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata>;
 }
 
-/// The calls of [`KmsProvider`] and of the embedded KMS's administrator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The calls of [`KmsProvider`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names are those of the KMS")]
 pub enum KmsOperation {
-    GenerateDataKey,
+    CreateGrant,
     Decrypt,
-    Encrypt,
-    ReEncrypt,
     DescribeKey,
+    GenerateDataKey,
+    ReEncrypt,
+    RetireGrant,
+    Encrypt,
     CreateKey,
     EnableKey,
     DisableKey,
@@ -80,10 +80,94 @@ pub enum KmsOperation {
     CancelKeyDeletion,
 }
 
+impl KmsOperation {
+    /// The name of the KMS.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateGrant => "CreateGrant",
+            Self::Decrypt => "Decrypt",
+            Self::DescribeKey => "DescribeKey",
+            Self::GenerateDataKey => "GenerateDataKey",
+            Self::ReEncrypt => "ReEncrypt",
+            Self::RetireGrant => "RetireGrant",
+            Self::Encrypt => "Encrypt",
+            Self::CreateKey => "CreateKey",
+            Self::EnableKey => "EnableKey",
+            Self::DisableKey => "DisableKey",
+            Self::ScheduleKeyDeletion => "ScheduleKeyDeletion",
+            Self::CancelKeyDeletion => "CancelKeyDeletion",
+        }
+    }
+}
+
 impl fmt::Display for KmsOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        f.write_str(self.as_str())
     }
+}
+
+/// What a grant is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GrantKind {
+    /// Daily use: the data identity may describe the key, generate, encrypt, decrypt and re-encrypt
+    /// with it. Retired when the table is dropped or leaves the key.
+    Data,
+    /// The snapshot that is taken when a key is lost: the control identity may decrypt and
+    /// re-encrypt. Retired 42 days after the table was dropped or left the key.
+    Snapshot,
+}
+
+/// Request of `CreateGrant`.
+#[derive(Clone, Copy)]
+pub struct CreateGrantRequest<'a> {
+    /// ARN.
+    pub key: &'a str,
+    /// What it is for; decides grantee and operations. The control identity may retire it.
+    pub kind: GrantKind,
+    /// `EncryptionContextSubset`: the grant serves this table only.
+    pub context: &'a EncryptionContext,
+    /// Makes the call repeatable.
+    pub name: &'a str,
+}
+
+/// Answer to `CreateGrant`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedGrant {
+    /// Its id.
+    pub grant_id: String,
+    /// Makes the grant count before the KMS has spread it; no secret.
+    pub grant_token: String,
+}
+
+/// Request of `GenerateDataKey`.
+#[derive(Clone, Copy)]
+pub struct GenerateDataKeyRequest<'a> {
+    /// ARN.
+    pub key: &'a str,
+    /// What the blob is bound to.
+    pub context: &'a EncryptionContext,
+    /// Of grants made a moment ago.
+    pub grant_tokens: &'a [String],
+    /// Only asks whether it would be done: then the answer is `DryRunOperationException`.
+    pub dry_run: bool,
+}
+
+/// Request of `Decrypt`.
+#[derive(Clone, Copy)]
+pub struct DecryptRequest<'a> {
+    /// ARN of the key the blob is under.
+    pub key: &'a str,
+    /// What to decrypt.
+    pub blob: &'a [u8],
+    /// What the blob is bound to.
+    pub context: &'a EncryptionContext,
+    /// Of grants made a moment ago.
+    pub grant_tokens: &'a [String],
+    /// Only asks whether it would be done: then the answer is `DryRunOperationException`.
+    pub dry_run: bool,
+    /// ARN of whom to ask for, instead of the data identity.
+    pub principal: Option<&'a str>,
 }
 
 /// Answer to `GenerateDataKey`. No `Debug`: it holds a key.
@@ -108,25 +192,16 @@ pub struct DecryptedKey {
     pub key_material_id: Option<String>,
 }
 
-/// Answer to `Encrypt`.
-#[derive(Clone, Debug)]
-pub struct EncryptedBlob {
-    /// The ciphertext.
-    pub blob: Vec<u8>,
-    /// ARN of the KMS key.
-    pub key_arn: String,
-}
-
 /// Request of `ReEncrypt`.
 #[derive(Clone, Copy)]
 pub struct ReEncryptRequest<'a> {
     /// What to encrypt anew.
     pub blob: &'a [u8],
-    /// The key it is under; a blob of another key is refused.
-    pub source_key: Option<&'a str>,
+    /// ARN of the key it is under; a blob of another key is refused.
+    pub source_key: &'a str,
     /// The context it is bound to.
     pub source_context: &'a EncryptionContext,
-    /// The key it is to be under.
+    /// ARN of the key it is to be under.
     pub destination_key: &'a str,
     /// The context it is to be bound to.
     pub destination_context: &'a EncryptionContext,
@@ -141,7 +216,7 @@ pub struct ReEncrypted {
     pub source_key_arn: String,
     /// ARN of the destination key.
     pub key_arn: String,
-    /// Material of the destination key.
+    /// Material of the destination key that was used.
     pub key_material_id: Option<String>,
 }
 

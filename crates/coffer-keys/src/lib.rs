@@ -17,8 +17,9 @@ mod table_name;
 pub use error::{KeyError, Refusal, Result};
 pub use keyring::{Keyring, KeyringOptions, KmsCalls, OnRevoked, PreparedKeys};
 pub use kms::{
-    DecryptedKey, EmbeddedKms, EmbeddedKmsOptions, EncryptedBlob, EncryptionContext, ErrorClass,
-    GeneratedDataKey, HookedKms, KeyMetadata, KeyState, KmsError, KmsFuture, KmsHook, KmsOperation,
+    CreateGrantRequest, CreatedGrant, DecryptRequest, DecryptedKey, EmbeddedKms,
+    EmbeddedKmsOptions, EncryptionContext, ErrorClass, GenerateDataKeyRequest, GeneratedDataKey,
+    GrantKind, HookedKms, KeyMetadata, KeyState, KmsError, KmsFuture, KmsHook, KmsOperation,
     KmsProvider, NewKey, ReEncryptRequest, ReEncrypted, encryption_context,
 };
 pub use root_key_file::{create_root_key, load_root_key};

@@ -3,8 +3,8 @@
 
 use coffer_crypto::{RootKey, clock::ManualClock};
 use coffer_keys::{
-    EmbeddedKms, EmbeddedKmsOptions, EncryptionSpecification, KeyArn, Keyring, KeyringOptions,
-    KmsProvider, NewKey, TableName, encryption_context,
+    DecryptRequest, EmbeddedKms, EmbeddedKmsOptions, EncryptionSpecification, KeyArn, Keyring,
+    KeyringOptions, KmsProvider, NewKey, TableName, encryption_context,
 };
 use parking_lot::Mutex;
 use std::{io, sync::Arc};
@@ -64,7 +64,15 @@ async fn logs_at_trace_hold_no_key_bytes() {
     let error = keyring.open(&table, &record).await.unwrap_err();
     kms.enable_key(&arn).unwrap();
 
-    let key = kms.decrypt(None, &record.blob.0, &context).await.unwrap().plaintext;
+    let request = DecryptRequest {
+        key: &arn,
+        blob: &record.blob.0,
+        context: &context,
+        grant_tokens: &[],
+        dry_run: false,
+        principal: None,
+    };
+    let key = kms.decrypt(request).await.unwrap().plaintext;
     let root_digits = std::str::from_utf8(&root_file).unwrap().lines().nth(1).unwrap();
     let logged = String::from_utf8_lossy(&captured.0.lock()).to_lowercase();
     assert!(logged.contains("table key opened") && logged.contains("refused"), "{logged}");

@@ -19,7 +19,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cql-protocol", &["cql-types"]),
     ("coffer-model", &["cql-types"]),
     ("coffer-storage", &["coffer-model", "coffer-crypto"]),
-    ("coffer-keys", &["coffer-crypto"]),
+    ("coffer-kms", &["coffer-crypto"]),
+    ("coffer-keys", &["coffer-crypto", "coffer-kms"]),
+    ("coffer-kms-aws", &["coffer-keys"]),
     (
         "coffer-query",
         &[
@@ -40,6 +42,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "coffer-crypto",
             "coffer-storage",
             "coffer-keys",
+            "coffer-kms",
+            "coffer-kms-aws",
             "coffer-query",
         ],
     ),
@@ -57,7 +61,22 @@ const HOMES: &[(&str, &[&str])] = &[
     ("memmap2", &["coffer-storage"]),
     ("lz4_flex", &["coffer-storage", "cql-protocol"]),
     ("clap", &["coffer-server", "cql-tests", "coffer-bench"]),
-    ("tokio", &["coffer-keys", "coffer-server", "cql-tests", "coffer-bench"]),
+    (
+        "tokio",
+        &[
+            "coffer-kms",
+            "coffer-keys",
+            "coffer-kms-aws",
+            "coffer-server",
+            "cql-tests",
+            "coffer-bench",
+        ],
+    ),
+    ("aws-sdk-kms", &["coffer-kms-aws"]),
+    ("aws-config", &["coffer-kms-aws"]),
+    ("hyper", &["coffer-kms", "coffer-server"]),
+    ("rustls", &["coffer-server"]),
+    ("prometheus-client", &["coffer-server"]),
     ("scylla", &["cql-tests", "coffer-bench"]),
 ];
 

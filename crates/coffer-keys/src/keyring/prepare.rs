@@ -5,8 +5,8 @@
 
 use super::{Keyring, open_keys::OpenKeys};
 use crate::{
-    EncryptionContext, EncryptionSpecification, KeyArn, KeyError, KeyMetadata, KmsError,
-    KmsOperation, Result, TableName,
+    EncryptionContext, EncryptionSpecification, GenerateDataKeyRequest, KeyArn, KeyError,
+    KeyMetadata, KmsError, KmsOperation, Result, TableName,
 };
 use coffer_crypto::{
     EncryptionType, Error, HexBytes, KeyLease, KeyRecord, OlderTableKey, TableKey, TableKeyId,
@@ -151,7 +151,9 @@ impl Keyring {
         check_usable(arn, &metadata).map_err(refused)?;
 
         let asked_at_millis = self.clock.key_now_millis();
-        let generate = self.kms.generate_data_key(arn, context);
+        let request =
+            GenerateDataKeyRequest { key: arn, context, grant_tokens: &[], dry_run: false };
+        let generate = self.kms.generate_data_key(request);
         let generated =
             self.call(KmsOperation::GenerateDataKey, generate).await.map_err(refused)?;
         let damaged = |error| KeyError::damaged(table, error);

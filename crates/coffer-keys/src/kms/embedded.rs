@@ -10,8 +10,9 @@ mod store;
 use crate::{
     KeyArn, KeyError, Result, durable,
     kms::{
-        DecryptedKey, EncryptedBlob, EncryptionContext, GeneratedDataKey, KeyMetadata, KeyState,
-        KmsError, KmsFuture, KmsOperation, KmsProvider, ReEncryptRequest, ReEncrypted,
+        CreateGrantRequest, CreatedGrant, DecryptRequest, DecryptedKey, EncryptionContext,
+        GenerateDataKeyRequest, GeneratedDataKey, KeyMetadata, KeyState, KmsError, KmsFuture,
+        KmsOperation, KmsProvider, ReEncryptRequest, ReEncrypted,
     },
     root_key_file::{create_root_key, load_root_key},
 };
@@ -369,7 +370,7 @@ impl EmbeddedKms {
 
     fn re_encrypt_now(&self, request: &ReEncryptRequest<'_>) -> KmsResult<ReEncrypted> {
         let operation = KmsOperation::ReEncrypt;
-        let (key, context) = (request.source_key, request.source_context);
+        let (key, context) = (Some(request.source_key), request.source_context);
         let source = self.decrypt_now(operation, key, request.blob, context)?;
         let (key, context) = (request.destination_key, request.destination_context);
         let (key, blob) = self.encrypt_now(operation, key, &source.plaintext, context)?;
@@ -390,41 +391,36 @@ struct UsableKey {
 }
 
 impl KmsProvider for EmbeddedKms {
+    fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
+        Box::pin(async move { self.describe(key) })
+    }
+
+    fn create_grant<'a>(&'a self, request: CreateGrantRequest<'a>) -> KmsFuture<'a, CreatedGrant> {
+        Box::pin(async move {
+            self.usable(KmsOperation::CreateGrant, request.key)?;
+            let name = request.name.to_owned();
+            Ok(CreatedGrant { grant_id: name.clone(), grant_token: name })
+        })
+    }
+
+    fn retire_grant<'a>(&'a self, _key: &'a str, _grant_id: &'a str) -> KmsFuture<'a, ()> {
+        Box::pin(async move { Ok(()) })
+    }
+
     fn generate_data_key<'a>(
         &'a self,
-        key: &'a str,
-        context: &'a EncryptionContext,
+        request: GenerateDataKeyRequest<'a>,
     ) -> KmsFuture<'a, GeneratedDataKey> {
-        Box::pin(async move { self.generate_now(key, context) })
+        Box::pin(async move { self.generate_now(request.key, request.context) })
     }
 
-    fn decrypt<'a>(
-        &'a self,
-        key: Option<&'a str>,
-        blob: &'a [u8],
-        context: &'a EncryptionContext,
-    ) -> KmsFuture<'a, DecryptedKey> {
-        Box::pin(async move { self.decrypt_now(KmsOperation::Decrypt, key, blob, context) })
-    }
-
-    fn encrypt<'a>(
-        &'a self,
-        key: &'a str,
-        plaintext: &'a [u8],
-        context: &'a EncryptionContext,
-    ) -> KmsFuture<'a, EncryptedBlob> {
-        Box::pin(async move {
-            let (key, blob) = self.encrypt_now(KmsOperation::Encrypt, key, plaintext, context)?;
-            Ok(EncryptedBlob { blob, key_arn: key.arn })
-        })
+    fn decrypt<'a>(&'a self, request: DecryptRequest<'a>) -> KmsFuture<'a, DecryptedKey> {
+        let DecryptRequest { key, blob, context, .. } = request;
+        Box::pin(async move { self.decrypt_now(KmsOperation::Decrypt, Some(key), blob, context) })
     }
 
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted> {
         Box::pin(async move { self.re_encrypt_now(&request) })
-    }
-
-    fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
-        Box::pin(async move { self.describe(key) })
     }
 }
 
@@ -533,6 +529,3 @@ fn metadata(store: &Store, key: &StoredKey) -> KeyMetadata {
 fn internal(operation: KmsOperation, reason: &str) -> KmsError {
     KmsError::new(operation, "KMSInternalException", reason)
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,8 +2,9 @@
 //! failed, before it reaches the KMS or before its answer comes back.
 
 use crate::kms::{
-    DecryptedKey, EncryptedBlob, EncryptionContext, GeneratedDataKey, KeyMetadata, KmsError,
-    KmsFuture, KmsOperation, KmsProvider, ReEncryptRequest, ReEncrypted,
+    CreateGrantRequest, CreatedGrant, DecryptRequest, DecryptedKey, GenerateDataKeyRequest,
+    GeneratedDataKey, KeyMetadata, KmsError, KmsFuture, KmsOperation, KmsProvider,
+    ReEncryptRequest, ReEncrypted,
 };
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -55,42 +56,36 @@ impl HookedKms {
 }
 
 impl KmsProvider for HookedKms {
+    fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
+        let call = self.inner.describe_key(key);
+        Box::pin(self.around(KmsOperation::DescribeKey, key, call))
+    }
+
+    fn create_grant<'a>(&'a self, request: CreateGrantRequest<'a>) -> KmsFuture<'a, CreatedGrant> {
+        let call = self.inner.create_grant(request);
+        Box::pin(self.around(KmsOperation::CreateGrant, request.key, call))
+    }
+
+    fn retire_grant<'a>(&'a self, key: &'a str, grant_id: &'a str) -> KmsFuture<'a, ()> {
+        let call = self.inner.retire_grant(key, grant_id);
+        Box::pin(self.around(KmsOperation::RetireGrant, key, call))
+    }
+
     fn generate_data_key<'a>(
         &'a self,
-        key: &'a str,
-        context: &'a EncryptionContext,
+        request: GenerateDataKeyRequest<'a>,
     ) -> KmsFuture<'a, GeneratedDataKey> {
-        let call = self.inner.generate_data_key(key, context);
-        Box::pin(self.around(KmsOperation::GenerateDataKey, key, call))
+        let call = self.inner.generate_data_key(request);
+        Box::pin(self.around(KmsOperation::GenerateDataKey, request.key, call))
     }
 
-    fn decrypt<'a>(
-        &'a self,
-        key: Option<&'a str>,
-        blob: &'a [u8],
-        context: &'a EncryptionContext,
-    ) -> KmsFuture<'a, DecryptedKey> {
-        let call = self.inner.decrypt(key, blob, context);
-        Box::pin(self.around(KmsOperation::Decrypt, key.unwrap_or(""), call))
-    }
-
-    fn encrypt<'a>(
-        &'a self,
-        key: &'a str,
-        plaintext: &'a [u8],
-        context: &'a EncryptionContext,
-    ) -> KmsFuture<'a, EncryptedBlob> {
-        let call = self.inner.encrypt(key, plaintext, context);
-        Box::pin(self.around(KmsOperation::Encrypt, key, call))
+    fn decrypt<'a>(&'a self, request: DecryptRequest<'a>) -> KmsFuture<'a, DecryptedKey> {
+        let call = self.inner.decrypt(request);
+        Box::pin(self.around(KmsOperation::Decrypt, request.key, call))
     }
 
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted> {
         let call = self.inner.re_encrypt(request);
         Box::pin(self.around(KmsOperation::ReEncrypt, request.destination_key, call))
-    }
-
-    fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
-        let call = self.inner.describe_key(key);
-        Box::pin(self.around(KmsOperation::DescribeKey, key, call))
     }
 }
