@@ -74,11 +74,15 @@ pub enum Component {
     Log = 6,
     /// Body of a [`crate::SealedDocument`].
     Document = 7,
+    /// Heads of the records of a journal.
+    JournalHead = 8,
+    /// Records of a journal.
+    JournalRecord = 9,
 }
 
 impl Component {
     /// One more than the highest number.
-    pub(crate) const END: usize = 8;
+    pub(crate) const END: usize = 10;
 
     /// The number that is part of nonce and additional data.
     #[must_use]

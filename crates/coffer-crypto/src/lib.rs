@@ -14,6 +14,7 @@ mod data_key;
 mod document;
 mod error;
 mod identity;
+mod journal;
 mod key_record;
 mod key_source;
 mod password;
@@ -32,6 +33,10 @@ pub use data_key::{DataKey, NewDataKey, WrappedDataKey};
 pub use document::{DocumentKind, OpenedDocument, SealedDocument};
 pub use error::{Error, Result};
 pub use identity::{Component, FORMAT_VERSION, FileIdentity, Place};
+pub use journal::{
+    JOURNAL_HEADER_LEN, JOURNAL_RECORD_LEN_MAX, JournalEnd, JournalKind, JournalLink,
+    JournalReader, JournalWriter, rewrap_header,
+};
 pub use key_record::{EncryptionType, HexBytes, KeyRecord, OlderTableKey};
 pub use key_source::{DataKeySource, KeyLease, KeyUnavailable, UnavailableReason};
 pub use password::PasswordHash;
