@@ -18,6 +18,8 @@ pub struct KeyspaceSchema {
     pub durable_writes: bool,
     /// Tags of the keyspace.
     pub tags: BTreeMap<String, String>,
+    /// What its `CUSTOM_PROPERTIES` say: defaults and rules for the encryption of its tables.
+    pub custom_properties: BTreeMap<String, BTreeMap<String, String>>,
     /// User-defined types by name.
     pub types: BTreeMap<String, Arc<UserType>>,
 }

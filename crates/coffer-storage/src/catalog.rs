@@ -8,16 +8,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use coffer_crypto::{DocumentKind, KeyRecord, RootKey, SealedDocument, TableKeyId};
+use coffer_crypto::{KeyRecord, TableKeyId};
 use coffer_model::{KeyspaceSchema, TableId, TableSchema};
-use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::Lsn;
-use crate::error::{Error, Result};
 use crate::ids::ClusterId;
 use crate::segment::SegmentEntry;
-use crate::vfs::{self, Vfs};
 
 /// What the catalog says about one tail file: log records set aside while the table's key is away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +73,50 @@ pub struct Catalog {
     pub tables: BTreeMap<TableId, Arc<TableEntry>>,
     /// Small settings of the layers above (account, region, schema version), by name.
     pub properties: BTreeMap<String, String>,
+    /// Changes of keys that have begun and are not published, by the table they are for. The entry
+    /// of a table that is being created stands only here.
+    pub key_changes: BTreeMap<TableId, KeyChange>,
+    /// Grants at a KMS that nothing needs any more, or will not need from some time on.
+    pub retiring_grants: Vec<RetiringGrant>,
     /// What is known of the commit log's files.
     pub log: LogRecord,
+}
+
+/// The intent of a change of a table's key: written before the KMS is asked for anything that lasts,
+/// so that what a crash leaves at the KMS is found again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyChange {
+    /// Keyspace of the table.
+    pub keyspace: String,
+    /// Name of the table.
+    pub name: String,
+    /// The KMS key the table is to be under; `None` for an owned key.
+    pub target_arn: Option<String>,
+    /// Random; part of the names of the grants, so that a retry finds them.
+    pub change_id: u64,
+    /// Wall clock, milliseconds since 1970.
+    pub started_at_millis: i64,
+    /// Whether the table is created by it.
+    pub is_create: bool,
+}
+
+/// A grant that is to be retired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetiringGrant {
+    /// ARN of the KMS key.
+    pub key_arn: String,
+    /// The KMS's id of the grant.
+    pub grant_id: String,
+    /// `data` or `snapshot`.
+    pub kind: String,
+    /// Not before this, on the wall clock of keys, milliseconds since 1970.
+    pub due_at_millis: i64,
+    /// Keyspace of the table it was made for.
+    pub keyspace: String,
+    /// Name of that table.
+    pub table: String,
 }
 
 /// What the catalog knows of the commit log.
@@ -111,6 +150,9 @@ impl TableEntry {
 }
 
 mod document;
+mod store;
+
+pub(crate) use store::{CatalogStore, read_catalog, read_newest};
 
 impl Catalog {
     /// An empty catalog.
@@ -122,6 +164,8 @@ impl Catalog {
             keyspaces: BTreeMap::new(),
             tables: BTreeMap::new(),
             properties: BTreeMap::new(),
+            key_changes: BTreeMap::new(),
+            retiring_grants: Vec::new(),
             log: LogRecord::default(),
         }
     }
@@ -132,164 +176,6 @@ impl Catalog {
         self.tables
             .values()
             .find(|table| table.schema.keyspace == keyspace && table.schema.name == name)
-    }
-}
-
-/// Longest catalog file that is read.
-const CATALOG_BYTES_MAX: u64 = 1 << 30;
-
-/// The catalog on disk and the value that was published last.
-pub(crate) struct CatalogStore {
-    directory: PathBuf,
-    vfs: Arc<dyn Vfs>,
-    root_key: Arc<RootKey>,
-    current: ArcSwap<Catalog>,
-    /// Serialises changes. Why there can be none any more: a version that was given up may be found
-    /// at the next start.
-    changing: Mutex<Option<String>>,
-}
-
-impl CatalogStore {
-    /// The newest catalog in the directory; `None` when there is none.
-    pub(crate) fn open(
-        vfs: &Arc<dyn Vfs>,
-        directory: &Path,
-        root_key: &Arc<RootKey>,
-    ) -> Result<Option<Self>> {
-        let versions = versions(vfs.as_ref(), directory)?;
-        let Some((newest, older)) = versions.split_last() else { return Ok(None) };
-        let path = version_path(directory, *newest);
-        let catalog = read_catalog(vfs.as_ref(), &path, root_key)?;
-        if catalog.version != *newest {
-            return Err(Error::tampered(&path, "catalog of another version"));
-        }
-        // its writer may have died before it did this
-        vfs.sync_directory(directory)
-            .map_err(|error| Error::io("sync directory", directory, error))?;
-        for version in older {
-            remove_version(vfs.as_ref(), directory, *version);
-        }
-        Ok(Some(Self::with(vfs, directory, root_key, catalog)))
-    }
-
-    /// Writes the first catalog of a new data directory.
-    pub(crate) fn create(
-        vfs: &Arc<dyn Vfs>,
-        directory: &Path,
-        root_key: &Arc<RootKey>,
-        cluster: ClusterId,
-    ) -> Result<Self> {
-        let store = Self::with(vfs, directory, root_key, Catalog::new(cluster));
-        store.update(|catalog| Ok(catalog.clone()))?;
-        Ok(store)
-    }
-
-    fn with(
-        vfs: &Arc<dyn Vfs>,
-        directory: &Path,
-        root_key: &Arc<RootKey>,
-        catalog: Catalog,
-    ) -> Self {
-        Self {
-            directory: directory.to_path_buf(),
-            vfs: Arc::clone(vfs),
-            root_key: Arc::clone(root_key),
-            current: ArcSwap::from_pointee(catalog),
-            changing: Mutex::new(None),
-        }
-    }
-
-    /// The catalog as it is now.
-    pub(crate) fn current(&self) -> Arc<Catalog> {
-        self.current.load_full()
-    }
-
-    /// The catalog after all changes that have begun.
-    pub(crate) fn settled(&self) -> Arc<Catalog> {
-        let _changing = self.changing.lock();
-        self.current.load_full()
-    }
-
-    /// Writes what `change` makes of the catalog as a new version, then publishes it, then unlinks
-    /// the old one. After an error the old one stays; after `Poisoned` the new one may be found at the
-    /// next start, so that files of neither may be removed.
-    pub(crate) fn update(
-        &self,
-        change: impl FnOnce(&Catalog) -> Result<Catalog>,
-    ) -> Result<Arc<Catalog>> {
-        let mut changing = self.changing.lock();
-        if let Some(cause) = &*changing {
-            return Err(Error::Poisoned(cause.clone()));
-        }
-        let old = self.current.load_full();
-        let mut new = change(&old)?;
-        new.version = old.version + 1;
-        new.cluster_id = old.cluster_id;
-        let path = version_path(&self.directory, new.version);
-        let json = document::encode(&new).map_err(|error| Error::Internal(error.to_string()))?;
-        let sealed =
-            SealedDocument::seal(&self.root_key, DocumentKind::Catalog, new.version, &json)
-                .map_err(|error| Error::sealed(&path, "catalog", error))?;
-        if let Err(error) = vfs::publish(&self.vfs, &path, &sealed) {
-            if let Error::Poisoned(cause) = &error {
-                *changing = Some(cause.clone());
-            }
-            return Err(error);
-        }
-        let new = Arc::new(new);
-        self.current.store(Arc::clone(&new));
-        if old.version > 0 {
-            remove_version(self.vfs.as_ref(), &self.directory, old.version);
-        }
-        Ok(new)
-    }
-}
-
-/// Opens the catalog in one file.
-pub(crate) fn read_catalog(vfs: &dyn Vfs, path: &Path, root_key: &RootKey) -> Result<Catalog> {
-    let bytes = vfs
-        .read(path, CATALOG_BYTES_MAX)
-        .map_err(|error| Error::io("read catalog", path, error))?;
-    let opened = SealedDocument::open(root_key, DocumentKind::Catalog, &bytes)
-        .map_err(|error| Error::sealed(path, "catalog", error))?;
-    document::decode(&opened.plaintext, opened.version)
-        .map_err(|error| Error::corrupt(path, error.to_string()))
-}
-
-/// Opens the newest catalog in a directory that a server may be writing to: a version that goes away
-/// meanwhile has a newer one beside it.
-pub(crate) fn read_newest(
-    vfs: &dyn Vfs,
-    directory: &Path,
-    root_key: &RootKey,
-) -> Result<Option<Catalog>> {
-    let mut tried = None;
-    loop {
-        let Some(newest) = versions(vfs, directory)?.pop() else { return Ok(None) };
-        match read_catalog(vfs, &version_path(directory, newest), root_key) {
-            Err(Error::Io { .. }) if tried != Some(newest) => tried = Some(newest),
-            result => return result.map(Some),
-        }
-    }
-}
-
-fn version_path(directory: &Path, version: u64) -> PathBuf {
-    directory.join(format!("{version:016x}.catalog"))
-}
-
-fn versions(vfs: &dyn Vfs, directory: &Path) -> Result<Vec<u64>> {
-    let names = vfs.list(directory).map_err(|error| Error::io("list catalog", directory, error))?;
-    let number = |name: &String| u64::from_str_radix(name.strip_suffix(".catalog")?, 16).ok();
-    let mut versions: Vec<u64> = names.iter().filter_map(number).collect();
-    versions.sort_unstable();
-    Ok(versions)
-}
-
-/// An old version that cannot be unlinked now is unlinked at the next start.
-fn remove_version(vfs: &dyn Vfs, directory: &Path, version: u64) {
-    let path = version_path(directory, version);
-    if let Err(error) = vfs.remove(&path) {
-        tracing::warn!(file = %path.display(), %error, "an old catalog stays until the next start");
     }
 }
 

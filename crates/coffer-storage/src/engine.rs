@@ -382,9 +382,10 @@ impl Engine {
     fn keep_own_fields(&self, old: &Catalog, mut new: Catalog) -> Catalog {
         new.log = old.log.clone();
         for (id, entry) in &mut new.tables {
-            let mut kept = TableEntry::clone(entry);
             match old.tables.get(id) {
+                Some(before) if Arc::ptr_eq(before, entry) => {}
                 Some(before) => {
+                    let kept = Arc::make_mut(entry);
                     kept.segments.clone_from(&before.segments);
                     kept.tails.clone_from(&before.tails);
                     kept.replay_from = before.replay_from;
@@ -392,12 +393,13 @@ impl Engine {
                 }
                 // records of a dropped table with the same id must not come back
                 None => {
-                    kept = TableEntry::new(kept.schema, kept.key);
+                    let mut kept =
+                        TableEntry::new(Arc::clone(&entry.schema), Arc::clone(&entry.key));
                     kept.replay_from = self.core.log.durable();
                     kept.truncated_at = kept.replay_from;
+                    *entry = Arc::new(kept);
                 }
             }
-            *entry = Arc::new(kept);
         }
         new
     }

@@ -31,7 +31,7 @@ mod table_store;
 pub mod vfs;
 mod view;
 
-pub use catalog::{Catalog, LogRecord, TableEntry, TailRecord};
+pub use catalog::{Catalog, KeyChange, LogRecord, RetiringGrant, TableEntry, TailRecord};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use ids::{ClusterId, SegmentId};

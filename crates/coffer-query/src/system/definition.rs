@@ -131,6 +131,7 @@ pub(crate) fn keyspace(name: &str, definitions: &[SystemTable]) -> Result<Keyspa
         replication: BTreeMap::from([("class".to_owned(), class)]),
         durable_writes: true,
         tags: BTreeMap::new(),
+        custom_properties: BTreeMap::new(),
         types: BTreeMap::new(),
     };
     Ok(Keyspace { schema: Arc::new(schema), tables, is_system: true })

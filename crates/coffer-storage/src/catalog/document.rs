@@ -10,8 +10,9 @@ use coffer_model::{
     WriteTimestamp, parse_type,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Catalog, LogRecord, TableEntry, TailRecord};
+use super::{Catalog, KeyChange, LogRecord, RetiringGrant, TableEntry, TailRecord};
 use crate::Lsn;
 use crate::segment::SegmentEntry;
 
@@ -28,14 +29,57 @@ pub(super) enum Invalid {
     Field(&'static str),
 }
 
+/// `Table` is a document when it is read, and its text when it is written.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+struct Document<Table> {
     cluster: String,
     keyspaces: Vec<KeyspaceDocument>,
-    tables: Vec<TableDocument>,
+    tables: Vec<Table>,
     properties: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    key_changes: Vec<KeyChangeDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    retiring_grants: Vec<RetiringGrant>,
     log: LogDocument,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyChangeDocument {
+    table: String,
+    change: KeyChange,
+}
+
+/// The texts of the tables in the version that was written last. Few tables change from one version
+/// to the next.
+#[derive(Default)]
+pub(super) struct TableTexts {
+    tables: BTreeMap<TableId, TableText>,
+}
+
+struct TableText {
+    entry: Arc<TableEntry>,
+    text: Arc<RawValue>,
+}
+
+impl TableTexts {
+    /// The texts of the catalog's tables, in their order.
+    fn of(&mut self, catalog: &Catalog) -> Result<Vec<Arc<RawValue>>, Invalid> {
+        self.tables.retain(|id, _| catalog.tables.contains_key(id));
+        let text = |(id, entry): (&TableId, &Arc<TableEntry>)| {
+            if let Some(kept) = self.tables.get(id)
+                && Arc::ptr_eq(&kept.entry, entry)
+            {
+                return Ok(Arc::clone(&kept.text));
+            }
+            let text: Arc<RawValue> = to_raw_value(&table_document(entry))?.into();
+            let kept = TableText { entry: Arc::clone(entry), text: Arc::clone(&text) };
+            self.tables.insert(*id, kept);
+            Ok(text)
+        };
+        catalog.tables.iter().map(text).collect()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,6 +99,8 @@ struct KeyspaceDocument {
     replication: BTreeMap<String, String>,
     durable_writes: bool,
     tags: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    custom_properties: BTreeMap<String, BTreeMap<String, String>>,
     /// Each type with its fields; a type stands after those it is made of.
     types: Vec<TypeDocument>,
 }
@@ -150,12 +196,19 @@ struct TailDocument {
 }
 
 /// The document of a catalog.
-pub(super) fn encode(catalog: &Catalog) -> Result<Vec<u8>, Invalid> {
+pub(super) fn encode(catalog: &Catalog, texts: &mut TableTexts) -> Result<Vec<u8>, Invalid> {
+    let tables = texts.of(catalog)?;
+    let changes = catalog.key_changes.iter().map(|(table, change)| KeyChangeDocument {
+        table: table.to_string(),
+        change: change.clone(),
+    });
     let document = Document {
         cluster: hex::encode(catalog.cluster_id.0),
         keyspaces: catalog.keyspaces.values().map(|keyspace| keyspace_document(keyspace)).collect(),
-        tables: catalog.tables.values().map(|table| table_document(table)).collect(),
+        tables: tables.iter().map(|text| &**text).collect(),
         properties: catalog.properties.clone(),
+        key_changes: changes.collect(),
+        retiring_grants: catalog.retiring_grants.clone(),
         log: LogDocument {
             oldest: catalog.log.oldest,
             known: catalog.log.known,
@@ -169,11 +222,15 @@ pub(super) fn encode(catalog: &Catalog) -> Result<Vec<u8>, Invalid> {
 
 /// The catalog of a document.
 pub(super) fn decode(bytes: &[u8], version: u64) -> Result<Catalog, Invalid> {
-    let document: Document = serde_json::from_slice(bytes)?;
+    let document: Document<TableDocument> = serde_json::from_slice(bytes)?;
     let mut catalog =
         Catalog::new(document.cluster.parse().map_err(|_| Invalid::Field("cluster"))?);
     catalog.version = version;
     catalog.properties = document.properties;
+    for KeyChangeDocument { table, change } in document.key_changes {
+        catalog.key_changes.insert(table.parse()?, change);
+    }
+    catalog.retiring_grants = document.retiring_grants;
     catalog.log = LogRecord {
         oldest: document.log.oldest,
         known: document.log.known,
@@ -204,6 +261,7 @@ fn keyspace_document(keyspace: &KeyspaceSchema) -> KeyspaceDocument {
         replication: keyspace.replication.clone(),
         durable_writes: keyspace.durable_writes,
         tags: keyspace.tags.clone(),
+        custom_properties: keyspace.custom_properties.clone(),
         types: types.collect(),
     }
 }
@@ -243,6 +301,7 @@ fn keyspace_of(document: KeyspaceDocument) -> Result<KeyspaceSchema, Invalid> {
         replication: document.replication,
         durable_writes: document.durable_writes,
         tags: document.tags,
+        custom_properties: document.custom_properties,
         types,
     })
 }

@@ -1,10 +1,11 @@
 //! Tests of `catalog`.
 
-use coffer_crypto::{EncryptionType, HexBytes};
+use coffer_crypto::{EncryptionType, HexBytes, RootKey};
 use coffer_model::{Column, ColumnId, ColumnKind, CqlType, TableOptions, UserType, WriteTimestamp};
 
 use super::*;
-use crate::vfs::OsVfs;
+use crate::error::Error;
+use crate::vfs::{OsVfs, Vfs};
 
 #[expect(clippy::too_many_lines, reason = "one literal with every field")]
 fn catalog() -> Catalog {
@@ -27,6 +28,10 @@ fn catalog() -> Catalog {
         replication: [("class".to_owned(), "SimpleStrategy".to_owned())].into(),
         durable_writes: true,
         tags: BTreeMap::new(),
+        custom_properties: BTreeMap::from([(
+            "p".into(),
+            BTreeMap::from([("q".into(), "r".into())]),
+        )]),
         types: types.into(),
     };
     catalog.keyspaces.insert("k".into(), Arc::new(keyspace));
@@ -77,6 +82,23 @@ fn catalog() -> Catalog {
     });
     catalog.tables.insert(id, Arc::new(entry));
     catalog.log.recovered.insert(3, 4096);
+    let change = KeyChange {
+        keyspace: "k".into(),
+        name: "u".into(),
+        target_arn: Some("arn".into()),
+        change_id: u64::MAX,
+        started_at_millis: 6,
+        is_create: true,
+    };
+    catalog.key_changes.insert(TableId([8; 16]), change);
+    catalog.retiring_grants.push(RetiringGrant {
+        key_arn: "arn".into(),
+        grant_id: "g".into(),
+        kind: "snapshot".into(),
+        due_at_millis: 7,
+        keyspace: "k".into(),
+        table: "v".into(),
+    });
     catalog.properties.insert("account".into(), "000000000000".into());
     catalog
 }
@@ -114,4 +136,98 @@ fn a_refused_change_changes_nothing() {
     let before = store.current();
     assert!(store.update(|_| Err(Error::Refused("no".into()))).is_err());
     assert!(Arc::ptr_eq(&before, &store.current()));
+}
+
+fn noting(name: &str) -> impl FnOnce(&Catalog) -> crate::Result<Catalog> {
+    let name = name.to_owned();
+    move |catalog| {
+        let mut next = catalog.clone();
+        next.properties.insert(name, String::new());
+        Ok(next)
+    }
+}
+
+/// Waits until a change that was made by another thread can be seen in the unpublished catalog.
+fn await_unpublished(store: &CatalogStore, count: usize) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while store.unpublished().properties.len() < count {
+        assert!(std::time::Instant::now() < deadline, "changes are not applied");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn changes_that_come_while_a_version_is_written_share_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    let root_key = Arc::new(RootKey::generate().unwrap());
+    let store =
+        CatalogStore::create(&vfs, directory.path(), &root_key, ClusterId([3; 16])).unwrap();
+    let before = store.current().version;
+    std::thread::scope(|scope| {
+        let slow = store.hold_writing();
+        let first = scope.spawn(|| store.update(noting("first")));
+        await_unpublished(&store, 1);
+        while !store.is_writing() {
+            std::thread::yield_now();
+        }
+        let others: Vec<_> = (0..20)
+            .map(|number| {
+                let store = &store;
+                scope.spawn(move || store.update(noting(&number.to_string())))
+            })
+            .collect();
+        await_unpublished(&store, 21);
+        let refused = scope.spawn(|| store.update(|_| Err(Error::Refused("no".into()))));
+        assert!(store.current().properties.is_empty(), "nothing is visible before it is written");
+        drop(slow);
+        assert_eq!(first.join().unwrap().unwrap().version, before + 1);
+        for other in others {
+            let published = other.join().unwrap().unwrap();
+            assert_eq!((published.version, published.properties.len()), (before + 2, 21));
+        }
+        assert!(matches!(refused.join().unwrap(), Err(Error::Refused(_))));
+    });
+    let read = CatalogStore::open(&vfs, directory.path(), &root_key).unwrap().unwrap().current();
+    assert_eq!((read.version, read.properties.len()), (before + 2, 21));
+}
+
+#[test]
+fn changes_whose_version_cannot_be_written_fail_together_and_leave_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalogs = directory.path().join("catalogs");
+    std::fs::create_dir(&catalogs).unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    let root_key = Arc::new(RootKey::generate().unwrap());
+    let store = CatalogStore::create(&vfs, &catalogs, &root_key, ClusterId([3; 16])).unwrap();
+    let before = store.current();
+    let away = directory.path().join("away");
+    std::thread::scope(|scope| {
+        let slow = store.hold_writing();
+        let first = scope.spawn(|| store.update(noting("first")));
+        await_unpublished(&store, 1);
+        let second = scope.spawn(|| store.update(noting("second")));
+        await_unpublished(&store, 2);
+        std::fs::rename(&catalogs, &away).unwrap();
+        drop(slow);
+        for change in [first, second] {
+            assert!(matches!(change.join().unwrap(), Err(Error::Io { .. })));
+        }
+    });
+    assert!(Arc::ptr_eq(&before, &store.current()));
+    std::fs::rename(&away, &catalogs).unwrap();
+    let next = store.update(noting("third")).unwrap();
+    assert_eq!(next.properties.keys().collect::<Vec<_>>(), ["third"]);
+}
+
+#[test]
+fn a_catalog_from_before_key_changes_were_noted_is_read() {
+    let mut catalog = catalog();
+    catalog.key_changes.clear();
+    catalog.retiring_grants.clear();
+    let text = document::encode(&catalog, &mut document::TableTexts::default()).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(!text.contains("key_changes") && !text.contains("retiring_grants"));
+    let read = document::decode(text.as_bytes(), 0).unwrap();
+    assert_eq!(format!("{read:?}"), format!("{catalog:?}"));
 }

@@ -135,6 +135,7 @@ fn create(engine: &Engine, table: TableId) -> Result<()> {
             replication: BTreeMap::new(),
             durable_writes: true,
             tags: BTreeMap::new(),
+            custom_properties: BTreeMap::new(),
             types: BTreeMap::new(),
         };
         new.keyspaces.insert("k".into(), Arc::new(keyspace));

@@ -40,6 +40,7 @@ pub(super) fn create(catalog: &Catalog, create: &CreateKeyspace) -> Result<Chang
         replication,
         durable_writes: properties.durable_writes.unwrap_or(true),
         tags: properties.tags.unwrap_or_default(),
+        custom_properties: BTreeMap::new(),
         types: BTreeMap::new(),
     };
     catalog.keyspaces.insert(name.clone(), Arc::new(schema));
