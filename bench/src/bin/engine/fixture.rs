@@ -155,6 +155,7 @@ fn keyspace() -> KeyspaceSchema {
         replication: BTreeMap::new(),
         durable_writes: true,
         tags: BTreeMap::new(),
+        custom_properties: BTreeMap::new(),
         types: BTreeMap::new(),
     }
 }
