@@ -35,6 +35,7 @@ pub use catalog::{Catalog, KeyChange, LogRecord, RetiringGrant, TableEntry, Tail
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use ids::{ClusterId, SegmentId};
+pub use merge::Advance;
 pub use options::{Durability, EngineOptions};
 pub use read::{
     PartitionCursor, PartitionRead, RowEntry, ScanCursor, ScanItem, ScanPosition, ScanRange,

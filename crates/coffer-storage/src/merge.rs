@@ -281,6 +281,20 @@ impl CurrentPartition {
     }
 }
 
+/// Dead rows that are passed in one step, so that nobody waits long for a reader of tombstones.
+const DEAD_ROWS_PER_STEP: u32 = 16;
+
+/// Where a step of a cursor came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advance {
+    /// It stands on a live row.
+    Row,
+    /// It passed some dead rows and stands on none; there may be more.
+    Pause,
+    /// There are no more rows.
+    End,
+}
+
 /// The live rows of a merge: deletions of row, range and partition applied, dead cells and rows left out.
 ///
 /// Walking forward it takes up partition tombstones as it meets them. Where the merge does not start at the
@@ -327,17 +341,20 @@ impl<'a> LiveRows<'a> {
         self.part.clone().unwrap_or_else(|| self.merge.shared_row())
     }
 
-    /// Goes to the next row that is alive (kind static or row); false at the end.
+    /// Goes to the next row that is alive (kind static or row).
     ///
     /// # Errors
     /// As [`Merge::advance`].
-    pub(crate) fn advance(&mut self) -> Result<bool> {
-        while self.merge.advance()? {
+    pub(crate) fn advance(&mut self) -> Result<Advance> {
+        for _ in 0..DEAD_ROWS_PER_STEP {
+            if !self.merge.advance()? {
+                return Ok(Advance::End);
+            }
             if self.is_alive()? {
-                return Ok(true);
+                return Ok(Advance::Row);
             }
         }
-        Ok(false)
+        Ok(Advance::Pause)
     }
 
     /// Whether something is alive of the entry that the merge stands on.

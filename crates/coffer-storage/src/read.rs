@@ -8,7 +8,7 @@ use coffer_crypto::clock::Clock;
 use coffer_model::{EntryKey, EntryKind, Token, entry_key};
 
 use crate::error::Result;
-use crate::merge::{Direction, LiveRows, Merge};
+use crate::merge::{Advance, Direction, LiveRows, Merge};
 use crate::segment::Caching;
 use crate::table_store::TableStore;
 use crate::view::{Point, View};
@@ -120,12 +120,12 @@ impl PartitionCursor {
         self.static_row.as_ref()
     }
 
-    /// Goes to the next live row; false at the end.
+    /// Goes towards the next live row.
     ///
     /// # Errors
     /// `Tampered`, `Io`, or `KeyUnavailable` when the key was revoked meanwhile; the cursor is then
     /// at its end.
-    pub fn advance(&mut self) -> Result<bool> {
+    pub fn advance(&mut self) -> Result<Advance> {
         let stepped = self.step();
         if stepped.is_err() {
             self.rows = None;
@@ -146,28 +146,33 @@ impl PartitionCursor {
         self.rows.as_ref().map_or(&[], LiveRows::row)
     }
 
-    /// As [`PartitionCursor::advance`], with the row to keep; `None` at the end.
+    /// Goes on to the next live row, to keep; `None` at the end.
     ///
     /// # Errors
     /// As [`PartitionCursor::advance`].
     pub fn next_row(&mut self) -> Result<Option<RowEntry>> {
-        if !self.advance()? {
-            return Ok(None);
+        loop {
+            match self.advance()? {
+                Advance::Row => break,
+                Advance::Pause => {}
+                Advance::End => return Ok(None),
+            }
         }
         let clustering = Bytes::copy_from_slice(self.clustering());
         Ok(self.rows.as_ref().map(|rows| RowEntry { clustering, row: rows.shared_row() }))
     }
 
-    fn step(&mut self) -> Result<bool> {
+    fn step(&mut self) -> Result<Advance> {
         self.reading.tick()?;
         loop {
             if let Some(rows) = &mut self.rows {
-                if rows.advance()? {
-                    return Ok(true);
+                let advance = rows.advance()?;
+                if advance != Advance::End {
+                    return Ok(advance);
                 }
                 self.rows = None;
             }
-            let Some((start, end)) = self.slices.pop_front() else { return Ok(false) };
+            let Some((start, end)) = self.slices.pop_front() else { return Ok(Advance::End) };
             self.rows = Some(self.begin_slice(&start, &end)?);
         }
     }
@@ -242,6 +247,8 @@ pub enum ScanItem {
     },
     /// A live row of the partition that began last.
     Row(RowEntry),
+    /// Some dead rows were passed.
+    Pause,
 }
 
 /// The live rows of a table in token order.
@@ -307,7 +314,17 @@ impl ScanCursor {
             return Ok(Some(ScanItem::Row(row)));
         }
         let mut skipped = 0;
-        while self.rows.advance()? {
+        loop {
+            match self.rows.advance()? {
+                Advance::Row => {}
+                Advance::Pause => {
+                    if self.skipping {
+                        self.jump_over_partition()?;
+                    }
+                    return Ok(Some(ScanItem::Pause));
+                }
+                Advance::End => return Ok(None),
+            }
             let key = self.rows.key();
             let (prefix, suffix) = entry_key::split(key)?;
             let is_static = suffix.first() == Some(&EntryKind::StaticRow.to_byte());
@@ -321,12 +338,16 @@ impl ScanCursor {
             }
             skipped += 1;
             if skipped == SKIP_WALK_ROWS {
-                let start = [self.prefix.as_ref(), &[AFTER_ALL_KINDS]].concat();
-                self.rows =
-                    scan_rows(&self.reading.view, &start, &self.end, self.reading.now_seconds)?;
+                self.jump_over_partition()?;
             }
         }
-        Ok(None)
+    }
+
+    /// Starts anew behind the partition that began last.
+    fn jump_over_partition(&mut self) -> Result<()> {
+        let start = [self.prefix.as_ref(), &[AFTER_ALL_KINDS]].concat();
+        self.rows = scan_rows(&self.reading.view, &start, &self.end, self.reading.now_seconds)?;
+        Ok(())
     }
 
     fn entry(&self, prefix_length: usize) -> RowEntry {

@@ -282,6 +282,7 @@ impl SelectExecution {
                 Item::Partition { key, static_row } => {
                     self.begin_partition(&plan, &evaluation, key, static_row)?;
                 }
+                Item::Pause => {}
                 Item::Row if self.partition_remaining == 0 => stream.skip_partition(),
                 Item::Row if !self.is_wanted(stream.row().0) => {}
                 Item::Row => {

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use coffer_model::{RowBuilder, TableId, Token, WriteTimestamp, partition_key};
 use coffer_storage::{
-    PartitionCursor, PartitionRead, RowEntry, ScanCursor, ScanItem, ScanPosition, ScanRange,
+    Advance, PartitionCursor, PartitionRead, RowEntry, ScanCursor, ScanItem, ScanPosition,
+    ScanRange,
 };
 
 use super::interrupt::Interrupt;
@@ -24,6 +25,8 @@ pub(crate) enum Item {
     },
     /// A row, to be had from [`Stream::row`].
     Row,
+    /// Nothing to show; the reading of dead rows took a while.
+    Pause,
 }
 
 /// A source of rows.
@@ -87,6 +90,7 @@ impl Stream {
                     scan.row = Some(row);
                     Some(Item::Row)
                 }
+                Some(ScanItem::Pause) => Some(Item::Pause),
                 None => None,
             }),
             Stream::Memory(memory) => Ok(match memory.items.pop_front() {
@@ -132,10 +136,11 @@ impl Stream {
 impl KeyStream {
     fn next(&mut self, database: &Database) -> Result<Option<Item>, Interrupt> {
         if let Some(cursor) = &mut self.cursor {
-            if cursor.advance()? {
-                return Ok(Some(Item::Row));
+            match cursor.advance()? {
+                Advance::Row => return Ok(Some(Item::Row)),
+                Advance::Pause => return Ok(Some(Item::Pause)),
+                Advance::End => self.cursor = None,
             }
-            self.cursor = None;
         }
         let Some(key) = self.keys.front() else { return Ok(None) };
         let trimmed;

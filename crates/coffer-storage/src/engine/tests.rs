@@ -12,10 +12,10 @@ use coffer_model::{
 };
 
 use super::*;
-use crate::ScanItem;
 use crate::memory_keys::MemoryKeys;
 use crate::options::Durability;
 use crate::vfs::{CrashLoss, Fault, FaultVfs, OsVfs};
+use crate::{Advance, ScanItem};
 
 mod crashes;
 mod failing_table;
@@ -278,6 +278,43 @@ fn partitions_are_read_in_slices_both_ways_with_statics_and_range_tombstones() {
 }
 
 #[test]
+fn a_reader_of_deleted_rows_pauses_and_still_finds_the_live_one() {
+    let house = House::new();
+    let engine = house.with_tables();
+    let mut mutation = MutationBuilder::new(A, &partition(7)).unwrap();
+    for clustering in 0..=250_u8 {
+        mutation.row(&[clustering], row(1, &[clustering]));
+    }
+    let deletion = DeletionTime { marked_at: WriteTimestamp(5), local_deletion_time: 1 };
+    let range = coffer_model::RangeTombstone { start: vec![0], end: vec![250], deletion };
+    mutation.tombstones(&PartitionTombstones::of_range(range));
+    write(&engine, &[mutation.finish()]).unwrap();
+
+    let key = partition(7);
+    let whole = [(vec![], vec![])];
+    let read = PartitionRead {
+        partition_key: &key,
+        token: Token::of(&key),
+        slices: &whole,
+        reversed: false,
+        statics: false,
+    };
+    let mut cursor = engine.read_partition(A, &read, 1).unwrap();
+    let mut steps = Vec::new();
+    while steps.last() != Some(&Advance::End) {
+        steps.push(cursor.advance().unwrap());
+    }
+    let pauses = steps.iter().filter(|step| **step == Advance::Pause).count();
+    let rows = steps.iter().filter(|step| **step == Advance::Row).count();
+    assert!(pauses >= 10 && rows == 1, "{steps:?}");
+
+    let mut scan = engine.scan(A, &ScanRange::all(), 1).unwrap();
+    let items = std::iter::from_fn(|| scan.next_item().unwrap()).collect::<Vec<_>>();
+    assert!(items.iter().filter(|item| matches!(item, ScanItem::Pause)).count() >= 10);
+    assert_eq!(items.iter().filter(|item| matches!(item, ScanItem::Row(_))).count(), 1);
+}
+
+#[test]
 fn a_scan_resumes_where_it_was_and_skips_partitions() {
     let house = House::new();
     let engine = house.with_tables();
@@ -311,6 +348,7 @@ fn a_scan_resumes_where_it_was_and_skips_partitions() {
                     seen.push((key.clone(), row.clustering.clone()));
                     position = Some((key, token, row.clustering));
                 }
+                ScanItem::Pause => {}
             }
             if seen.len() == before + 37 {
                 break;

@@ -12,7 +12,7 @@ use super::*;
 use crate::block_cache::BlockCache;
 use crate::ids::ClusterId;
 use crate::memory_keys::MemoryKeys;
-use crate::merge::{LiveRows, merge_point, merge_tombstones};
+use crate::merge::{Advance, LiveRows, merge_point, merge_tombstones};
 use crate::vfs::OsVfs;
 
 const TABLE: TableId = TableId([3; 16]);
@@ -315,10 +315,15 @@ fn cursors(
 
 fn rows(mut rows: LiveRows<'_>) -> Vec<(Vec<u8>, Cells)> {
     let mut found = Vec::new();
-    while rows.advance().expect("reads") {
-        found.push((rows.key().to_vec(), cells_of(rows.row())));
+    loop {
+        match rows.advance().expect("reads") {
+            Advance::Row => {
+                found.push((rows.key().to_vec(), cells_of(rows.row())));
+            }
+            Advance::Pause => {}
+            Advance::End => return found,
+        }
     }
-    found
 }
 
 /// Everything the segments show, read in all the ways there are, is what the writes say.

@@ -217,6 +217,7 @@ fn rows_in(engine: &Engine) -> Rows {
                 ScanItem::Row(row) => {
                     rows.insert((table, current, row.clustering[0]), value_of(&row.row));
                 }
+                ScanItem::Pause => {}
             }
         }
         for number in 0..PARTITIONS {
