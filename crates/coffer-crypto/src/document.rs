@@ -16,7 +16,7 @@
 
 use crate::{
     Component, DataKey, Error, FORMAT_VERSION, FileIdentity, NewDataKey, Opener, Place, Result,
-    RootKey, Sealer, TAG_LEN, WRAPS_PER_KEY_MAX,
+    RootKey, RootKeys, Sealer, TAG_LEN, WRAPS_PER_KEY_MAX,
     commitment::{commitment, equal},
     secret::Secret,
     wrap::SEALED_KEY_LEN,
@@ -91,6 +91,16 @@ impl SealedDocument {
             }
             rest = after;
         }
+    }
+
+    /// As [`Self::open`], with the root key that the file names.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Error::WrongKey`] when it names neither.
+    pub fn open_with(roots: &RootKeys, kind: DocumentKind, bytes: &[u8]) -> Result<OpenedDocument> {
+        let id = bytes.get(PREFIX_LEN - 16..PREFIX_LEN).and_then(|id| id.try_into().ok());
+        let named = id.and_then(|id| roots.with_id(id));
+        Self::open(named.unwrap_or_else(|| roots.current()), kind, bytes)
     }
 
     /// Verifies and opens the bytes of a whole file.

@@ -66,6 +66,24 @@ pub struct KeyRecord {
     pub wraps: u64,
     /// Older table keys that a live file still needs, each directly under the current one.
     pub older: Vec<OlderTableKey>,
+    /// The grants of the KMS key that were made for this table.
+    #[serde(default)]
+    pub grants: Vec<KeyGrant>,
+    /// Whether `blob` is the blob of the KMS, sealed once more under the root key: then both keys
+    /// are needed.
+    #[serde(default)]
+    pub double_wrapped: bool,
+}
+
+/// A grant of a KMS key. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyGrant {
+    /// What it is for: `data` or `snapshot`.
+    pub kind: String,
+    /// Its id in the KMS.
+    pub grant_id: String,
+    /// ARN of the KMS key it belongs to.
+    pub key_arn: String,
 }
 
 /// An older table key under the current one.
@@ -102,10 +120,19 @@ mod tests {
             created_at_millis: 5,
             wraps: 3,
             older: vec![older],
+            grants: vec![KeyGrant {
+                kind: "data".into(),
+                grant_id: "g".into(),
+                key_arn: "arn".into(),
+            }],
+            double_wrapped: true,
         };
         let json = serde_json::to_string(&record).unwrap();
         assert!(json.contains("\"CUSTOMER_MANAGED_KMS_KEY\"") && json.contains("\"00ff\""));
         assert_eq!(serde_json::from_str::<KeyRecord>(&json).unwrap(), record);
+        let before_grants = json.split(",\"grants\"").next().unwrap().to_owned() + "}";
+        let old = serde_json::from_str::<KeyRecord>(&before_grants).unwrap();
+        assert!(old.grants.is_empty() && !old.double_wrapped, "records of earlier versions");
         assert!(record.holds(TableKeyId([2; 16])) && !record.holds(TableKeyId([3; 16])));
     }
 }

@@ -20,6 +20,7 @@ mod key_source;
 mod password;
 mod random;
 mod root_key;
+mod root_keys;
 mod seal;
 mod secret;
 mod table_key;
@@ -37,11 +38,12 @@ pub use journal::{
     JOURNAL_HEADER_LEN, JOURNAL_RECORD_LEN_MAX, JournalEnd, JournalKind, JournalLink,
     JournalReader, JournalWriter, rewrap_header,
 };
-pub use key_record::{EncryptionType, HexBytes, KeyRecord, OlderTableKey};
+pub use key_record::{EncryptionType, HexBytes, KeyGrant, KeyRecord, OlderTableKey};
 pub use key_source::{DataKeySource, KeyLease, KeyUnavailable, UnavailableReason};
 pub use password::PasswordHash;
 pub use random::{fill_random, random_array};
 pub use root_key::RootKey;
+pub use root_keys::RootKeys;
 pub use seal::{Backend, Opener, SEALS_PER_COMPONENT_MAX, Sealer, TAG_LEN};
 pub use table_key::{TableKey, TableKeyId};
 pub use wrap::{WRAP_OVERHEAD, WRAPS_PER_KEY_MAX, WrappingKey};

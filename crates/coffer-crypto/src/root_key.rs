@@ -7,6 +7,9 @@ use zeroize::Zeroizing;
 /// First line of a root key file.
 const FILE_MAGIC: &str = "coffer-root-key-v1";
 
+/// Purpose of the keys that wrap the blobs of a KMS once more.
+const DOUBLE_WRAP: &[u8] = b"coffer-double-wrap-v1";
+
 /// The service's own key. It never seals anything itself: a key for each purpose is derived from
 /// it, and each of those has its own budget of wraps.
 pub struct RootKey {
@@ -110,6 +113,37 @@ impl RootKey {
         let key = TableKey::from_slice(&wrapping.open(&aad, wrapped)?)?;
         if key.id() == id { Ok(key) } else { Err(Error::WrongKey) }
     }
+
+    /// The blob of a KMS once more under the root key: the table key `id` then needs both.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`] when the operating system gives none.
+    pub fn wrap_blob(
+        &self,
+        table: &[u8; 16],
+        id: crate::TableKeyId,
+        blob: &[u8],
+    ) -> Result<Vec<u8>> {
+        self.derive(DOUBLE_WRAP, table).seal(&double_wrap_aad(table, id), blob)
+    }
+
+    /// The blob that [`Self::wrap_blob`] wrapped.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`] when it does not authenticate, also under another root key.
+    pub fn unwrap_blob(
+        &self,
+        table: &[u8; 16],
+        id: crate::TableKeyId,
+        wrapped: &[u8],
+    ) -> Result<Vec<u8>> {
+        let opened = self.derive(DOUBLE_WRAP, table).open(&double_wrap_aad(table, id), wrapped)?;
+        Ok(opened.to_vec())
+    }
+}
+
+fn double_wrap_aad(table: &[u8; 16], id: crate::TableKeyId) -> Vec<u8> {
+    [DOUBLE_WRAP, table, &id.0].concat()
 }
 
 fn owned_key_aad(table: &[u8; 16], key: &TableKey) -> Vec<u8> {

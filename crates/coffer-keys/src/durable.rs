@@ -35,6 +35,16 @@ pub(crate) fn publish(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     sync_dir(dir)
 }
 
+/// Puts the file `from` in the place of `to` in the same directory; durable when this returns.
+#[expect(clippy::disallowed_methods, reason = "the one place of this crate that publishes a file")]
+pub(crate) fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    match to.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
+}
+
 /// Removes `dir/name` if it is there; the removal is durable when this returns.
 pub(crate) fn remove(dir: &Path, name: &str) -> io::Result<()> {
     match fs::remove_file(dir.join(name)) {

@@ -1,10 +1,11 @@
 //! The errors of this crate, one variant per reaction of the caller.
 
 use crate::{ErrorClass, KmsError, SpecificationError, TableName};
+use coffer_crypto::KeyGrant;
 use std::{fmt, path::PathBuf, sync::Arc};
 
 /// Result of this crate.
-pub type Result<T> = std::result::Result<T, KeyError>;
+pub type Result<T, E = KeyError> = std::result::Result<T, E>;
 
 /// Why a table's key cannot be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -23,6 +24,13 @@ pub enum KeyError {
     /// The request itself cannot work: a key of the wrong kind, a malformed ARN (CQL 0x2200).
     #[error("{0}")]
     Configuration(Arc<Refusal>),
+    /// The KMS does not accept Coffer's own credentials: as transient, an operator must look
+    /// (CQL 0x1001).
+    #[error("{0}")]
+    Credentials(Arc<Refusal>),
+    /// The KMS said something nobody knows: as transient (CQL 0x1001).
+    #[error("{0}")]
+    Ambiguous(Arc<Refusal>),
     /// `encryption_specification` says nothing that can be done (CQL 0x2200).
     #[error(transparent)]
     Specification(#[from] SpecificationError),
@@ -54,12 +62,26 @@ impl KeyError {
     #[must_use]
     pub fn from_kms(table: &TableName, arn: &str, error: KmsError) -> Self {
         let class = error.class();
-        let refusal = Arc::new(Refusal { table: table.clone(), arn: arn.to_owned(), error });
+        let refusal = Refusal { table: table.clone(), arn: arn.to_owned(), principal: None, error };
+        Self::of_class(class, Arc::new(refusal))
+    }
+
+    /// As [`Self::from_kms`] for a call that was made as `principal`.
+    #[must_use]
+    pub fn from_kms_for(table: &TableName, arn: &str, principal: &str, error: KmsError) -> Self {
+        let (class, principal) = (error.class(), Some(principal.to_owned()));
+        let refusal = Refusal { table: table.clone(), arn: arn.to_owned(), principal, error };
+        Self::of_class(class, Arc::new(refusal))
+    }
+
+    fn of_class(class: ErrorClass, refusal: Arc<Refusal>) -> Self {
         match class {
             ErrorClass::Definitive => Self::Definitive(refusal),
             ErrorClass::Transient => Self::Transient(refusal),
             ErrorClass::Integrity => Self::Integrity(refusal),
             ErrorClass::Configuration => Self::Configuration(refusal),
+            ErrorClass::Credentials => Self::Credentials(refusal),
+            ErrorClass::Ambiguous => Self::Ambiguous(refusal),
         }
     }
 
@@ -74,9 +96,50 @@ impl KeyError {
             Self::Definitive(refusal)
             | Self::Transient(refusal)
             | Self::Integrity(refusal)
-            | Self::Configuration(refusal) => Some(refusal),
+            | Self::Configuration(refusal)
+            | Self::Credentials(refusal)
+            | Self::Ambiguous(refusal) => Some(refusal),
             _ => None,
         }
+    }
+
+    /// How to react, in the terms of the KMS's errors.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Definitive(_) => ErrorClass::Definitive,
+            Self::Transient(_) | Self::Superseded(_) => ErrorClass::Transient,
+            Self::Integrity(_) | Self::Damaged { .. } => ErrorClass::Integrity,
+            Self::Credentials(_) => ErrorClass::Credentials,
+            Self::Ambiguous(_) => ErrorClass::Ambiguous,
+            Self::Configuration(_) | Self::Specification(_) | Self::KeyFile { .. } => {
+                ErrorClass::Configuration
+            }
+        }
+    }
+}
+
+/// A key change that failed, with what it left behind in the KMS.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct KeyChangeError {
+    /// Why.
+    #[source]
+    pub error: KeyError,
+    /// Grants that were made before it failed: the caller retires them. A grant whose answer was
+    /// lost is not among them; [`crate::Keyring::create_grants`] with the same names finds it.
+    pub grants: Vec<KeyGrant>,
+}
+
+impl From<KeyError> for KeyChangeError {
+    fn from(error: KeyError) -> Self {
+        Self { error, grants: Vec::new() }
+    }
+}
+
+impl From<SpecificationError> for KeyChangeError {
+    fn from(error: SpecificationError) -> Self {
+        KeyError::from(error).into()
     }
 }
 
@@ -88,50 +151,86 @@ pub struct Refusal {
     pub table: TableName,
     /// The KMS key.
     pub arn: String,
+    /// As whom the call was made, where not as Coffer's data identity.
+    pub principal: Option<String>,
     /// The KMS's answer.
     pub error: KmsError,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (prefix, remedy) = self.prefix_and_remedy();
-        write!(f, "{prefix}: ")?;
+        write!(f, "{}: ", self.prefix())?;
         let message = self.error.message();
         if !message.contains(&self.arn) {
             write!(f, "{}", self.arn)?;
             f.write_str(if message.is_empty() { "" } else { ": " })?;
         }
-        let name = self.error.name();
-        write!(f, "{message} (table {}; KMS {name}; {remedy})", self.table)
+        write!(f, "{message} (table {}; KMS {}; ", self.table, self.error.name())?;
+        if let Some(principal) = &self.principal {
+            write!(f, "as {principal}; ")?;
+        }
+        if let Some(permission) = self.error.missing_permission() {
+            write!(f, "missing permission {permission}; ")?;
+        }
+        write!(f, "{})", self.remedy())
     }
 }
 
 impl Refusal {
-    /// The texts that clients of the reference system know, and what the user can do.
-    fn prefix_and_remedy(&self) -> (&'static str, &'static str) {
+    /// The texts that clients of the reference system know.
+    fn prefix(&self) -> &'static str {
         match self.error.name() {
-            "DisabledException" => {
-                ("KMS key disabled error", "enable the key in the KMS, the table needs no restart")
+            "DisabledException" => "KMS key disabled error",
+            "AccessDeniedException" => "KMS key access denied error",
+            "NotFoundException" => "KMS key not found error",
+            _ => match self.error.class() {
+                ErrorClass::Definitive | ErrorClass::Configuration => "KMS validation error",
+                ErrorClass::Transient | ErrorClass::Ambiguous => "KMS unavailable error",
+                ErrorClass::Credentials => "KMS credentials error",
+                ErrorClass::Integrity => "KMS key blob error",
+            },
+        }
+    }
+
+    /// What the user can do.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        let says = |what: &str| self.error.message().contains(what);
+        match self.error.name() {
+            "DisabledException" if says("pending") => {
+                "cancel the deletion, then enable the key, the table needs no restart"
             }
+            "DisabledException" => "enable the key in the KMS, the table needs no restart",
             "AccessDeniedException" => {
-                ("KMS key access denied error", "allow the operation in the key's policy or grants")
+                "allow the operation in the key's policy, an IAM policy or the table's grant"
             }
-            "NotFoundException" => (
-                "KMS key not found error",
-                "use the ARN of an existing key; data under a deleted key is lost",
-            ),
-            "KMSInvalidStateException" if self.error.message().contains("pending deletion") => {
-                ("KMS validation error", "cancel the deletion, then enable the key")
+            "NotFoundException" if says("Invalid arn") || says("no KMS provider") => {
+                "wrong Region or account: use the ARN of a key that a configured KMS holds"
             }
+            "NotFoundException" => {
+                "no such key: use the ARN of an existing key; data under a deleted key is lost"
+            }
+            "KMSInvalidStateException" if says("pending import") => {
+                "import the same key material again"
+            }
+            "KMSInvalidStateException" if says("is unavailable") => {
+                "connect the key store of the key again"
+            }
+            "KMSInvalidStateException" if says("pending deletion") => {
+                "cancel the deletion, then enable the key"
+            }
+            "LimitExceededException" => "retire grants of the key, or use another key",
             _ => match self.error.class() {
                 ErrorClass::Definitive | ErrorClass::Configuration => {
-                    ("KMS validation error", "use an enabled symmetric key of this KMS")
+                    "use an enabled symmetric key of this KMS"
                 }
-                ErrorClass::Transient => ("KMS unavailable error", "try again"),
-                ErrorClass::Integrity => (
-                    "KMS key blob error",
-                    "the table's stored key is damaged or swapped, restore it from a backup",
-                ),
+                ErrorClass::Transient | ErrorClass::Ambiguous => "try again",
+                ErrorClass::Credentials => {
+                    "the operator must renew the server's own KMS credentials, then try again"
+                }
+                ErrorClass::Integrity => {
+                    "the table's stored key is damaged or swapped, restore it from a backup"
+                }
             },
         }
     }
@@ -166,12 +265,39 @@ mod tests {
             ("AccessDeniedException", String::new(), "KMS key access denied error: "),
             ("InvalidCiphertextException", String::new(), "KMS key blob error: "),
             ("ThrottlingException", "slow down".into(), "KMS unavailable error: "),
+            ("ExpiredTokenException", String::new(), "KMS credentials error: "),
+            ("NobodyKnows", String::new(), "KMS unavailable error: "),
         ];
         for (name, message, prefix) in cases {
             let text = text(name, &message);
             assert!(text.starts_with(prefix), "{text}");
             assert!(text.contains(ARN) && text.contains(&format!("(table ks.t; KMS {name}; ")));
         }
+    }
+
+    #[test]
+    fn what_is_wrong_and_what_to_do_differ_by_cause() {
+        let denied = "User: arn:aws:iam::1:role/coffer-data is not authorized to perform: \
+                      kms:Decrypt on resource: arn";
+        let cases = [
+            ("NotFoundException", "Key does not exist", "no such key"),
+            ("NotFoundException", "Invalid arn eu-west-1", "wrong Region or account"),
+            ("AccessDeniedException", denied, "missing permission kms:Decrypt; allow"),
+            ("KMSInvalidStateException", "k is pending deletion.", "cancel the deletion"),
+            ("DisabledException", "k is pending deletion.", "cancel the deletion, then enable"),
+            ("KMSInvalidStateException", "k is pending import because", "import the same key"),
+            ("SignatureDoesNotMatch", "", "the operator must renew the server's own"),
+            ("LimitExceededException", "", "retire grants"),
+        ];
+        for (name, message, expected) in cases {
+            let text = text(name, message);
+            assert!(text.contains(expected), "{text}");
+        }
+        let error = KmsError::new(KmsOperation::Decrypt, "AccessDeniedException", denied);
+        let table = TableName::new([0; 16], "ks", "t");
+        let refused = KeyError::from_kms_for(&table, ARN, "arn:aws:iam::1:user/ann", error);
+        assert!(matches!(refused, KeyError::Definitive(_)));
+        assert!(refused.to_string().contains("; as arn:aws:iam::1:user/ann; "), "{refused}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod error;
 mod hooked;
 
 pub use embedded::{EmbeddedKms, EmbeddedKmsOptions, NewKey};
-pub use error::{ErrorClass, KmsError};
+pub use error::{ErrorClass, KmsError, failure};
 pub use hooked::{HookedKms, KmsHook};
 
 use crate::TableName;

@@ -14,14 +14,20 @@ mod root_key_file;
 mod specification;
 mod table_name;
 
-pub use error::{KeyError, Refusal, Result};
-pub use keyring::{Keyring, KeyringOptions, KmsCalls, OnRevoked, PreparedKeys};
+pub use error::{KeyChangeError, KeyError, Refusal, Result};
+pub use keyring::{
+    CallTimes, CheckResult, DropReason, GrantNames, Keyring, KeyringOptions, KeyringStatistics,
+    KmsCalls, NewKeys, OnDropped, OnRevoked, PreparedKeys, RequestCount, TableKeyStatistics,
+};
 pub use kms::{
     CreateGrantRequest, CreatedGrant, DecryptRequest, DecryptedKey, EmbeddedKms,
     EmbeddedKmsOptions, EncryptionContext, ErrorClass, GenerateDataKeyRequest, GeneratedDataKey,
     GrantKind, HookedKms, KeyMetadata, KeyState, KmsError, KmsFuture, KmsHook, KmsOperation,
-    KmsProvider, NewKey, ReEncryptRequest, ReEncrypted, encryption_context,
+    KmsProvider, NewKey, ReEncryptRequest, ReEncrypted, encryption_context, failure,
 };
-pub use root_key_file::{create_root_key, load_root_key};
+pub use root_key_file::{
+    begin_root_key_rotation, create_root_key, finish_root_key_rotation, load_root_key,
+    load_root_keys,
+};
 pub use specification::{EncryptionSpecification, KeyArn, SpecificationError};
 pub use table_name::TableName;

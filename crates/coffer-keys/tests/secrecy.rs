@@ -4,7 +4,7 @@
 use coffer_crypto::{RootKey, clock::ManualClock};
 use coffer_keys::{
     DecryptRequest, EmbeddedKms, EmbeddedKmsOptions, EncryptionSpecification, KeyArn, Keyring,
-    KeyringOptions, KmsProvider, NewKey, TableName, encryption_context,
+    KeyringOptions, KmsProvider, NewKey, NewKeys, TableName, encryption_context,
 };
 use parking_lot::Mutex;
 use std::{io, sync::Arc};
@@ -53,11 +53,17 @@ async fn logs_at_trace_hold_no_key_bytes() {
     let context = encryption_context(&table, "000000000000");
     let arn = kms.create_key(NewKey::default()).unwrap().arn;
     let to = EncryptionSpecification::CustomerManaged(KeyArn::parse(&arn).unwrap());
-    let record = keyring.new_record(&table, &to, &context).await.unwrap().record().clone();
+    let new = |specification| NewKeys {
+        specification,
+        context: &context,
+        grants: None,
+        double_wrapped: false,
+    };
+    let record = keyring.new_record(&table, new(&to)).await.unwrap().record().clone();
     keyring.open(&table, &record).await.unwrap();
     let owned = EncryptionSpecification::AwsOwned;
     let none = std::collections::HashSet::new();
-    let swapped = keyring.swap(&table, &record, &owned, &context, &none).await.unwrap().unwrap();
+    let swapped = keyring.swap(&table, &record, new(&owned), &none).await.unwrap().unwrap();
     let swapped_record = swapped.record().clone();
     kms.disable_key(&arn).unwrap();
     clock.advance(300_000);

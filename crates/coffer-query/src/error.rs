@@ -93,7 +93,9 @@ impl From<KeyError> for Error {
         let text = error.to_string();
         match error {
             KeyError::Definitive(_) => Error::KeyRefused(text),
-            KeyError::Transient(_) => Error::KeyUnreachable(text),
+            KeyError::Transient(_) | KeyError::Credentials(_) | KeyError::Ambiguous(_) => {
+                Error::KeyUnreachable(text)
+            }
             KeyError::Configuration(_) | KeyError::Specification(_) => Error::Invalid(text),
             KeyError::Integrity(_) | KeyError::Damaged { .. } => Error::ReadFailure(text),
             KeyError::Superseded(_) => Error::Overloaded(text),

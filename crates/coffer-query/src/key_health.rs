@@ -13,7 +13,8 @@ pub(crate) struct KeyHealth {
     pub inaccessible_since: Option<i64>,
     /// When the key could last be used, milliseconds since 1970.
     pub last_success: Option<i64>,
-    /// Reaction class of the last failure: `definitive`, `transient`, `integrity`, `configuration`.
+    /// Reaction class of the last failure: `definitive`, `transient`, `integrity`, `configuration`,
+    /// `credentials`, `ambiguous`.
     pub last_error_class: Option<&'static str>,
     /// Text of the last failure; names table, key and the KMS's answer.
     pub last_error: Option<String>,
@@ -47,7 +48,7 @@ impl KeyHealths {
         let mut tables = self.tables.lock();
         let health = tables.entry(table).or_default();
         health.last_error = Some(error.to_string());
-        health.last_error_class = Some(class(error));
+        health.last_error_class = Some(error.class().as_str());
         if let KeyError::Definitive(refusal) = error {
             health.inaccessible_since.get_or_insert_with(|| clock.now_millis());
             health.kms_state = kms_state(refusal.error.name(), refusal.error.message());
@@ -57,15 +58,6 @@ impl KeyHealths {
     /// Forgets a dropped table.
     pub(crate) fn forget(&self, table: &[u8; 16]) {
         self.tables.lock().remove(table);
-    }
-}
-
-fn class(error: &KeyError) -> &'static str {
-    match error {
-        KeyError::Definitive(_) => "definitive",
-        KeyError::Transient(_) | KeyError::Superseded(_) => "transient",
-        KeyError::Integrity(_) | KeyError::Damaged { .. } => "integrity",
-        _ => "configuration",
     }
 }
 

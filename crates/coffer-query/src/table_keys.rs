@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use coffer_keys::{KeyError, TableName};
+use coffer_keys::{DropReason, KeyError, TableName};
 use coffer_model::TableId;
 use coffer_storage::{Engine, Error as EngineError, TableEntry};
 
@@ -72,8 +72,8 @@ pub(crate) fn table_name(entry: &TableEntry) -> TableName {
     TableName::new(entry.schema.id.0, &entry.schema.keyspace, &entry.schema.name)
 }
 
-/// Makes the engine forget what it has opened of a table whose key is refused for good. The engine
-/// holds the keyring, so the keyring must not keep the engine alive.
+/// Makes the engine forget what it has opened of a table whose key is refused for good, flushed, or
+/// not used any more. The engine holds the keyring, so the keyring must not keep the engine alive.
 pub(crate) fn forget_on_revocation(database: &Database) {
     let engine: Weak<Engine> = Arc::downgrade(database.engine());
     let healths: Arc<KeyHealths> = Arc::clone(database.key_healths());
@@ -83,6 +83,18 @@ pub(crate) fn forget_on_revocation(database: &Database) {
         healths.failed(table.id, error, &*clock);
         if let Some(engine) = engine.upgrade() {
             engine.forget_key(TableId(table.id));
+        }
+    }));
+    let engine: Weak<Engine> = Arc::downgrade(database.engine());
+    database.keyring().set_on_dropped(Box::new(move |table, reason| {
+        let Some(engine) = engine.upgrade() else { return };
+        let id = TableId(table.id);
+        let is_clean = || engine.statistics(id).is_ok_and(|found| found.memtable_bytes == 0);
+        match reason {
+            DropReason::Flushed => engine.forget_key(id),
+            // nothing to replay at its next use: its ciphers and blocks go with the key
+            DropReason::Idle if is_clean() => engine.forget_key(id),
+            DropReason::Idle | DropReason::Aged => {}
         }
     }));
 }

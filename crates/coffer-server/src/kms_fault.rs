@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coffer_keys::{KmsError, KmsFuture, KmsHook, KmsOperation};
+use coffer_keys::{KmsError, KmsFuture, KmsHook, KmsOperation, failure};
 use parking_lot::Mutex;
 use serde::Deserialize;
 
@@ -118,7 +118,7 @@ impl KmsFaults {
                 refused(name, "scripted fault")
             }
             FaultKind::Throttle => refused("ThrottlingException", "Rate exceeded"),
-            FaultKind::Drop => refused("ConnectionReset", "connection ended before the answer"),
+            FaultKind::Drop => refused(failure::CONNECTION, "connection ended before the answer"),
             FaultKind::Truncate => refused("UnreadableAnswer", "the answer is cut short"),
             FaultKind::Blackhole => {
                 while self.has(&rule) {

@@ -3,9 +3,9 @@
 use super::*;
 use crate::{
     EmbeddedKms, EmbeddedKmsOptions, EncryptionContext, EncryptionSpecification, HookedKms, KeyArn,
-    KmsHook, NewKey, encryption_context,
+    KeyChangeError, KmsHook, NewKey, encryption_context, failure,
 };
-use coffer_crypto::{FORMAT_VERSION, TableKeyId, clock::ManualClock};
+use coffer_crypto::{FORMAT_VERSION, RootKey, clock::ManualClock};
 use std::{
     collections::HashSet,
     sync::atomic::{AtomicBool, AtomicUsize},
@@ -45,7 +45,7 @@ impl KmsHook for Gate {
     fn after<'a>(&'a self, operation: KmsOperation, _key: &'a str) -> KmsFuture<'a, ()> {
         Box::pin(async move {
             if *self.lost.lock() == Some(operation) {
-                return Err(KmsError::new(operation, "ConnectionReset", "answer lost"));
+                return Err(KmsError::new(operation, failure::CONNECTION, "answer lost"));
             }
             Ok(())
         })
@@ -69,6 +69,18 @@ fn table(number: u8) -> TableName {
 
 fn context(number: u8) -> EncryptionContext {
     encryption_context(&table(number), "000000000000")
+}
+
+fn names(number: u8) -> GrantNames {
+    GrantNames { data: format!("t{number}-data"), snapshot: format!("t{number}-snapshot") }
+}
+
+fn new_keys<'a>(
+    specification: &'a EncryptionSpecification,
+    context: &'a EncryptionContext,
+    names: &'a GrantNames,
+) -> NewKeys<'a> {
+    NewKeys { specification, context, grants: Some(names), double_wrapped: false }
 }
 
 fn identity(table: u8, file: u8) -> FileIdentity {
@@ -111,9 +123,17 @@ impl Fixture {
 
     /// A new table's record, not installed: as after a restart.
     async fn record(&self, number: u8, specification: &EncryptionSpecification) -> KeyRecord {
-        let prepared =
-            self.keyring.new_record(&table(number), specification, &context(number)).await;
-        prepared.unwrap().record().clone()
+        self.prepared(number, specification).await.unwrap().record().clone()
+    }
+
+    async fn prepared(
+        &self,
+        number: u8,
+        specification: &EncryptionSpecification,
+    ) -> Result<PreparedKeys, KeyChangeError> {
+        self.keyring.describe(&table(number), specification).await?;
+        let (names, context) = (names(number), context(number));
+        self.keyring.new_record(&table(number), new_keys(specification, &context, &names)).await
     }
 
     async fn until_waiting(&self, count: usize) {
@@ -158,15 +178,16 @@ async fn a_table_that_was_not_opened_has_no_keys() {
 }
 
 #[tokio::test]
-async fn a_new_table_costs_one_describe_and_one_generate() {
+async fn a_new_table_costs_one_describe_two_grants_and_one_generate() {
     let f = fixture();
     let specification = f.specification();
-    let prepared = f.keyring.new_record(&table(1), &specification, &context(1)).await.unwrap();
+    let prepared = f.prepared(1, &specification).await.unwrap();
     f.keyring.install(prepared);
     for file in 0..100 {
         f.keyring.create_data_key(&identity(1, file)).unwrap();
     }
-    let calls = KmsCalls { generate_data_key: 1, decrypt: 0, describe_key: 1 };
+    let calls =
+        KmsCalls { generate_data_key: 1, describe_key: 1, create_grant: 2, ..KmsCalls::default() };
     assert_eq!(f.keyring.kms_calls(), calls);
     assert_eq!(f.keyring.wrapping_key(&[1; 16]).unwrap().1, 100);
 }
@@ -183,8 +204,8 @@ async fn a_key_that_cannot_be_used_is_refused_by_name_and_nothing_is_left() {
             _ => f.kms.schedule_key_deletion(&arn, None),
         }
         .unwrap();
-        let refused = f.keyring.new_record(&table(1), &specification, &context(1)).await;
-        let error = refused.err().unwrap();
+        let refused = f.prepared(1, &specification).await;
+        let error = refused.err().unwrap().error;
         assert!(matches!(error, KeyError::Definitive(_)));
         let text = error.to_string();
         assert!(text.starts_with(prefix) && text.contains(&arn), "{text}");
@@ -192,7 +213,7 @@ async fn a_key_that_cannot_be_used_is_refused_by_name_and_nothing_is_left() {
     }
     let nowhere = "arn:aws:kms:eu-west-1:5555555555555:key/11111111-1111-111-1111-111111111111";
     let specification = EncryptionSpecification::CustomerManaged(KeyArn::parse(nowhere).unwrap());
-    let refused = f.keyring.new_record(&table(1), &specification, &context(1)).await;
+    let refused = f.prepared(1, &specification).await;
     let text = refused.err().unwrap().to_string();
     assert!(text.starts_with("KMS key not found error: ") && text.contains(nowhere), "{text}");
     assert!(!f.keyring.is_usable(&[1; 16]));

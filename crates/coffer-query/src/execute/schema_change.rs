@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use coffer_crypto::{EncryptionType, KeyRecord, TableKeyId};
-use coffer_keys::{EncryptionSpecification, KeyError, PreparedKeys, TableName, encryption_context};
+use coffer_keys::{
+    EncryptionSpecification, KeyError, NewKeys, PreparedKeys, TableName, encryption_context,
+};
 use coffer_model::TableId;
 use coffer_storage::{Catalog, TableEntry};
 use cql_parser::ast::{QualifiedName, StatementKind};
@@ -135,7 +137,15 @@ impl Database {
         }
         let table = TableName::new(table_id.0, keyspace, &name.name);
         let context = encryption_context(&table, account(&catalog));
-        let keys = self.keyring().new_record(&table, encryption, &context).await?;
+        self.keyring().describe(&table, encryption).await?;
+        let new = NewKeys {
+            specification: encryption,
+            context: &context,
+            grants: None,
+            double_wrapped: false,
+        };
+        let prepared = self.keyring().new_record(&table, new).await;
+        let keys = prepared.map_err(|failed| failed.error)?;
         let context = self.context(table_id, Some(keys.record().clone()));
         let event = self.publish(statement, &context, None)?;
         if event.is_some() {
@@ -195,7 +205,17 @@ impl Database {
         let table = table_name(entry);
         let context = encryption_context(&table, account(catalog));
         let still_needed = self.table_keys_in_use(entry);
-        self.keyring().swap(&table, &entry.key, encryption, &context, &still_needed).await
+        if entry.key.kms_key_arn.as_deref() != encryption.arn() {
+            self.keyring().describe(&table, encryption).await?;
+        }
+        let new = NewKeys {
+            specification: encryption,
+            context: &context,
+            grants: None,
+            double_wrapped: entry.key.double_wrapped,
+        };
+        let swapped = self.keyring().swap(&table, &entry.key, new, &still_needed).await;
+        swapped.map_err(|failed| failed.error)
     }
 
     /// A table that was dropped needs none.

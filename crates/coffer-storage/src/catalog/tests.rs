@@ -70,6 +70,8 @@ fn catalog() -> Catalog {
         created_at_millis: 5,
         wraps: 9,
         older: Vec::new(),
+        grants: Vec::new(),
+        double_wrapped: false,
     };
     let mut entry = TableEntry::new(Arc::new(schema), Arc::new(key));
     entry.replay_from = Lsn(12);

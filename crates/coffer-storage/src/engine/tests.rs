@@ -124,6 +124,8 @@ fn key_record() -> KeyRecord {
         created_at_millis: 0,
         wraps: 0,
         older: Vec::new(),
+        grants: Vec::new(),
+        double_wrapped: false,
     }
 }
 

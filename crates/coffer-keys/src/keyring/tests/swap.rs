@@ -3,7 +3,7 @@
 use super::*;
 
 async fn installed(f: &Fixture, specification: &EncryptionSpecification) -> KeyRecord {
-    let prepared = f.keyring.new_record(&table(1), specification, &context(1)).await.unwrap();
+    let prepared = f.prepared(1, specification).await.unwrap();
     let record = prepared.record().clone();
     f.keyring.install(prepared);
     record
@@ -16,7 +16,13 @@ async fn swap(
     needed: &[TableKeyId],
 ) -> Result<Option<PreparedKeys>> {
     let needed = needed.iter().copied().collect();
-    f.keyring.swap(&table(1), record, to, &context(1), &needed).await
+    if record.kms_key_arn.as_deref() != to.arn() {
+        f.keyring.describe(&table(1), to).await?;
+    }
+    let (names, context) = (names(1), context(1));
+    let new = new_keys(to, &context, &names);
+    let swapped = f.keyring.swap(&table(1), record, new, &needed).await;
+    swapped.map_err(|failed| failed.error)
 }
 
 #[tokio::test]
