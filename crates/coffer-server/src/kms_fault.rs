@@ -119,7 +119,7 @@ impl KmsFaults {
             }
             FaultKind::Throttle => refused("ThrottlingException", "Rate exceeded"),
             FaultKind::Drop => refused(failure::CONNECTION, "connection ended before the answer"),
-            FaultKind::Truncate => refused("UnreadableAnswer", "the answer is cut short"),
+            FaultKind::Truncate => refused(failure::RESPONSE, "the answer is cut short"),
             FaultKind::Blackhole => {
                 while self.has(&rule) {
                     tokio::time::sleep(POLL).await;

@@ -146,6 +146,8 @@ fn key_record(key: &TableKey) -> KeyRecord {
         created_at_millis: 0,
         wraps: 0,
         older: Vec::new(),
+        grants: Vec::new(),
+        double_wrapped: false,
     }
 }
 
