@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use coffer_crypto::{EncryptionType, KeyRecord};
 use coffer_keys::EncryptionSpecification;
 use coffer_model::TableSchema;
-use cql_parser::ast::PropertyValue;
+use cql_parser::ast::{Constant, PropertyValue};
 
+use crate::encryption_policy::check_keyspace_properties;
 use crate::error::{Error, Result};
 
 /// Where tags of a table are kept among its custom properties; never a property of its own.
@@ -18,7 +19,10 @@ pub(crate) const TAGS: &str = "tags";
 /// Where the pairs of AUTOSCALING_SETTINGS are kept; never a custom property of its own.
 pub(crate) const AUTOSCALING: &str = "autoscaling_settings";
 
-const ENCRYPTION: &str = "encryption_specification";
+/// Custom property that says which key is wanted.
+pub(crate) const ENCRYPTION: &str = "encryption_specification";
+/// Custom property with pairs that are added to a table's encryption context.
+pub(crate) const ENCRYPTION_CONTEXT: &str = "kms_encryption_context";
 const PITR: &str = "point_in_time_recovery";
 
 const AUTOSCALING_FIELDS: [&str; 3] = [
@@ -29,6 +33,13 @@ const AUTOSCALING_FIELDS: [&str; 3] = [
 
 /// Largest number of tags on one keyspace or table.
 const TAGS_MAX: usize = 50;
+
+/// Most pairs of [`ENCRYPTION_CONTEXT`].
+const CONTEXT_PAIRS_MAX: usize = 5;
+/// Longest name or value of such a pair.
+const CONTEXT_CHARS_MAX: usize = 384;
+/// What the names of the pairs of every table begin with, and those of the KMS itself.
+const CONTEXT_RESERVED: &str = "aws:";
 
 /// Checked custom properties of one statement.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,13 +56,8 @@ impl CustomProperties {
     /// # Errors
     /// Invalid, naming the property and what it may be.
     pub(crate) fn parse(value: &PropertyValue) -> Result<CustomProperties> {
-        let entries = value.map().ok_or_else(|| {
-            Error::Syntax(
-                "Invalid value for property 'custom_properties'. It should be a map.".into(),
-            )
-        })?;
         let mut properties = CustomProperties::default();
-        for (name, value) in entries {
+        for (name, value) in entries(value)? {
             let name = name.text().to_ascii_lowercase();
             let fields = fields(&name, value)?;
             if name == ENCRYPTION {
@@ -110,18 +116,41 @@ fn is_enabled(fields: &BTreeMap<String, String>) -> bool {
 }
 
 /// The pairs of one property, names in lower case, nested values as CQL text.
-fn fields(name: &str, value: &PropertyValue) -> Result<BTreeMap<String, String>> {
+pub(crate) fn fields(name: &str, value: &PropertyValue) -> Result<BTreeMap<String, String>> {
     let entries = value.map().ok_or_else(|| {
         Error::Invalid(format!("custom property '{name}' must be a map of names and values"))
     })?;
     let mut fields = BTreeMap::new();
     for (key, value) in entries {
         // regions of replica_updates and names of encryption contexts keep their case
-        let keeps_case = matches!(name, "replica_updates" | "kms_encryption_context");
+        let keeps_case = matches!(name, "replica_updates" | ENCRYPTION_CONTEXT);
         let key = if keeps_case { key.text().to_owned() } else { key.text().to_ascii_lowercase() };
         fields.insert(key, value_text(value));
     }
     Ok(fields)
+}
+
+/// Reads `CUSTOM_PROPERTIES` of a keyspace.
+///
+/// # Errors
+/// Invalid, naming the property and what it may be.
+pub(crate) fn of_keyspace(
+    value: &PropertyValue,
+) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
+    let mut properties = BTreeMap::new();
+    for (name, value) in entries(value)? {
+        let name = name.text().to_ascii_lowercase();
+        let fields = fields(&name, value)?;
+        properties.insert(name, fields);
+    }
+    check_keyspace_properties(&properties)?;
+    Ok(properties)
+}
+
+fn entries(value: &PropertyValue) -> Result<&[(Constant, PropertyValue)]> {
+    value.map().ok_or_else(|| {
+        Error::Syntax("Invalid value for property 'custom_properties'. It should be a map.".into())
+    })
 }
 
 /// A property's value as it is shown: text as it is, maps as CQL literals.
@@ -148,7 +177,11 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn encryption(fields: &BTreeMap<String, String>) -> Result<EncryptionSpecification> {
+/// Reads the fields of an encryption specification.
+///
+/// # Errors
+/// Invalid, naming the field and what it may be.
+pub(crate) fn encryption(fields: &BTreeMap<String, String>) -> Result<EncryptionSpecification> {
     let pairs = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     EncryptionSpecification::parse(pairs).map_err(|error| Error::Invalid(error.to_string()))
 }
@@ -178,9 +211,36 @@ fn check(name: &str, fields: &BTreeMap<String, String>) -> Result<()> {
             only(name, fields, &["status", "retention"])?;
             status(name, fields)
         }
-        "replica_updates" | "kms_encryption_context" => Ok(()),
+        ENCRYPTION_CONTEXT => encryption_context(fields),
+        "replica_updates" => Ok(()),
         _ => Err(Error::Invalid(format!("unknown custom property '{name}'"))),
     }
+}
+
+/// Pairs beside the three of every table: a KMS takes eight in a grant, each text up to 384
+/// characters.
+fn encryption_context(fields: &BTreeMap<String, String>) -> Result<()> {
+    if fields.len() > CONTEXT_PAIRS_MAX {
+        return Err(Error::Invalid(format!(
+            "custom property '{ENCRYPTION_CONTEXT}' has at most {CONTEXT_PAIRS_MAX} pairs"
+        )));
+    }
+    for (name, value) in fields {
+        if name.to_ascii_lowercase().starts_with(CONTEXT_RESERVED) {
+            return Err(Error::Invalid(format!(
+                "custom property '{ENCRYPTION_CONTEXT}' cannot name '{name}': names that begin with \
+                 '{CONTEXT_RESERVED}' are reserved"
+            )));
+        }
+        let is_long = |text: &String| text.chars().count() > CONTEXT_CHARS_MAX;
+        if name.is_empty() || value.is_empty() || is_long(name) || is_long(value) {
+            return Err(Error::Invalid(format!(
+                "names and values of custom property '{ENCRYPTION_CONTEXT}' have 1 to \
+                 {CONTEXT_CHARS_MAX} characters"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn only(name: &str, fields: &BTreeMap<String, String>, allowed: &[&str]) -> Result<()> {

@@ -13,6 +13,7 @@ use coffer_storage::{Engine, Lsn};
 use cql_types::BoundValue;
 use parking_lot::Mutex;
 
+use crate::encryption_policy::EncryptionOptions;
 use crate::error::{Error, Result};
 use crate::execute::SelectExecution;
 use crate::execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
@@ -20,6 +21,7 @@ use crate::key_health::KeyHealths;
 use crate::metadata::ResultMetadata;
 use crate::prepare::Prepared;
 use crate::schema::{Schema, Table};
+use crate::schema_audit::SchemaAudit;
 use crate::system::traces::Traces;
 use crate::table_keys::forget_on_revocation;
 
@@ -36,6 +38,10 @@ pub struct DatabaseOptions {
     pub listen: SocketAddr,
     /// Rows of a page when the client asks for none or for more.
     pub page_rows_max: usize,
+    /// Rules for the keys of tables.
+    pub encryption: EncryptionOptions,
+    /// Who is told of schema statements.
+    pub schema_audit: Option<Arc<dyn SchemaAudit>>,
 }
 
 /// State of one connection that statements read and change.

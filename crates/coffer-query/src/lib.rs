@@ -11,6 +11,7 @@ mod custom_properties;
 mod database;
 mod describe;
 mod digest;
+mod encryption_policy;
 mod error;
 mod execute;
 mod filter;
@@ -24,6 +25,7 @@ mod paging;
 mod plan;
 mod prepare;
 mod schema;
+mod schema_audit;
 mod selection;
 mod system;
 mod table_keys;
@@ -34,11 +36,13 @@ pub use database::{
     BatchItem, BatchKind, BatchRequest, Database, DatabaseOptions, Outcome, OutcomeKind,
     QueryParameters, Rows, Session, Step,
 };
+pub use encryption_policy::EncryptionOptions;
 pub use error::{Error, Result};
 pub use execute::SelectExecution;
 pub use execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
 pub use metadata::{BindMetadata, ColumnSpec, ResultMetadata};
 pub use prepare::Prepared;
 pub use schema::{Keyspace, Schema, Table};
+pub use schema_audit::{SchemaAudit, SchemaAuditEvent};
 pub use system::traces::{TraceEvent, TraceSession, Traces};
 pub use table_source::{TableSource, VirtualRow, VirtualTable};

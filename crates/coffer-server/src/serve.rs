@@ -161,6 +161,8 @@ fn open_database(
         rack: config.rack.clone(),
         listen: config.advertise.unwrap_or(address),
         page_rows_max: config.limits.page_rows_max,
+        encryption: coffer_query::EncryptionOptions::default(),
+        schema_audit: None,
     };
     let (engine, keyring) = (Arc::clone(engine), Arc::clone(keyring));
     Ok(Arc::new(Database::open(engine, keyring, Arc::clone(clock), options)?))

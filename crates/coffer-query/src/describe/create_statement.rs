@@ -35,8 +35,19 @@ pub(super) fn keyspace_statement(keyspace: &Keyspace) -> String {
     } else {
         format!(" AND TAGS = {}", map_literal(&schema.tags))
     };
+    let properties: Vec<String> = schema
+        .custom_properties
+        .iter()
+        .map(|(name, fields)| format!("{}: {}", quoted(name), fields_literal(fields)))
+        .collect();
+    let properties = if properties.is_empty() {
+        String::new()
+    } else {
+        format!(" AND CUSTOM_PROPERTIES = {{{}}}", properties.join(", "))
+    };
     format!(
-        "CREATE KEYSPACE {name} WITH replication = {replication}  AND durable_writes = {}{tags};",
+        "CREATE KEYSPACE {name} WITH replication = {replication}  AND durable_writes = \
+         {}{properties}{tags};",
         schema.durable_writes
     )
 }

@@ -54,6 +54,8 @@ impl Fixture {
             rack: "rack1".into(),
             listen: ([127, 0, 0, 1], 9042).into(),
             page_rows_max: 5000,
+            encryption: crate::EncryptionOptions::default(),
+            schema_audit: None,
         };
         let database = Database::open(Arc::new(engine), keyring, clock, options).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -138,6 +138,8 @@ impl House {
             rack: "rack1".into(),
             listen: ([127, 0, 0, 1], 9042).into(),
             page_rows_max: 5000,
+            encryption: crate::EncryptionOptions::default(),
+            schema_audit: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         Running {

@@ -41,6 +41,8 @@ fn open(directory: &Path, root: &RootKey, kms: &Arc<EmbeddedKms>) -> Database {
         rack: "rack1".into(),
         listen: ([127, 0, 0, 1], 9042).into(),
         page_rows_max: 5000,
+        encryption: crate::EncryptionOptions::default(),
+        schema_audit: None,
     };
     Database::open(Arc::new(engine), keyring, clock, options).unwrap()
 }

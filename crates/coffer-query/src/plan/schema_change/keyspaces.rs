@@ -8,11 +8,11 @@ use coffer_storage::Catalog;
 use cql_parser::ast::{AlterKeyspace, CreateKeyspace, KeyspaceChange, Property, PropertyValue};
 
 use super::{Change, ChangeContext, NAME_BYTES_MAX, event, next};
-use crate::custom_properties::{add_tags, tags};
+use crate::custom_properties::{self, add_tags, tags};
 use crate::error::{Error, Result};
 use crate::history;
 use crate::system::LOCATOR;
-use crate::table_options::{boolean, no_duplicates};
+use crate::table_options::{self, boolean, no_duplicates};
 
 /// Kept for a keyspace when CLIENT_SIDE_TIMESTAMPS are on.
 const CLIENT_SIDE_TIMESTAMPS: &str = "client_side_timestamps/";
@@ -40,7 +40,7 @@ pub(super) fn create(catalog: &Catalog, create: &CreateKeyspace) -> Result<Chang
         replication,
         durable_writes: properties.durable_writes.unwrap_or(true),
         tags: properties.tags.unwrap_or_default(),
-        custom_properties: BTreeMap::new(),
+        custom_properties: properties.custom_properties,
         types: BTreeMap::new(),
     };
     catalog.keyspaces.insert(name.clone(), Arc::new(schema));
@@ -72,6 +72,7 @@ pub(super) fn alter(catalog: &Catalog, alter: &AlterKeyspace) -> Result<Change> 
             if let Some(tags) = properties.tags {
                 keyspace.tags = tags;
             }
+            keyspace.custom_properties.extend(properties.custom_properties);
             let property = format!("{CLIENT_SIDE_TIMESTAMPS}{name}");
             match properties.client_side_timestamps {
                 Some(true) => {
@@ -143,6 +144,7 @@ struct KeyspaceProperties {
     durable_writes: Option<bool>,
     tags: Option<BTreeMap<String, String>>,
     client_side_timestamps: Option<bool>,
+    custom_properties: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl KeyspaceProperties {
@@ -159,6 +161,9 @@ impl KeyspaceProperties {
                 "tags" => parsed.tags = Some(tags(value)?),
                 "client_side_timestamps" => {
                     parsed.client_side_timestamps = Some(timestamps_status(value)?);
+                }
+                table_options::CUSTOM_PROPERTIES => {
+                    parsed.custom_properties = custom_properties::of_keyspace(value)?;
                 }
                 other => return Err(Error::Syntax(format!("Unknown property '{other}'"))),
             }

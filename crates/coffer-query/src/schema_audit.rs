@@ -1,0 +1,59 @@
+//! Who changed the schema: an event for each statement that tries to.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use cql_parser::ast::StatementKind;
+
+use crate::error::Error;
+
+/// A schema statement that was run. Never holds values of rows: only statements that change the
+/// schema are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaAuditEvent {
+    /// `CreateKeyspace`, `AlterKeyspace`, `DropKeyspace`, `CreateTable`, `AlterTable`, `DropTable`,
+    /// `CreateUdt`, `AlterUdt`, `DropUdt` or `TruncateTable`.
+    pub name: &'static str,
+    /// Role that authenticated; `None` without authentication.
+    pub user: Option<String>,
+    /// Address of the client.
+    pub client: Option<SocketAddr>,
+    /// The statement as it was given.
+    pub statement: String,
+    /// Keyspace.
+    pub keyspace: String,
+    /// Table or type; `None` for a keyspace.
+    pub table: Option<String>,
+    /// ARN of the KMS key the statement names.
+    pub key_arn: Option<String>,
+    /// Why it failed.
+    pub error: Option<Error>,
+    /// Wall clock at its end, milliseconds since 1970.
+    pub at_millis: i64,
+}
+
+/// Keeps the events of schema statements.
+pub trait SchemaAudit: fmt::Debug + Send + Sync {
+    /// Takes one event, after the statement and before its answer. May block for as long as writing
+    /// a line takes; must not fail: what cannot be kept is its own to report.
+    fn record(&self, event: &SchemaAuditEvent);
+}
+
+/// Name, keyspace, and table or type of a schema statement.
+pub(crate) fn subject(statement: &StatementKind) -> (&'static str, &str, Option<&str>) {
+    use StatementKind as Kind;
+    let (event, name) = match statement {
+        Kind::CreateKeyspace(create) => return ("CreateKeyspace", &create.name, None),
+        Kind::AlterKeyspace(alter) => return ("AlterKeyspace", &alter.name, None),
+        Kind::DropKeyspace { name, .. } => return ("DropKeyspace", name, None),
+        Kind::CreateTable(create) => ("CreateTable", &create.name),
+        Kind::AlterTable(alter) => ("AlterTable", &alter.name),
+        Kind::DropTable { name, .. } => ("DropTable", name),
+        Kind::CreateType(create) => ("CreateUdt", &create.name),
+        Kind::AlterType(alter) => ("AlterUdt", &alter.name),
+        Kind::DropType { name, .. } => ("DropUdt", name),
+        Kind::Truncate(name) => ("TruncateTable", name),
+        _ => return ("Unknown", "", None),
+    };
+    (event, name.keyspace.as_deref().unwrap_or_default(), Some(&name.name))
+}
