@@ -6,6 +6,7 @@
 
 pub mod api;
 mod error;
+pub mod policy;
 mod principal;
 
 pub use error::{KmsException, OpenError};
