@@ -1,13 +1,15 @@
 //! `coffer-bench`: closed-loop load over CQL with an ordinary driver.
 //!
 //! `run` measures one server; `compare` measures two, line by line in turn, on the same data and in the
-//! same run, and prints the ratios; `fairness` measures point reads beside scans. CPU per operation is read from `/proc/PID/stat` of the server, so it
+//! same run, and prints the ratios; `fairness` measures point reads beside scans, `swap` reads and writes
+//! beside swaps of their table's key. CPU per operation is read from `/proc/PID/stat` of the server, so it
 //! counts everything the server does meanwhile (log, flush, compaction).
 
 mod data;
 mod fairness;
 mod measure;
 mod report;
+mod swap;
 mod workload;
 
 use std::error::Error;
@@ -65,6 +67,42 @@ enum Command {
         #[command(flatten)]
         fairness: FairnessArgs,
     },
+    /// Measures reads and writes alone and while their table's key is swapped; fails when the p99 differs
+    /// too much.
+    Swap {
+        #[command(flatten)]
+        node: NodeArgs,
+        #[command(flatten)]
+        swap: SwapArgs,
+    },
+}
+
+#[derive(Args, Clone)]
+struct SwapArgs {
+    /// ARNs of the KMS keys to swap between, beside the owned key.
+    #[arg(long, value_delimiter = ',', required = true)]
+    keys: Vec<String>,
+    /// Requests in flight.
+    #[arg(long, default_value_t = 32)]
+    in_flight: usize,
+    /// Seconds measured for each line and turn.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// How often each of the two is measured.
+    #[arg(long, default_value_t = 3)]
+    turns: usize,
+    /// Seconds from one swap to the next.
+    #[arg(long, default_value_t = 0.1)]
+    pause: f64,
+    /// Rows loaded into each of the two tables first.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u64,
+    /// Use the data an earlier run left instead of loading it anew.
+    #[arg(long)]
+    reuse: bool,
+    /// Largest allowed ratio of the 99th percentiles.
+    #[arg(long, default_value_t = 1.2)]
+    ratio_max: f64,
 }
 
 #[derive(Args, Clone)]
@@ -161,6 +199,7 @@ async fn run(cli: Cli) -> Result<()> {
             measure_all(&[first, second], &load).await
         }
         Command::Fairness { node, fairness } => fairness::run(&node, &fairness).await,
+        Command::Swap { node, swap } => swap::run(&node, &swap).await,
     }
 }
 

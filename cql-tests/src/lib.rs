@@ -2,7 +2,11 @@
 //! answers they must get. For whoever writes a test or compares Coffer with another server.
 #![forbid(unsafe_code)]
 
+mod boto;
 mod client;
+mod key_script;
+pub mod poll;
+pub mod python;
 pub mod random;
 mod script;
 mod server;
@@ -10,6 +14,8 @@ mod server;
 /// Any failure ends a test with its text.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+pub use boto::{Boto, Refused};
 pub use client::{Client, exchange};
+pub use key_script::{KeyScript, WITH_OWNED_KEY, with_key};
 pub use script::{Script, Transcript, run_script};
 pub use server::{Server, ServerBuilder, build, executable};

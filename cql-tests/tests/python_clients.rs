@@ -1,58 +1,27 @@
 //! Unmodified cqlsh and the Python driver, from PyPI in a virtual environment below the target folder.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Output},
+use std::process::Command;
+
+use cql_tests::{
+    Result, Server,
+    python::{environment, folder, run},
 };
-
-use cql_tests::{Result, Server};
-
-fn python_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("python")
-}
-
-/// Runs a command; what it printed is part of the error when it fails.
-fn run(command: &mut Command) -> Result<Output> {
-    let output = command.output()?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    Err(format!("{command:?}: {}\n{out}\n{err}", output.status).into())
-}
-
-/// The environment's `bin` folder; made once for each version of the requirements.
-fn environment() -> Result<PathBuf> {
-    let requirements = python_folder().join("requirements.txt");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
-    let done = folder.join("requirements.txt");
-    if fs::read(&done).ok() != Some(fs::read(&requirements)?) {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-        run(Command::new(folder.join("bin/pip"))
-            .args(["install", "--quiet", "--requirement"])
-            .arg(&requirements))?;
-        fs::copy(&requirements, &done)?;
-    }
-    Ok(folder.join("bin"))
-}
 
 #[test]
 fn cqlsh_and_the_python_driver_work_unmodified() -> Result<()> {
-    let bin = environment()?;
+    let bin = environment("requirements.txt")?;
     let server = Server::start()?;
     let (host, port) = (server.address().ip().to_string(), server.address().port().to_string());
     let arn = server.kms(&["create-key"])?;
 
     let driver = run(Command::new(bin.join("python"))
-        .arg(python_folder().join("driver.py"))
+        .arg(folder().join("driver.py"))
         .args([&host, &port, &arn]))?;
     assert!(String::from_utf8(driver.stdout)?.contains("found everything"));
 
     let shell = Command::new(bin.join("cqlsh"))
         .args(["--no-color", &host, &port, "--file"])
-        .arg(python_folder().join("session.cql"))
+        .arg(folder().join("session.cql"))
         .env("HOME", env!("CARGO_TARGET_TMPDIR"))
         .output()?;
     let (out, err) = (String::from_utf8(shell.stdout)?, String::from_utf8(shell.stderr)?);

@@ -38,9 +38,7 @@ impl TableOpenings {
         };
         match tokio::time::timeout(timeout, opening).await {
             Ok(result) => result,
-            Err(_) => Err(Error::Overloaded(format!(
-                "table {table} is still being opened (its key or its log), try again later"
-            ))),
+            Err(_) => Err(still_opening(database, table)),
         }
     }
 
@@ -56,6 +54,23 @@ impl TableOpenings {
             task.await.unwrap_or_else(|_| Err(Error::Server("opening a table panicked".to_owned())))
         };
         opening.boxed().shared()
+    }
+}
+
+/// What a client is told that has waited long enough.
+fn still_opening(database: &Database, table: TableId) -> Error {
+    let catalog = database.engine().catalog();
+    let Some(entry) = catalog.tables.get(&table) else {
+        return Error::Overloaded("the table was dropped meanwhile".to_owned());
+    };
+    let name = format!("{}.{}", entry.schema.keyspace, entry.schema.name);
+    match &entry.key.kms_key_arn {
+        Some(arn) if !database.keyring().is_usable(&table.0) => Error::KeyUnreachable(format!(
+            "KMS unavailable error: {arn}: no answer yet (table {name}); try again"
+        )),
+        _ => Error::Overloaded(format!(
+            "table {name} is still being opened (its rows in the log); try again"
+        )),
     }
 }
 
