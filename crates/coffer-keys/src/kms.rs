@@ -3,12 +3,14 @@
 mod embedded;
 mod error;
 mod hooked;
+mod providers;
 
 pub use embedded::{EmbeddedKms, EmbeddedKmsOptions, NewKey};
 pub use error::{ErrorClass, KmsError, failure};
 pub use hooked::{HookedKms, KmsHook};
+pub use providers::{ProviderScope, Providers, SameScope};
 
-use crate::TableName;
+use crate::{SpecificationError, TableName};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin};
 use zeroize::Zeroizing;
@@ -18,6 +20,12 @@ pub type EncryptionContext = BTreeMap<String, String>;
 
 /// What a call of a KMS returns: a future that can be sent between threads.
 pub type KmsFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KmsError>> + Send + 'a>>;
+
+/// Most pairs that a table may add to its encryption context: a grant's constraint takes eight, and
+/// three are always there.
+const EXTRA_PAIRS_MAX: usize = 5;
+/// Longest name or value of such a pair, in characters: the limit of a grant's constraint.
+const PAIR_LEN_MAX: usize = 384;
 
 /// The encryption context of a table: the three pairs of the reference system, built here only.
 #[must_use]
@@ -30,6 +38,47 @@ pub fn encryption_context(table: &TableName, subscriber: &str) -> EncryptionCont
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .collect()
+}
+
+/// As [`encryption_context`], with the pairs of the table's `kms_encryption_context`.
+///
+/// # Errors
+/// [`SpecificationError::ExtraContext`] as [`check_extra_context`].
+pub fn encryption_context_with(
+    table: &TableName,
+    subscriber: &str,
+    extra: &BTreeMap<String, String>,
+) -> Result<EncryptionContext, SpecificationError> {
+    check_extra_context(extra)?;
+    let mut context = encryption_context(table, subscriber);
+    context.extend(extra.iter().map(|(name, value)| (name.clone(), value.clone())));
+    Ok(context)
+}
+
+/// Whether a table may have these pairs in its encryption context.
+///
+/// # Errors
+/// [`SpecificationError::ExtraContext`] for a name that begins with `aws:` (reserved), an empty or
+/// too long name or value, or too many pairs.
+pub fn check_extra_context(extra: &BTreeMap<String, String>) -> Result<(), SpecificationError> {
+    let refused = |reason: String| Err(SpecificationError::ExtraContext(reason));
+    if extra.len() > EXTRA_PAIRS_MAX {
+        return refused(format!("at most {EXTRA_PAIRS_MAX} pairs, found {}", extra.len()));
+    }
+    for (name, value) in extra {
+        let is_reserved = name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
+        if is_reserved {
+            return refused(format!("names that begin with aws: are reserved, found '{name}'"));
+        }
+        let fits = |text: &str| (1..=PAIR_LEN_MAX).contains(&text.chars().count());
+        if !fits(name) || !fits(value) {
+            let shown: String = name.chars().take(50).collect();
+            return refused(format!(
+                "names and values are 1 to {PAIR_LEN_MAX} characters long, pair '{shown}'"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The only way Coffer reaches a KMS. Keys are named by ARN.
@@ -279,4 +328,38 @@ pub struct KeyMetadata {
     /// The material that encrypts now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_key_material_id: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_may_add_pairs_but_none_that_are_reserved() {
+        let table = TableName::new([1; 16], "ks", "t");
+        let with = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            encryption_context_with(&table, "1", &pairs.collect())
+        };
+        let context = with(&[("tenant", "acme"), ("class", "secret")]).unwrap();
+        assert_eq!((context.len(), context["tenant"].as_str()), (5, "acme"));
+        assert_eq!(with(&[]).unwrap(), encryption_context(&table, "1"));
+        let long = "x".repeat(PAIR_LEN_MAX + 1);
+        let many: Vec<_> = ["a", "b", "c", "d", "e", "f"].iter().map(|name| (*name, "v")).collect();
+        assert!(with(&many[..5]).is_ok());
+        assert!(with(&[(&long[1..], &long[1..])]).is_ok());
+        let bad: [&[(&str, &str)]; 7] = [
+            &[("aws:cassandra:tableName", "other")],
+            &[("AWS:x", "v")],
+            &[("", "v")],
+            &[("n", "")],
+            &[(&long, "v")],
+            &[("n", &long)],
+            &many,
+        ];
+        for pairs in bad {
+            let error = with(pairs).unwrap_err().to_string();
+            assert!(error.contains("kms_encryption_context"), "{error}");
+        }
+    }
 }

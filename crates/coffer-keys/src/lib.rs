@@ -23,7 +23,8 @@ pub use kms::{
     CreateGrantRequest, CreatedGrant, DecryptRequest, DecryptedKey, EmbeddedKms,
     EmbeddedKmsOptions, EncryptionContext, ErrorClass, GenerateDataKeyRequest, GeneratedDataKey,
     GrantKind, HookedKms, KeyMetadata, KeyState, KmsError, KmsFuture, KmsHook, KmsOperation,
-    KmsProvider, NewKey, ReEncryptRequest, ReEncrypted, encryption_context, failure,
+    KmsProvider, NewKey, ProviderScope, Providers, ReEncryptRequest, ReEncrypted, SameScope,
+    check_extra_context, encryption_context, encryption_context_with, failure,
 };
 pub use root_key_file::{
     begin_root_key_rotation, create_root_key, finish_root_key_rotation, load_root_key,

@@ -50,6 +50,9 @@ pub enum SpecificationError {
          (arn:aws:kms:REGION:ACCOUNT:key/ID), found '{0}'"
     )]
     NoArn(String),
+    /// Pairs that a table cannot add to its encryption context.
+    #[error("kms_encryption_context: {0}")]
+    ExtraContext(String),
 }
 
 impl EncryptionSpecification {
@@ -153,6 +156,18 @@ impl KeyArn {
     #[must_use]
     pub fn key_id(&self) -> &str {
         self.0.rsplit_once('/').map_or("", |(_, id)| id)
+    }
+
+    /// The partition, as `aws`.
+    #[must_use]
+    pub fn partition(&self) -> &str {
+        self.0.split(':').nth(1).unwrap_or("")
+    }
+
+    /// The account that owns the key.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        self.0.split(':').nth(4).unwrap_or("")
     }
 
     /// The Region.

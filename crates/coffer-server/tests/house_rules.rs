@@ -73,6 +73,7 @@ const HOMES: &[(&str, &[&str])] = &[
         ],
     ),
     ("aws-sdk-kms", &["coffer-kms-aws"]),
+    ("aws-sdk-sts", &["coffer-kms-aws"]),
     ("aws-config", &["coffer-kms-aws"]),
     ("hyper", &["coffer-kms", "coffer-server"]),
     ("rustls", &["coffer-server"]),
