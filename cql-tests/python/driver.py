@@ -1,9 +1,11 @@
 """The Python driver does an application's work on encrypted tables.
 
-usage: driver.py HOST PORT KMS_KEY_ARN
+usage: driver.py HOST PORT KMS_KEY_ARN [FILE_OF_AUTHORITY]
+With the file the connection is TLS.
 Exits with 0 when everything held, else with a traceback.
 """
 
+import ssl
 import sys
 import uuid
 from collections import namedtuple
@@ -18,10 +20,14 @@ from cassandra.protocol import SyntaxException
 from cassandra.query import BatchStatement, SimpleStatement, UNSET_VALUE
 
 HOST, PORT, ARN = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+AUTHORITY = sys.argv[4] if len(sys.argv) > 4 else None
 
 
 def connect(**options):
     profile = ExecutionProfile(load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy()))
+    if AUTHORITY:
+        options["ssl_context"] = ssl.create_default_context(cafile=AUTHORITY)
+        options["ssl_options"] = {"server_hostname": HOST}
     cluster = Cluster([HOST], port=PORT, execution_profiles={EXEC_PROFILE_DEFAULT: profile}, **options)
     return cluster, cluster.connect()
 

@@ -18,9 +18,14 @@ use crate::Result;
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 const FRAME_BYTES_MAX: u32 = 256 << 20;
 
+/// A connection's bytes, over TCP or TLS.
+pub trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
 /// One connection, one request at a time.
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     input: BytesMut,
     codec: FrameCodec,
     compression: Option<Compression>,
@@ -40,7 +45,19 @@ impl Client {
     /// # Errors
     /// When the server does not answer READY.
     pub fn with_compression(address: SocketAddr, compression: Option<Compression>) -> Result<Self> {
-        let mut client = Self::raw(address)?;
+        Self::raw(address)?.start(compression)
+    }
+
+    /// Does the handshake without authentication over a stream that is connected.
+    ///
+    /// # Errors
+    /// When the server does not answer READY.
+    pub fn over(stream: impl Stream + 'static) -> Result<Self> {
+        Self::new(Box::new(stream)).start(None)
+    }
+
+    fn start(self, compression: Option<Compression>) -> Result<Self> {
+        let mut client = self;
         let mut options = vec![(Text::from("CQL_VERSION"), Text::from("3.0.0"))];
         if let Some(compression) = compression {
             options.push((Text::from("COMPRESSION"), Text::from(compression.name())));
@@ -60,12 +77,16 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        Ok(Self {
+        Ok(Self::new(Box::new(stream)))
+    }
+
+    fn new(stream: Box<dyn Stream>) -> Self {
+        Self {
             stream,
             input: BytesMut::new(),
             codec: FrameCodec::new(FRAME_BYTES_MAX),
             compression: None,
-        })
+        }
     }
 
     /// Sends bytes as they are.
@@ -73,7 +94,8 @@ impl Client {
     /// # Errors
     /// When the connection is gone.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.stream.write_all(bytes)?)
+        self.stream.write_all(bytes)?;
+        Ok(self.stream.flush()?)
     }
 
     /// Sends one request on stream 0 and waits for its answer.

@@ -1,11 +1,12 @@
 //! Unmodified cqlsh and the Python driver, from PyPI in a virtual environment below the target folder.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use cql_tests::{
-    Result, Server,
+    Result, Server, ServerBuilder,
     python::{environment, folder, run},
 };
+use tempfile::TempDir;
 
 #[test]
 fn cqlsh_and_the_python_driver_work_unmodified() -> Result<()> {
@@ -38,5 +39,41 @@ fn cqlsh_and_the_python_driver_work_unmodified() -> Result<()> {
     }
     assert!(err.contains("Undefined column name nope"), "{err}");
     assert!(!server.log()?.contains(" ERROR "), "{}", server.log()?);
+    Ok(())
+}
+
+#[test]
+fn cqlsh_and_the_python_driver_work_unmodified_over_tls() -> Result<()> {
+    let bin = environment("requirements.txt")?;
+    let temporary = TempDir::new()?;
+    let signed =
+        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+    let (cert, key) = (temporary.path().join("cert.pem"), temporary.path().join("key.pem"));
+    fs::write(&cert, signed.cert.pem())?;
+    fs::write(&key, signed.signing_key.serialize_pem())?;
+    let (cert, key) = (cert.to_str().ok_or("path")?, key.to_str().ok_or("path")?);
+    let server =
+        ServerBuilder::default().arguments(&["--tls-cert", cert, "--tls-key", key]).start()?;
+    let (host, port) = (server.address().ip().to_string(), server.address().port().to_string());
+    let arn = server.kms(&["create-key"])?;
+
+    let driver = run(Command::new(bin.join("python"))
+        .arg(folder().join("driver.py"))
+        .args([&host, &port, &arn, cert]))?;
+    assert!(String::from_utf8(driver.stdout)?.contains("found everything"));
+
+    let shell = |more: &[&str]| {
+        Command::new(bin.join("cqlsh"))
+            .args(["--no-color", &host, &port, "--execute", "SELECT key FROM system.local"])
+            .args(more)
+            .env("HOME", env!("CARGO_TARGET_TMPDIR"))
+            .env("SSL_CERTFILE", cert)
+            .output()
+    };
+    let output = shell(&["--ssl"])?;
+    let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    assert!(out.contains("local") && out.contains("(1 rows)"), "{out}{err}");
+    let output = shell(&[])?;
+    assert!(!output.status.success(), "a plain connection was accepted");
     Ok(())
 }

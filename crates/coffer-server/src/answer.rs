@@ -1,6 +1,7 @@
 //! Outcomes and errors to response frames.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use coffer_query::{Outcome, OutcomeKind, Rows, SchemaChangeEvent};
@@ -9,6 +10,7 @@ use cql_protocol::{
     RowsMetadata, SchemaChange, encode_response,
 };
 
+use crate::metrics::RequestKind;
 use crate::prepared_cache::{CachedStatement, encode_columns};
 use crate::trace::Trace;
 
@@ -21,6 +23,8 @@ pub(crate) struct ReplyTo {
     pub(crate) statement: Option<Arc<CachedStatement>>,
     pub(crate) consistency: Consistency,
     pub(crate) request_bytes: usize,
+    pub(crate) kind: RequestKind,
+    pub(crate) arrived: Instant,
 }
 
 impl ReplyTo {

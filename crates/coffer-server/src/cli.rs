@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::OPTIONS;
 
-/// CQL database whose files are encrypted with keys of a KMS.
+/// Cassandra-compatible database in which every byte at rest is encrypted, table by table, under
+/// keys of a KMS that its owner can rotate, replace and take away; with that KMS built in.
 #[derive(Debug, Parser)]
 #[command(name = "coffer", version, about)]
 pub(crate) struct Cli {
@@ -40,14 +41,9 @@ pub(crate) struct Serve {
     pub(crate) test_clock: Option<PathBuf>,
     /// Script of KMS faults; for tests.
     pub(crate) kms_fault: Option<PathBuf>,
-    /// Given flags of things that this version lacks.
-    pub(crate) unavailable: Option<&'static str>,
     /// Options given as flags.
     pub(crate) options: BTreeMap<&'static str, String>,
 }
-
-/// Flags that are named already but whose features are not there yet.
-const UNAVAILABLE: [&str; 4] = ["kms-listen", "metrics-listen", "tls-cert", "tls-key"];
 
 impl FromArgMatches for Serve {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
@@ -60,8 +56,6 @@ impl FromArgMatches for Serve {
         self.config = matches.get_one::<PathBuf>("config").cloned();
         self.test_clock = matches.get_one::<PathBuf>("test-clock").cloned();
         self.kms_fault = matches.get_one::<PathBuf>("kms-fault").cloned();
-        self.unavailable =
-            UNAVAILABLE.into_iter().find(|name| matches.get_one::<String>(name).is_some());
         for option in OPTIONS {
             if let Some(value) = matches.get_one::<String>(option.name) {
                 self.options.insert(option.name, value.clone());
@@ -90,8 +84,6 @@ impl Args for Serve {
             .value_name("FILE")
             .value_parser(path)
             .help("JSON list of faults of the KMS; needs COFFER_ALLOW_KMS_FAULTS=1");
-        let unavailable =
-            UNAVAILABLE.map(|name| Arg::new(name).long(name).value_name("VALUE").hide(true));
         let options = OPTIONS.iter().map(|option| {
             let flag = Arg::new(option.name)
                 .long(option.name.replace('_', "-"))
@@ -104,7 +96,7 @@ impl Args for Serve {
                 flag
             }
         });
-        command.args([config, test_clock, kms_fault]).args(options).args(unavailable)
+        command.args([config, test_clock, kms_fault]).args(options)
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use coffer_query::{Error, Outcome, OutcomeKind, Session};
@@ -23,8 +23,7 @@ use cql_protocol::{
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Sleep;
 
@@ -33,6 +32,7 @@ use crate::dispatch::Finished;
 use crate::error_response;
 use crate::events::EventQueue;
 use crate::in_flight::ConnectionInFlight;
+use crate::metrics::ConnectionMetrics;
 use crate::server::{PageClaim, Server};
 
 /// Frames executed before the answers are written and other connections have their turn.
@@ -58,6 +58,9 @@ const SCANS_PER_CONNECTION: usize = 4;
 /// Time to answer what is under way when the server stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time for the end of a stream to go out.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How far the handshake is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -82,10 +85,10 @@ enum SlowAnswer {
     Authentication(i16, Result<String, String>),
 }
 
-/// One connection.
-pub(crate) struct Connection {
+/// One connection, over TCP or TLS.
+pub(crate) struct Connection<S> {
     server: Arc<Server>,
-    stream: TcpStream,
+    stream: S,
     codec: FrameCodec,
     input: BytesMut,
     output: BytesMut,
@@ -100,6 +103,9 @@ pub(crate) struct Connection {
     /// Memory of the results in `output`.
     unsent: Vec<PageClaim>,
     in_flight: ConnectionInFlight,
+    metrics: ConnectionMetrics,
+    /// When the present round of frames began.
+    round_began: Instant,
     /// Bytes of a large frame that is still arriving.
     arriving: Option<usize>,
     /// Room for the next read.
@@ -114,12 +120,14 @@ pub(crate) struct Connection {
     stop: Option<BoxFuture<'static, ()>>,
     /// Nothing more is read: what is under way is answered, then the connection closes.
     is_ending: bool,
+    /// The stream may hold back some of what was written.
+    is_flushing: bool,
 }
 
-impl Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(
         server: Arc<Server>,
-        stream: TcpStream,
+        stream: S,
         client: SocketAddr,
         mut stopping: watch::Receiver<bool>,
     ) -> Self {
@@ -127,6 +135,8 @@ impl Connection {
         let startup = Duration::from_millis(limits.startup_timeout_millis);
         Self {
             codec: FrameCodec::new(limits.frame_bytes_max),
+            metrics: server.metrics.connect(),
+            round_began: Instant::now(),
             in_flight: ConnectionInFlight::new(Arc::clone(&server.in_flight)),
             stream,
             input: BytesMut::new(),
@@ -149,6 +159,7 @@ impl Connection {
                 drop(stopping.wait_for(|is_stopping| *is_stopping).await);
             })),
             is_ending: false,
+            is_flushing: false,
             stalled: None,
             server,
         }
@@ -159,7 +170,10 @@ impl Connection {
     /// # Errors
     /// The socket's.
     pub(crate) async fn serve(mut self) -> io::Result<()> {
-        poll_fn(|context| self.poll(context)).await
+        poll_fn(|context| self.poll(context)).await?;
+        // the client learns that nothing was cut off; one that is not there is not waited for
+        drop(tokio::time::timeout(SHUTDOWN_TIMEOUT, self.stream.shutdown()).await);
+        Ok(())
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -190,7 +204,10 @@ impl Connection {
     }
 
     fn is_idle(&self) -> bool {
-        self.output.is_empty() && self.commits.is_empty() && self.slow.is_empty()
+        self.output.is_empty()
+            && !self.is_flushing
+            && self.commits.is_empty()
+            && self.slow.is_empty()
     }
 
     /// True when the connection must close now.
@@ -224,14 +241,11 @@ impl Connection {
             if engine.committed() >= lsn {
                 has_progress |= self.answer_up_to(engine.committed());
             } else if let Err(error) = engine.poisoned() {
-                let body_of = |reply: &ReplyTo| {
-                    let error = Error::WriteFailure(error.to_string());
-                    error_response::of_query(error, reply.consistency)
-                };
-                for pending in self.commits.drain(..) {
-                    let body = body_of(&pending.reply);
-                    pending.reply.error(&mut self.output, self.compression, &body);
-                    self.in_flight.remove(1, pending.reply.request_bytes);
+                let message = error.to_string();
+                for PendingCommit { reply, .. } in std::mem::take(&mut self.commits) {
+                    let error = Error::WriteFailure(message.clone());
+                    let body = error_response::of_query(error, reply.consistency);
+                    self.answer_late(&reply, &body);
                 }
                 has_progress = true;
             } else if self.wake_lsn == Some(lsn) || !engine.wake_at(lsn, context.waker()) {
@@ -244,10 +258,13 @@ impl Connection {
 
     fn answer_up_to(&mut self, committed: Lsn) -> bool {
         let (mut requests, mut bytes) = (0_usize, 0_usize);
+        let now = Instant::now();
         while let Some(pending) = self.commits.front()
             && pending.lsn <= committed
         {
             pending.reply.outcome(&mut self.output, self.compression, &pending.outcome);
+            let latency = now.saturating_duration_since(pending.reply.arrived);
+            self.metrics.answered(pending.reply.kind, latency);
             requests = requests.saturating_add(1);
             bytes = bytes.saturating_add(pending.reply.request_bytes);
             self.commits.pop_front();
@@ -278,18 +295,30 @@ impl Connection {
                     None => {
                         self.in_flight.remove(1, reply.request_bytes);
                         self.answer_outcome(&reply, &outcome);
+                        self.metrics.answered(reply.kind, reply.arrived.elapsed());
                     }
                 }
                 drop(permit);
                 self.unsent.extend(claim);
             }
             SlowAnswer::Statement(reply, Err(error)) => {
-                self.in_flight.remove(1, reply.request_bytes);
                 let body = error_response::of_query(error, reply.consistency);
-                reply.error(&mut self.output, self.compression, &body);
+                self.answer_late(&reply, &body);
             }
             SlowAnswer::Authentication(stream, result) => self.end_authentication(stream, result),
         }
+    }
+
+    /// Answers a request that was counted as in flight with an error.
+    fn answer_late(&mut self, reply: &ReplyTo, body: &ErrorBody) {
+        self.in_flight.remove(1, reply.request_bytes);
+        self.metrics.answered(reply.kind, reply.arrived.elapsed());
+        self.reply_error(reply, body);
+    }
+
+    fn reply_error(&mut self, reply: &ReplyTo, body: &ErrorBody) {
+        self.metrics.failed(body.detail.code());
+        reply.error(&mut self.output, self.compression, body);
     }
 
     fn answer_outcome(&mut self, reply: &ReplyTo, outcome: &Outcome) {
@@ -316,6 +345,19 @@ impl Connection {
 
     /// Executes the complete frames of the input, up to the bounds of a round.
     fn execute_frames(&mut self) -> bool {
+        if self.is_ending || self.input.is_empty() {
+            self.has_more_frames = false;
+            return false;
+        }
+        self.round_began = Instant::now();
+        let has_progress = self.execute_round();
+        if has_progress {
+            self.metrics.end_round(self.round_began.elapsed());
+        }
+        has_progress
+    }
+
+    fn execute_round(&mut self) -> bool {
         let room = self.server.limits.write_backlog_bytes_max.min(OUTPUT_BYTES_PER_ROUND);
         let mut has_progress = false;
         self.has_more_frames = false;
@@ -394,6 +436,7 @@ impl Connection {
     }
 
     fn send_error(&mut self, stream: i16, error: &ErrorBody) {
+        self.metrics.failed(error.detail.code());
         self.send(stream, &Response::Error(error));
     }
 
@@ -404,9 +447,10 @@ impl Connection {
 
     /// Writes the output, at most a round's share of it. True when the client has taken that.
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
-        if self.output.is_empty() {
+        if self.output.is_empty() && !self.is_flushing {
             return Ok(false);
         }
+        self.is_flushing = true;
         let mut left = OUTPUT_BYTES_PER_ROUND.min(self.output.len());
         while left > 0 {
             let chunk = self.output.get(..left).unwrap_or(&self.output);
@@ -417,22 +461,29 @@ impl Connection {
                     left = left.saturating_sub(written);
                     self.stalled = None;
                 }
-                Poll::Pending => {
-                    self.stalled
-                        .get_or_insert_with(|| Box::pin(tokio::time::sleep(UNREAD_TIMEOUT)));
-                    return Ok(false);
-                }
+                Poll::Pending => return Ok(self.stall()),
             }
         }
         if !self.output.is_empty() {
             // the rest of a large page: others have their turn in between
             return Ok(true);
         }
+        if Pin::new(&mut self.stream).poll_flush(context)?.is_pending() {
+            return Ok(self.stall());
+        }
+        self.is_flushing = false;
+        self.stalled = None;
         self.unsent.clear();
         if self.output.capacity() > BUFFER_BYTES_KEPT {
             self.output = BytesMut::new();
         }
         Ok(true)
+    }
+
+    /// The client does not take its answers: that has a deadline. No progress.
+    fn stall(&mut self) -> bool {
+        self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(UNREAD_TIMEOUT)));
+        false
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {

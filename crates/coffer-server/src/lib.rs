@@ -22,14 +22,19 @@ mod kms_command;
 mod kms_fault;
 mod listener;
 mod logging;
+mod metrics;
 mod prepared_cache;
 mod scan_lane;
 mod serve;
 mod server;
 mod statement;
 mod table_opening;
+mod tls;
 mod trace;
 
 pub use command::run;
-pub use config::{AuthenticatorKind, Config, ConfigError, Limits, OPTIONS, OptionSpec};
+pub use config::{
+    AuthenticatorKind, AwsProviderOptions, Config, ConfigError, KmsProviderOptions, Limits,
+    OPTIONS, OptionSpec, TlsOptions,
+};
 pub use error::{CommandError, Result};

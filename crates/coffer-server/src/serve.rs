@@ -1,7 +1,7 @@
 //! `coffer serve`: opens everything, serves, and closes everything.
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +20,10 @@ use crate::config::{AuthenticatorKind, Config};
 use crate::data_directory::DataDirectory;
 use crate::error::{CommandError, Result};
 use crate::kms_fault::KmsFaults;
-use crate::listener;
+use crate::listener::{self, Bound};
+use crate::metrics;
 use crate::server::Server;
+use crate::tls::{Tls, TlsFiles};
 
 /// Pause between two looks for table keys to renew: a limit is reached in months.
 const WORN_KEYS_PAUSE: Duration = Duration::from_secs(10);
@@ -31,28 +33,39 @@ const DUE_KEYS_PAUSE: Duration = Duration::from_secs(1);
 /// Threads for what blocks: opening tables, schema changes, passwords.
 const BLOCKING_THREADS_MAX: usize = 32;
 
+/// The sockets of a server. They are bound before anything is opened, so that a port in use is
+/// told at once.
+struct Listeners {
+    cql: Bound,
+    metrics: Option<Bound>,
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<Self> {
+        Ok(Self {
+            cql: Bound::new(config.listen)?,
+            metrics: config.metrics_listen.map(Bound::new).transpose()?,
+        })
+    }
+}
+
 /// Runs the server until SIGTERM or SIGINT. `say` gets the lines for standard output.
 ///
 /// # Errors
 /// Why it cannot start, or did not end cleanly.
 pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
-    if let Some(flag) = flags.unavailable {
-        return Err(CommandError::Refused(format!(
-            "--{flag}: this version of coffer does not have this yet; leave the flag out"
-        )));
-    }
     let config = Config::load(flags.config.as_deref(), std::env::vars(), &flags.options)?;
     let clock = clock(flags)?;
     let faults = kms_faults(flags)?;
+    let tls = TlsFiles::of_cql(&config.tls).map(Tls::load).transpose()?.map(Arc::new);
     crate::logging::start(config.log_level);
     // every file, directory and socket of a server is its owner's alone
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     forbid_core_dumps()?;
 
     let directory = DataDirectory::open(&config, Arc::clone(&clock))?;
-    let listener = TcpListener::bind(config.listen)
-        .map_err(CommandError::io(format!("listen on {}", config.listen)))?;
-    let address = listener.local_addr().map_err(CommandError::io("listen"))?;
+    let listeners = Listeners::bind(&config)?;
+    let address = listeners.cql.address;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -69,10 +82,7 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
         if directory.is_new {
             say(&first_start(&config, &directory, address));
         }
-        serve(Arc::new(server), &directory, &keyring, listener, || {
-            say(&format!("coffer is ready: CQL clients can connect to {address}\n"));
-        })
-        .await
+        serve(Arc::new(server), &directory, &keyring, listeners, tls, say).await
     });
     // tasks hold the database: they end before the engine does
     runtime.shutdown_timeout(Duration::from_secs(10));
@@ -173,24 +183,37 @@ async fn serve(
     server: Arc<Server>,
     directory: &DataDirectory,
     keyring: &Arc<Keyring>,
-    listener: TcpListener,
-    ready: impl FnOnce(),
+    listeners: Listeners,
+    tls: Option<Arc<Tls>>,
+    say: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let failed = |action: &'static str| CommandError::io(action);
-    listener.set_nonblocking(true).map_err(failed("listen"))?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed("listen"))?;
+    let Listeners { cql, metrics } = listeners;
     let admin = AdminSocket::bind(&directory.path).map_err(failed("open the admin socket"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch signals"))?;
     let (stop, stopping) = watch::channel(false);
-    let background = [
+    let mut background = vec![
         tokio::spawn(admin.serve(Arc::clone(&directory.kms))),
         tokio::spawn(Arc::clone(keyring).run_refresh()),
         tokio::spawn(renew_worn_keys(Arc::clone(&server))),
         tokio::spawn(delete_due_keys(Arc::clone(&directory.kms))),
     ];
-    ready();
-    let clients = listener::serve(&server, listener, stopping);
+    if let Some(tls) = &tls {
+        let hangup = signal(SignalKind::hangup()).map_err(failed("catch signals"))?;
+        background.push(tokio::spawn(Arc::clone(tls).keep_current(hangup)));
+    }
+    if let Some(bound) = metrics {
+        say(&format!("Metrics: http://{}/metrics\n", bound.address));
+        let sources = metrics::Sources {
+            metrics: Arc::clone(&server.metrics),
+            database: Arc::clone(&server.database),
+        };
+        background.push(tokio::spawn(metrics::serve(bound.listener()?, sources)));
+    }
+    let address = cql.address;
+    let clients = listener::serve(&server, cql.listener()?, tls, stopping);
+    say(&format!("coffer is ready: CQL clients can connect to {address}\n"));
     tokio::pin!(clients);
     tokio::select! {
         () = &mut clients => {}

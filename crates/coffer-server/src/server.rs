@@ -12,6 +12,7 @@ use crate::config::{Config, Limits};
 use crate::error::{CommandError, Result};
 use crate::events::Events;
 use crate::in_flight::InFlight;
+use crate::metrics::Metrics;
 use crate::prepared_cache::PreparedCache;
 use crate::scan_lane::ScanLane;
 use crate::table_opening::TableOpenings;
@@ -30,6 +31,7 @@ pub(crate) struct Server {
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) page_memory: PageMemory,
     pub(crate) trace_ids: TimeUuidGenerator,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Server {
@@ -51,6 +53,7 @@ impl Server {
             in_flight: Arc::default(),
             page_memory: PageMemory::new(&config.limits),
             trace_ids,
+            metrics: Arc::default(),
             limits: config.limits.clone(),
         })
     }

@@ -139,7 +139,6 @@ impl BlockCache {
     }
 
     /// Bytes held now.
-    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }

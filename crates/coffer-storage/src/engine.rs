@@ -37,7 +37,7 @@ const LOG_FILE_BYTES_MIN: u64 = 64 * 1024;
 
 /// The storage engine over one data directory.
 pub struct Engine {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     threads: Mutex<Threads>,
     /// Locked as long as the engine lives.
     _lock: File,

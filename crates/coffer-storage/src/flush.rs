@@ -240,6 +240,7 @@ impl Core {
             return Err(error);
         }
         store.replace_frozen(memtable, segment);
+        self.log.counters.flushes.add_one();
         for tail in memtable.tails() {
             self.remove_file(&crate::TailRecord::path_of(&store.directory, tail));
         }
@@ -363,6 +364,7 @@ impl Core {
             return Err(error);
         }
         store.replace_segments(chosen, segment);
+        self.log.counters.compactions.add_one();
         for input in &job.inputs {
             self.remove_file(&input.entry().path(&store.directory));
         }

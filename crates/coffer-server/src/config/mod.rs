@@ -2,6 +2,7 @@
 //! one before. One table ([`OPTIONS`]) gives every option its name, text and parser, so that the
 //! three sources, `--help` and the documentation cannot drift apart.
 
+mod kms_provider;
 mod options;
 mod parse;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use coffer_storage::EngineOptions;
 use thiserror::Error;
 
+pub use kms_provider::{AwsProviderOptions, KmsProviderOptions};
 pub use options::{OPTIONS, OptionSpec};
 
 /// Variables that begin with `COFFER_` and are not options.
@@ -104,6 +106,21 @@ pub struct Limits {
     pub table_timeout_millis: u64,
 }
 
+/// Files of TLS, as configured.
+#[derive(Debug, Clone, Default)]
+pub struct TlsOptions {
+    /// Certificate for CQL clients.
+    pub cert: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// Authorities of which CQL clients must have a certificate.
+    pub client_ca: Option<PathBuf>,
+    /// Certificate of the KMS endpoint, where it is another one.
+    pub kms_cert: Option<PathBuf>,
+    /// Its private key.
+    pub kms_key: Option<PathBuf>,
+}
+
 /// Everything that can be configured.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -115,6 +132,12 @@ pub struct Config {
     pub advertise: Option<SocketAddr>,
     /// Serve CQL without TLS on addresses other than loopback.
     pub allow_plaintext: bool,
+    /// Files of TLS.
+    pub tls: TlsOptions,
+    /// Address of the KMS endpoint.
+    pub kms_listen: Option<SocketAddr>,
+    /// Address of the metrics.
+    pub metrics_listen: Option<SocketAddr>,
     /// File of the root key, if not `root.key` in the data directory.
     pub root_key_file: Option<PathBuf>,
     /// File of the embedded KMS's root key, if not `kms/root.key` in the data directory.
@@ -137,6 +160,24 @@ pub struct Config {
     pub password_hash: Option<String>,
     /// Longest use of a table key without asking the KMS.
     pub key_age_seconds_max: u64,
+    /// Longest stay in memory of the key of a table that nobody uses.
+    pub key_idle_seconds_max: u64,
+    /// Age at which a table key is replaced; 0 is never.
+    pub table_key_days_max: u32,
+    /// Age at which a segment is rewritten under a new data key; 0 is never.
+    pub data_key_days_max: u32,
+    /// Calls of a KMS per second that no request waits for.
+    pub kms_calls_per_second_max: u32,
+    /// No table may be under the service-owned key.
+    pub require_cmk: bool,
+    /// Patterns of the ARNs that tables may be put under.
+    pub allowed_kms_keys: Vec<String>,
+    /// The encryption of a table stays as it was created.
+    pub immutable_encryption: bool,
+    /// New table keys of KMS keys are wrapped under the service-owned key too.
+    pub double_wrapping: bool,
+    /// KMS beside the embedded one; the ARN of a key picks.
+    pub kms_providers: Vec<KmsProviderOptions>,
     /// Bounds on clients.
     pub limits: Limits,
     /// The engine's limits and choices.
@@ -157,6 +198,9 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 9042)),
             advertise: None,
             allow_plaintext: false,
+            tls: TlsOptions::default(),
+            kms_listen: None,
+            metrics_listen: None,
             root_key_file: None,
             kms_root_key_file: None,
             account: None,
@@ -168,6 +212,15 @@ impl Default for Config {
             user: "cassandra".to_owned(),
             password_hash: None,
             key_age_seconds_max: 300,
+            key_idle_seconds_max: 300,
+            table_key_days_max: 0,
+            data_key_days_max: 0,
+            kms_calls_per_second_max: 100,
+            require_cmk: false,
+            allowed_kms_keys: vec!["*".to_owned()],
+            immutable_encryption: false,
+            double_wrapping: false,
+            kms_providers: Vec::new(),
             limits: Limits::default(),
             engine: EngineOptions::default(),
             worker_threads: threads.max(2),
@@ -209,6 +262,36 @@ impl Config {
         variables: impl Iterator<Item = (String, String)>,
         flags: &BTreeMap<&'static str, String>,
     ) -> Result<Self, ConfigError> {
+        let config = Self::gather(file, variables, flags)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// As [`Config::load`], for a KMS that is served alone: `kms_listen` must be there.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`] found.
+    pub fn load_for_kms(
+        file: Option<&Path>,
+        variables: impl Iterator<Item = (String, String)>,
+        flags: &BTreeMap<&'static str, String>,
+    ) -> Result<Self, ConfigError> {
+        let config = Self::gather(file, variables, flags)?;
+        config.check_tls()?;
+        config.check_kms_listen()?;
+        if config.kms_listen.is_none() {
+            return Err(ConfigError::Combination(
+                "coffer kms serve needs --listen HOST:PORT (port 0 picks a free one)".to_owned(),
+            ));
+        }
+        Ok(config)
+    }
+
+    fn gather(
+        file: Option<&Path>,
+        variables: impl Iterator<Item = (String, String)>,
+        flags: &BTreeMap<&'static str, String>,
+    ) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         if let Some(file) = file {
             config.apply_file(file)?;
@@ -218,7 +301,6 @@ impl Config {
             let source = format!("flag --{}", name.replace('_', "-"));
             config.apply(name, value, &source)?;
         }
-        config.check()?;
         Ok(config)
     }
 
@@ -254,6 +336,10 @@ impl Config {
         })?;
         let source = format!("file {}", file.display());
         for (name, value) in &table {
+            if name == kms_provider::TABLE {
+                self.kms_providers = kms_provider::parse(value, &source)?;
+                continue;
+            }
             let value = match value {
                 toml::Value::String(text) => text.clone(),
                 toml::Value::Integer(number) => number.to_string(),
@@ -285,10 +371,12 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if !self.listen.ip().is_loopback() && !self.allow_plaintext {
+        self.check_tls()?;
+        self.check_kms_listen()?;
+        if !self.listen.ip().is_loopback() && self.tls.cert.is_none() && !self.allow_plaintext {
             return Err(ConfigError::Combination(format!(
-                "option listen: {} is not a loopback address and this version has no TLS; \
-                 listen on 127.0.0.1 or [::1], or give --allow-plaintext to send rows and \
+                "option listen: {} is not a loopback address: give --tls-cert FILE and --tls-key \
+                 FILE, listen on 127.0.0.1 or [::1], or give --allow-plaintext to send rows and \
                  passwords over the network unencrypted",
                 self.listen
             )));
@@ -300,6 +388,42 @@ impl Config {
                 self.listen
             )));
         }
+        self.check_limits()
+    }
+
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        let tls = &self.tls;
+        let needs = |name: &str, other: &str| {
+            Err(ConfigError::Combination(format!("option {name}: it needs option {other} too")))
+        };
+        match (&tls.cert, &tls.key, &tls.client_ca) {
+            (Some(_), None, _) => return needs("tls_cert", "tls_key"),
+            (None, Some(_), _) => return needs("tls_key", "tls_cert"),
+            (None, None, Some(_)) => return needs("tls_client_ca", "tls_cert"),
+            _ => {}
+        }
+        match (&tls.kms_cert, &tls.kms_key) {
+            (Some(_), None) => needs("kms_tls_cert", "kms_tls_key"),
+            (None, Some(_)) => needs("kms_tls_key", "kms_tls_cert"),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_kms_listen(&self) -> Result<(), ConfigError> {
+        let has_tls = self.tls.kms_cert.is_some() || self.tls.cert.is_some();
+        match self.kms_listen {
+            Some(address) if !address.ip().is_loopback() && !has_tls && !self.allow_plaintext => {
+                Err(ConfigError::Combination(format!(
+                    "address of the KMS endpoint: {address} is not a loopback address: give \
+                     --kms-tls-cert FILE and --kms-tls-key FILE, listen on 127.0.0.1 or [::1], \
+                     or give --allow-plaintext to send key material over the network unencrypted"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
         let limits = &self.limits;
         let frame = usize::try_from(limits.frame_bytes_max).unwrap_or(usize::MAX);
         let too_small = [

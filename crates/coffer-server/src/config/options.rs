@@ -79,6 +79,58 @@ pub static OPTIONS: &[OptionSpec] = &[
         config, text => allow_plaintext = truth(text)?
     ),
     option!(
+        "tls_cert",
+        "a path",
+        "(none: no TLS)",
+        "PEM file of the certificate for CQL clients and the certificates between it and its \
+         authority; with it plain connections are refused.",
+        config, text => tls.cert = Some(PathBuf::from(text))
+    ),
+    option!(
+        "tls_key",
+        "a path",
+        "(none: no TLS)",
+        "PEM file of the private key of tls_cert.",
+        config, text => tls.key = Some(PathBuf::from(text))
+    ),
+    option!(
+        "tls_client_ca",
+        "a path",
+        "(none: clients need no certificate)",
+        "PEM file of the authorities of which CQL clients must have a certificate.",
+        config, text => tls.client_ca = Some(PathBuf::from(text))
+    ),
+    option!(
+        "kms_tls_cert",
+        "a path",
+        "(tls_cert)",
+        "PEM file of the certificate of the KMS endpoint.",
+        config, text => tls.kms_cert = Some(PathBuf::from(text))
+    ),
+    option!(
+        "kms_tls_key",
+        "a path",
+        "(tls_key)",
+        "PEM file of the private key of kms_tls_cert.",
+        config, text => tls.kms_key = Some(PathBuf::from(text))
+    ),
+    option!(
+        "kms_listen",
+        "HOST:PORT",
+        "(none: no endpoint)",
+        "Address at which the embedded KMS serves its HTTP endpoint too; port 0 picks a free one \
+         and prints it.",
+        config, text => kms_listen = Some(address(text)?)
+    ),
+    option!(
+        "metrics_listen",
+        "HOST:PORT",
+        "(none: no metrics)",
+        "Address at which /metrics can be scraped, over plain HTTP; port 0 picks a free one and \
+         prints it. It tells names of keyspaces and tables.",
+        config, text => metrics_listen = Some(address(text)?)
+    ),
+    option!(
         "root_key_file",
         "a path",
         "(root.key in the data directory)",
@@ -157,6 +209,62 @@ pub static OPTIONS: &[OptionSpec] = &[
         "300",
         "How long a table key is used without asking the KMS again.",
         config, text => key_age_seconds_max = number(text, 1, 86_400)?
+    ),
+    option!(
+        "key_idle_seconds_max",
+        "1 to 86400",
+        "300",
+        "How long the key of a table that nobody uses stays in memory.",
+        config, text => key_idle_seconds_max = number(text, 1, 86_400)?
+    ),
+    option!(
+        "table_key_days_max",
+        "0 to 36500",
+        "0",
+        "Age at which a table key is replaced by a new one; 0 is never.",
+        config, text => table_key_days_max = number(text, 0, 36_500)?
+    ),
+    option!(
+        "data_key_days_max",
+        "0 to 36500",
+        "0",
+        "Age at which a segment is rewritten under a new data key; 0 is never.",
+        config, text => data_key_days_max = number(text, 0, 36_500)?
+    ),
+    option!(
+        "kms_calls_per_second_max",
+        "1 to 100000",
+        "100",
+        "Calls of a KMS per second that no request waits for: refreshes, probes, retired grants.",
+        config, text => kms_calls_per_second_max = number(text, 1, 100_000)?
+    ),
+    option!(
+        "require_cmk",
+        "true, false",
+        "false",
+        "Refuse tables under the service-owned key.",
+        config, text => require_cmk = truth(text)?
+    ),
+    option!(
+        "allowed_kms_keys",
+        "key ARNs with *, separated by commas",
+        "*",
+        "KMS keys that tables may be put under.",
+        config, text => allowed_kms_keys = key_patterns(text)?
+    ),
+    option!(
+        "immutable_encryption",
+        "true, false",
+        "false",
+        "Refuse to change the encryption of a table that exists.",
+        config, text => immutable_encryption = truth(text)?
+    ),
+    option!(
+        "double_wrapping",
+        "true, false",
+        "false",
+        "Wrap new table keys of KMS keys under the service-owned key too, so that both are needed.",
+        config, text => double_wrapping = truth(text)?
     ),
     option!(
         "durability",
@@ -355,6 +463,18 @@ fn account(text: &str) -> Parsed<String> {
         Ok(text.to_owned())
     } else {
         Err(format!("{text:?} is not 12 digits"))
+    }
+}
+
+fn key_patterns(text: &str) -> Parsed<Vec<String>> {
+    let is_safe = |letter: char| letter.is_ascii_alphanumeric() || ":/_*-".contains(letter);
+    let patterns: Vec<String> = text.split(',').map(|part| part.trim().to_owned()).collect();
+    let is_pattern = |pattern: &String| {
+        pattern.chars().all(is_safe) && (pattern == "*" || pattern.starts_with("arn:"))
+    };
+    match patterns.iter().find(|pattern| !is_pattern(pattern)) {
+        Some(wrong) => Err(format!("{wrong:?} is neither * nor begins with arn:")),
+        None => Ok(patterns),
     }
 }
 

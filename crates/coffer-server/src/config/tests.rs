@@ -1,4 +1,5 @@
 //! Sources over one another, and every option named when it is wrong.
+#![expect(clippy::indexing_slicing, reason = "a panic fails the test")]
 
 use super::*;
 
@@ -111,10 +112,68 @@ fn the_operating_manual_has_every_option_as_it_is() {
         );
         assert!(manual.contains(&line), "docs/OPERATING.md lacks: {line}");
     }
-    let documented = manual.lines().filter(|line| {
+    let options = manual.split("\n## ").find(|part| part.starts_with("Options\n")).unwrap();
+    let documented = options.lines().filter(|line| {
         line.strip_prefix("| `")
             .and_then(|rest| rest.split_once('`'))
             .is_some_and(|(name, _)| !name.contains(' '))
     });
     assert_eq!(documented.count(), OPTIONS.len(), "options that are gone");
+}
+
+#[test]
+fn certificates_and_their_keys_come_in_pairs_and_make_other_addresses_possible() {
+    for (flags, wanted) in [
+        (&[("tls_cert", "c")][..], "tls_key"),
+        (&[("tls_key", "k")], "tls_cert"),
+        (&[("tls_client_ca", "a")], "tls_cert"),
+        (&[("kms_tls_cert", "c")], "kms_tls_key"),
+        (&[("kms_tls_key", "k")], "kms_tls_cert"),
+        (&[("kms_listen", "192.0.2.1:1")], "kms-tls-cert"),
+    ] {
+        let text = load("", &[], flags).unwrap_err().to_string();
+        assert!(text.contains(wanted), "{text}");
+    }
+    let both = [("tls_cert", "c"), ("tls_key", "k")];
+    let far = "listen = \"192.0.2.1:9042\"\nkms_listen = \"192.0.2.1:1\"";
+    assert!(load(far, &[], &both).is_ok());
+}
+
+#[test]
+fn providers_are_read_from_the_file_and_wrong_ones_refused_by_name() {
+    let file = |lines: &str| format!("[[kms_provider]]\n{lines}\n");
+    let right = "kind = \"aws\"\nregion = \"eu-west-1\"\naccount = \"111122223333\"\n\
+                 endpoint = \"http://127.0.0.1:1\"\ndata_role_arn = \"arn:aws:iam::1:role/d\"";
+    let two = file(right) + &file("kind = \"aws\"\nregion = \"us-east-2\"");
+    let config = load(&two, &[], &[]).unwrap();
+    let KmsProviderOptions::Aws(first) = &config.kms_providers[0];
+    assert_eq!(
+        (first.region.as_str(), first.account.as_deref()),
+        ("eu-west-1", Some("111122223333"))
+    );
+    assert_eq!(first.data_role_arn.as_deref(), Some("arn:aws:iam::1:role/d"));
+    assert_eq!(config.kms_providers.len(), 2);
+    for (wrong, wanted) in [
+        (file("region = \"r\""), "kind"),
+        (file("kind = \"aws\""), "region"),
+        (file("kind = \"gcp\"\nregion = \"r\""), "gcp"),
+        (file(&right.replace("1111", "x")), "12 digits"),
+        (file(&right.replace("http:", "ftp:")), "https://"),
+        (file(&right.replace(":role/", ":user/")), "data_role_arn"),
+        (file("kind = \"aws\"\nregion = 5"), "region"),
+        (file("kind = \"aws\"\nregion = \"r\"\nsecret = \"s\""), "secret"),
+        ("kms_provider = \"aws\"".to_owned(), "array"),
+    ] {
+        let text = load(&wrong, &[], &[]).unwrap_err().to_string();
+        assert!(text.contains(wanted) && text.contains("kms_provider"), "{wrong}: {text}");
+    }
+}
+
+#[test]
+fn key_patterns_are_arns_with_stars() {
+    let patterns = |text: &str| load("", &[], &[("allowed_kms_keys", text)]);
+    let two = patterns("arn:aws:kms:eu-*, arn:aws:kms:*:111122223333:key/*").unwrap();
+    assert_eq!(two.allowed_kms_keys.len(), 2);
+    assert!(patterns("alias/x").is_err());
+    assert!(patterns("").is_err());
 }

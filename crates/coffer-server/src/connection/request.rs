@@ -9,6 +9,7 @@ use cql_protocol::{
     FrameFlags, FrameHeader, Prepare, Prepared, ProtocolError, Register, Request, Response,
     Startup, VERSION,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 
 use super::{Connection, PendingCommit, Phase, SlowAnswer};
@@ -16,6 +17,7 @@ use crate::answer::ReplyTo;
 use crate::authentication::PASSWORD_AUTHENTICATOR;
 use crate::dispatch::finish;
 use crate::error_response;
+use crate::metrics::RequestKind;
 use crate::prepared_cache::CachedStatement;
 use crate::statement::{Work, prepare, unprepared};
 use crate::trace::Trace;
@@ -27,7 +29,17 @@ const SUPPORTED: [(&str, &[&str]); 3] = [
     ("PROTOCOL_VERSIONS", &["4/v4"]),
 ];
 
-impl Connection {
+fn kind_of(request: &Request) -> RequestKind {
+    match request {
+        Request::Query(_) => RequestKind::Query,
+        Request::Execute(_) => RequestKind::Execute,
+        Request::Batch(_) => RequestKind::Batch,
+        Request::Prepare(_) => RequestKind::Prepare,
+        _ => RequestKind::Other,
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn handle_frame(&mut self, frame: Frame) {
         let header = frame.header;
         if header.is_response {
@@ -54,6 +66,10 @@ impl Connection {
 
     fn handle_request(&mut self, header: FrameHeader, request: Request, request_bytes: usize) {
         let is_traced = header.flags.has(FrameFlags::TRACING);
+        let kind = kind_of(&request);
+        if matches!(kind, RequestKind::Prepare | RequestKind::Other) {
+            self.metrics.answered_in_round(kind);
+        }
         match (self.phase, request) {
             (_, Request::Options) => self.send(header.stream, &Response::Supported(&SUPPORTED)),
             (Phase::New, Request::Startup(startup)) => self.startup(header.stream, &startup),
@@ -77,6 +93,8 @@ impl Connection {
                     statement: None,
                     consistency: Consistency::One,
                     request_bytes,
+                    kind,
+                    arrived: self.round_began,
                 };
                 self.statement(reply, request);
             }
@@ -200,11 +218,15 @@ impl Connection {
     /// Runs QUERY, EXECUTE or BATCH.
     fn statement(&mut self, mut reply: ReplyTo, request: Request) {
         if !self.in_flight.has_room(reply.request_bytes, &self.server.limits) {
-            return reply.error(&mut self.output, self.compression, &error_response::overloaded());
+            self.metrics.answered_in_round(reply.kind);
+            return self.reply_error(&reply, &error_response::overloaded());
         }
         match self.work_of(&mut reply, request) {
             Ok(work) => self.run(reply, work),
-            Err(body) => reply.error(&mut self.output, self.compression, &body),
+            Err(body) => {
+                self.metrics.answered_in_round(reply.kind);
+                self.reply_error(&reply, &body);
+            }
         }
     }
 
@@ -236,7 +258,10 @@ impl Connection {
 
     fn run(&mut self, reply: ReplyTo, mut work: Work) {
         match work.execute(&self.server, &mut self.session) {
-            Ok(Step::Done(outcome)) => self.answer_outcome(&reply, &outcome),
+            Ok(Step::Done(outcome)) => {
+                self.metrics.answered_in_round(reply.kind);
+                self.answer_outcome(&reply, &outcome);
+            }
             Ok(Step::Commit { lsn, outcome }) => {
                 self.in_flight.add(reply.request_bytes);
                 self.commits.push_back(PendingCommit { lsn, reply, outcome });
@@ -251,7 +276,8 @@ impl Connection {
             Error::Unprepared(id) => unprepared(Bytes::copy_from_slice(&id)),
             error => error_response::of_query(error, reply.consistency),
         };
-        reply.error(&mut self.output, self.compression, &body);
+        self.metrics.answered_in_round(reply.kind);
+        self.reply_error(reply, &body);
     }
 
     fn run_slowly(&mut self, reply: ReplyTo, work: Work, step: Step) {

@@ -30,6 +30,7 @@ use writer::{LogFile, LogThread, Pending};
 use crate::Lsn;
 use crate::background::Signal;
 use crate::error::{Error, Result};
+use crate::figures::Counters;
 use crate::ids::ClusterId;
 use crate::key_use::KeyUse;
 use crate::memtable::MemoryUse;
@@ -67,6 +68,7 @@ pub(crate) fn file_path(directory: &Path, number: u64) -> PathBuf {
 /// The running commit log. Locks, in order: `pending`, `index`; `waiters` and `progress` alone.
 pub(crate) struct CommitLog {
     pub(crate) context: LogContext,
+    pub(crate) counters: Counters,
     pending: Mutex<Pending>,
     work: Condvar,
     pub(crate) index: Mutex<LogIndex>,
@@ -109,6 +111,7 @@ impl CommitLog {
             durable: AtomicU64::new(scan.last.0),
             catalog_version: AtomicU64::new(scan.catalog_version),
             witnessed: AtomicU64::new(scan.catalog_version),
+            counters: Counters::default(),
             file_bytes: AtomicU64::new(file_bytes),
             waiters: Mutex::new(Vec::new()),
             room_waiters: Mutex::new(Vec::new()),

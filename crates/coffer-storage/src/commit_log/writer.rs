@@ -401,6 +401,7 @@ impl LogThread {
     pub(super) fn sync(&mut self, log: &CommitLog) -> Result<()> {
         if let Some(file) = self.unsynced.take() {
             file.sync()?;
+            log.counters.log_syncs.add_one();
             log.set_durable(self.written, self.catalog_version);
         }
         Ok(())

@@ -1,0 +1,150 @@
+//! What a scrape gives: looked up at that moment.
+
+use std::fmt;
+use std::sync::Arc;
+
+use coffer_query::Database;
+use coffer_storage::TableEntry;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::families::{Encoded, Families, Labels};
+use super::{Metrics, RequestKind};
+
+/// Where figures come from.
+pub(crate) struct Sources {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) database: Arc<Database>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Sources {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Encoded {
+        let mut families = Families(encoder);
+        let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+        families.gauges("coffer_build", "The running version", [(version, 1.0)])?;
+        self.encode_cql(&mut families)?;
+        self.encode_engine(&mut families)?;
+        self.encode_tables(&mut families)
+    }
+}
+
+/// A figure as the format has it.
+#[expect(clippy::cast_precision_loss, reason = "figures of the text format are floating")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+fn one(value: u64) -> [(Labels, f64); 1] {
+    [(Labels::new(), float(value))]
+}
+
+fn count(value: u64) -> [(Labels, u64); 1] {
+    [(Labels::new(), value)]
+}
+
+fn table_labels(entry: &TableEntry) -> Labels {
+    vec![("keyspace", entry.schema.keyspace.clone()), ("table", entry.schema.name.clone())]
+}
+
+impl Sources {
+    fn encode_cql(&self, families: &mut Families<'_>) -> Encoded {
+        let metrics = &self.metrics;
+        families.gauges("coffer_cql_connections", "Open connections", one(metrics.open()))?;
+        families.counters(
+            "coffer_cql_connections_accepted",
+            "Connections accepted",
+            count(metrics.accepted()),
+        )?;
+        families.counters(
+            "coffer_cql_connections_refused",
+            "Connections refused because connections_max were open",
+            count(metrics.refused()),
+        )?;
+        let latencies = RequestKind::ALL
+            .map(|kind| (vec![("kind", kind.name().to_owned())], metrics.latencies(kind)));
+        families.counters(
+            "coffer_cql_requests",
+            "Requests answered",
+            latencies.iter().map(|(labels, latencies)| (labels.clone(), latencies.count)),
+        )?;
+        families.histograms(
+            "coffer_cql_request_seconds",
+            "Time from a request's arrival to its answer",
+            latencies,
+        )?;
+        let errors = metrics.errors().into_iter();
+        families.counters(
+            "coffer_cql_errors",
+            "Errors answered, by CQL code",
+            errors.map(|(code, count)| (vec![("code", format!("0x{code:04X}"))], count)),
+        )
+    }
+
+    fn encode_engine(&self, families: &mut Families<'_>) -> Encoded {
+        let figures = self.database.engine().figures();
+        for (name, help, value) in [
+            ("coffer_engine_memtable_bytes", "Memory of all memtables", figures.memtable_bytes),
+            (
+                "coffer_engine_block_cache_bytes",
+                "Memory of opened blocks",
+                figures.block_cache_bytes,
+            ),
+            ("coffer_engine_log_bytes", "Disk of the commit log", figures.log_bytes),
+        ] {
+            families.gauges(name, help, one(value))?;
+        }
+        for (name, help, value) in [
+            ("coffer_engine_flushes", "Memtables written to segments", figures.flushes),
+            ("coffer_engine_compactions", "Compactions", figures.compactions),
+            ("coffer_engine_log_syncs", "Syncs of the commit log", figures.log_syncs),
+        ] {
+            families.counters(name, help, count(value))?;
+        }
+        Ok(())
+    }
+
+    fn encode_tables(&self, families: &mut Families<'_>) -> Encoded {
+        let engine = self.database.engine();
+        let catalog = engine.catalog();
+        let now = self.database.clock().now_millis();
+        let tables: Vec<_> = catalog
+            .tables
+            .iter()
+            // one that is dropped meanwhile is left out
+            .filter_map(|(id, entry)| Some((entry, engine.statistics(*id).ok()?)))
+            .collect();
+        families.gauges(
+            "coffer_table_segments",
+            "Live segments",
+            tables.iter().map(|(entry, figures)| (table_labels(entry), float(figures.segments))),
+        )?;
+        families.gauges(
+            "coffer_table_segment_bytes",
+            "Disk of live segments",
+            tables
+                .iter()
+                .map(|(entry, figures)| (table_labels(entry), float(figures.segment_bytes))),
+        )?;
+        families.gauges(
+            "coffer_table_memtable_bytes",
+            "Memory of memtables",
+            tables
+                .iter()
+                .map(|(entry, figures)| (table_labels(entry), float(figures.memtable_bytes))),
+        )?;
+        families.gauges(
+            "coffer_table_key_age_seconds",
+            "Age of the present table key",
+            tables.iter().map(|(entry, _)| {
+                let millis = now.saturating_sub(entry.key.created_at_millis).max(0);
+                (table_labels(entry), float(millis.unsigned_abs()) / 1000.0)
+            }),
+        )
+    }
+}
