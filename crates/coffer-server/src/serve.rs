@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coffer_crypto::clock::{Clock, OffsetClock, SystemClock};
 use coffer_keys::{EmbeddedKms, HookedKms, Keyring, KeyringOptions, KmsProvider};
-use coffer_query::{Database, DatabaseOptions};
+use coffer_query::{Database, DatabaseOptions, EncryptionOptions};
 use coffer_storage::Engine;
 use coffer_storage::vfs::OsVfs;
 use tokio::signal::unix::{SignalKind, signal};
@@ -135,9 +135,11 @@ fn open_engine(
     clock: &Arc<dyn Clock>,
     faults: Option<KmsFaults>,
 ) -> Result<(Arc<Keyring>, Arc<Engine>)> {
+    let millis = |seconds: u64| i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
     let options = KeyringOptions {
-        max_age_millis: i64::try_from(config.key_age_seconds_max.saturating_mul(1000))
-            .unwrap_or(i64::MAX),
+        max_age_millis: millis(config.key_age_seconds_max),
+        idle_millis: millis(config.key_idle_seconds_max),
+        background_calls_per_second_max: config.kms_calls_per_second_max,
         ..KeyringOptions::default()
     };
     let mut kms: Arc<dyn KmsProvider> = Arc::<EmbeddedKms>::clone(&directory.kms);
@@ -171,7 +173,16 @@ fn open_database(
         rack: config.rack.clone(),
         listen: config.advertise.unwrap_or(address),
         page_rows_max: config.limits.page_rows_max,
-        encryption: coffer_query::EncryptionOptions::default(),
+        encryption: EncryptionOptions {
+            require_cmk: config.require_cmk,
+            allowed_kms_keys: config.allowed_kms_keys.clone(),
+            immutable_encryption: config.immutable_encryption,
+            double_wrapping: config.double_wrapping,
+            default_encryption: None,
+            table_key_days_max: config.table_key_days_max,
+            data_key_days_max: config.data_key_days_max,
+            role_principals: config.role_principals.clone(),
+        },
         schema_audit: None,
     };
     let (engine, keyring) = (Arc::clone(engine), Arc::clone(keyring));

@@ -5,6 +5,7 @@
 mod kms_provider;
 mod options;
 mod parse;
+mod role_principals;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -176,6 +177,8 @@ pub struct Config {
     pub immutable_encryption: bool,
     /// New table keys of KMS keys are wrapped under the service-owned key too.
     pub double_wrapping: bool,
+    /// Principals (ARNs) of the KMS by the CQL role they stand for.
+    pub role_principals: BTreeMap<String, String>,
     /// KMS beside the embedded one; the ARN of a key picks.
     pub kms_providers: Vec<KmsProviderOptions>,
     /// Bounds on clients.
@@ -220,6 +223,7 @@ impl Default for Config {
             allowed_kms_keys: vec!["*".to_owned()],
             immutable_encryption: false,
             double_wrapping: false,
+            role_principals: BTreeMap::new(),
             kms_providers: Vec::new(),
             limits: Limits::default(),
             engine: EngineOptions::default(),
@@ -338,6 +342,10 @@ impl Config {
         for (name, value) in &table {
             if name == kms_provider::TABLE {
                 self.kms_providers = kms_provider::parse(value, &source)?;
+                continue;
+            }
+            if name == role_principals::TABLE {
+                self.role_principals = role_principals::parse(value, &source)?;
                 continue;
             }
             let value = match value {

@@ -177,3 +177,16 @@ fn key_patterns_are_arns_with_stars() {
     assert!(patterns("alias/x").is_err());
     assert!(patterns("").is_err());
 }
+
+#[test]
+fn roles_stand_for_principals_of_the_kms() {
+    let file = "[role_principals]\nann = \"arn:aws:iam::111122223333:user/ann\"\n";
+    let config = load(file, &[], &[]).unwrap();
+    assert_eq!(config.role_principals["ann"], "arn:aws:iam::111122223333:user/ann");
+    for wrong in
+        ["[role_principals]\nann = \"ann\"", "[role_principals]\nann = 5", "role_principals = 5"]
+    {
+        let text = load(wrong, &[], &[]).unwrap_err().to_string();
+        assert!(text.contains("role_principals"), "{text}");
+    }
+}
