@@ -95,6 +95,8 @@ pub struct KeyChange {
     pub target_arn: Option<String>,
     /// Random; part of the names of the grants, so that a retry finds them.
     pub change_id: u64,
+    /// The encryption context of the table, which the grants are bound to.
+    pub encryption_context: BTreeMap<String, String>,
     /// Wall clock, milliseconds since 1970.
     pub started_at_millis: i64,
     /// Whether the table is created by it.

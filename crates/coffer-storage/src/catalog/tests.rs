@@ -89,6 +89,7 @@ fn catalog() -> Catalog {
         name: "u".into(),
         target_arn: Some("arn".into()),
         change_id: u64::MAX,
+        encryption_context: BTreeMap::from([("a".into(), "b".into())]),
         started_at_millis: 6,
         is_create: true,
     };
