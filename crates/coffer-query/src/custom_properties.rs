@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use coffer_crypto::{EncryptionType, KeyRecord};
-use coffer_keys::EncryptionSpecification;
+use coffer_keys::{EncryptionSpecification, check_extra_context};
 use coffer_model::TableSchema;
 use cql_parser::ast::{Constant, PropertyValue};
 
@@ -33,13 +33,6 @@ const AUTOSCALING_FIELDS: [&str; 3] = [
 
 /// Largest number of tags on one keyspace or table.
 const TAGS_MAX: usize = 50;
-
-/// Most pairs of [`ENCRYPTION_CONTEXT`].
-const CONTEXT_PAIRS_MAX: usize = 5;
-/// Longest name or value of such a pair.
-const CONTEXT_CHARS_MAX: usize = 384;
-/// What the names of the pairs of every table begin with, and those of the KMS itself.
-const CONTEXT_RESERVED: &str = "aws:";
 
 /// Checked custom properties of one statement.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -211,36 +204,12 @@ fn check(name: &str, fields: &BTreeMap<String, String>) -> Result<()> {
             only(name, fields, &["status", "retention"])?;
             status(name, fields)
         }
-        ENCRYPTION_CONTEXT => encryption_context(fields),
+        ENCRYPTION_CONTEXT => {
+            check_extra_context(fields).map_err(|error| Error::Invalid(error.to_string()))
+        }
         "replica_updates" => Ok(()),
         _ => Err(Error::Invalid(format!("unknown custom property '{name}'"))),
     }
-}
-
-/// Pairs beside the three of every table: a KMS takes eight in a grant, each text up to 384
-/// characters.
-fn encryption_context(fields: &BTreeMap<String, String>) -> Result<()> {
-    if fields.len() > CONTEXT_PAIRS_MAX {
-        return Err(Error::Invalid(format!(
-            "custom property '{ENCRYPTION_CONTEXT}' has at most {CONTEXT_PAIRS_MAX} pairs"
-        )));
-    }
-    for (name, value) in fields {
-        if name.to_ascii_lowercase().starts_with(CONTEXT_RESERVED) {
-            return Err(Error::Invalid(format!(
-                "custom property '{ENCRYPTION_CONTEXT}' cannot name '{name}': names that begin with \
-                 '{CONTEXT_RESERVED}' are reserved"
-            )));
-        }
-        let is_long = |text: &String| text.chars().count() > CONTEXT_CHARS_MAX;
-        if name.is_empty() || value.is_empty() || is_long(name) || is_long(value) {
-            return Err(Error::Invalid(format!(
-                "names and values of custom property '{ENCRYPTION_CONTEXT}' have 1 to \
-                 {CONTEXT_CHARS_MAX} characters"
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn only(name: &str, fields: &BTreeMap<String, String>, allowed: &[&str]) -> Result<()> {

@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 use crate::execute::SelectExecution;
 use crate::execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
 use crate::key_health::KeyHealths;
+use crate::key_queue::KeyQueues;
+use crate::key_upkeep::Upkeep;
 use crate::metadata::ResultMetadata;
 use crate::prepare::Prepared;
 use crate::schema::{Schema, Table};
@@ -192,10 +194,12 @@ pub struct Database {
     schema: ArcSwap<Schema>,
     /// Held while the schema is rebuilt from the catalog, so that an older one never wins.
     schema_refresh: Mutex<()>,
-    /// Held while a changed key is published and installed, and while one is forgotten; never over a
-    /// call of the KMS. So an older key never wins.
+    /// Held while a changed key is installed, and while one is forgotten; so the keys of a dropped
+    /// table do not come back.
     key_installs: Mutex<()>,
     key_healths: Arc<KeyHealths>,
+    key_queues: KeyQueues,
+    key_upkeep: Mutex<Upkeep>,
     traces: Traces,
     last_timestamp: AtomicI64,
     /// Clock sequence and node of timeuuids: random at each start.
@@ -237,6 +241,8 @@ impl Database {
             schema_refresh: Mutex::new(()),
             key_installs: Mutex::new(()),
             key_healths: Arc::default(),
+            key_queues: KeyQueues::default(),
+            key_upkeep: Mutex::default(),
             traces: Traces::default(),
             last_timestamp: AtomicI64::new(0),
             timeuuid_node: timeuuid_node()?,
@@ -278,6 +284,16 @@ impl Database {
     /// What the KMS last answered for each table.
     pub(crate) fn key_healths(&self) -> &Arc<KeyHealths> {
         &self.key_healths
+    }
+
+    /// Changes of keys, one at a time for each table.
+    pub(crate) fn key_queues(&self) -> &KeyQueues {
+        &self.key_queues
+    }
+
+    /// What the background knows of its last tries.
+    pub(crate) fn upkeep(&self) -> &Mutex<Upkeep> {
+        &self.key_upkeep
     }
 
     pub(crate) fn key_installs(&self) -> &Mutex<()> {

@@ -56,7 +56,9 @@ pub(crate) fn record(
     if let Ok(text) = serde_json::to_string(&events) {
         catalog.properties.insert(property, text);
     }
-    forget_oldest_dropped(catalog);
+    if event == "DROP" {
+        forget_oldest_dropped(catalog);
+    }
 }
 
 fn forget_oldest_dropped(catalog: &mut Catalog) {

@@ -35,18 +35,23 @@ impl Drop for UnderWay {
 impl KeyQueues {
     /// Waits for all changes of this table's key that came before.
     pub(crate) async fn enter(&self, keyspace: &str, table: &str) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.turns.lock();
-            let name = (keyspace.to_owned(), table.to_owned());
-            let known = turns.get(&name).and_then(Weak::upgrade);
-            known.unwrap_or_else(|| {
-                turns.retain(|_, turn| turn.strong_count() > 0);
-                let turn = Arc::<Turn<()>>::default();
-                turns.insert(name, Arc::downgrade(&turn));
-                turn
-            })
-        };
-        turn.lock_owned().await
+        self.turn(keyspace, table).lock_owned().await
+    }
+
+    /// As [`Self::enter`], unless somebody is before.
+    pub(crate) fn try_enter(&self, keyspace: &str, table: &str) -> Option<OwnedMutexGuard<()>> {
+        self.turn(keyspace, table).try_lock_owned().ok()
+    }
+
+    fn turn(&self, keyspace: &str, table: &str) -> Arc<Turn<()>> {
+        let mut turns = self.turns.lock();
+        let name = (keyspace.to_owned(), table.to_owned());
+        turns.get(&name).and_then(Weak::upgrade).unwrap_or_else(|| {
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let turn = Arc::<Turn<()>>::default();
+            turns.insert(name, Arc::downgrade(&turn));
+            turn
+        })
     }
 
     /// Marks a change as one of this process.

@@ -19,6 +19,8 @@ mod functions;
 mod history;
 mod java_double;
 mod key_health;
+mod key_queue;
+mod key_upkeep;
 mod metadata;
 mod number;
 mod paging;

@@ -39,7 +39,8 @@ pub(crate) enum Plan {
     Batch(BatchPlan),
     Use(String),
     Describe(Describe),
-    SchemaChange(Box<StatementKind>),
+    /// The statement and its text.
+    SchemaChange(Box<StatementKind>, Box<str>),
 }
 
 impl Prepared {
@@ -97,8 +98,8 @@ pub(crate) fn parse_and_prepare(
         }
         other => {
             // Refuses at once what is not executed at all.
-            SchemaChangePlan::new(&other, session)?;
-            (Plan::SchemaChange(Box::new(other)), None)
+            SchemaChangePlan::new(&other, cql, session)?;
+            (Plan::SchemaChange(Box::new(other), cql.into()), None)
         }
     };
     let key_table = match &plan {

@@ -23,7 +23,7 @@ impl Database {
         match self.keyring().open(&name, &entry.key).await {
             Ok(()) => {
                 self.key_healths().succeeded(table.0, &**self.clock());
-                self.renew_or_warn(table).await;
+                self.renew_worn_key(table).await;
                 Ok(())
             }
             // a swap was faster: its keys are there in a moment
@@ -32,21 +32,6 @@ impl Database {
                 self.key_healths().failed(table.0, &error, &**self.clock());
                 Err(error.into())
             }
-        }
-    }
-
-    /// Renews the table keys that wrapped so much that they near their limit. Called from time to
-    /// time; what fails is logged and tried again the next time.
-    pub async fn renew_worn_keys(&self) {
-        for table in self.keyring().worn() {
-            self.renew_or_warn(TableId(table)).await;
-        }
-    }
-
-    /// Until its limit the worn key serves, and reads need no new one.
-    async fn renew_or_warn(&self, table: TableId) {
-        if let Err(error) = self.renew_worn_key(table).await {
-            tracing::warn!(%table, %error, "table key is not renewed, trying again");
         }
     }
 

@@ -25,8 +25,8 @@ use crate::metrics;
 use crate::server::Server;
 use crate::tls::{Tls, TlsFiles};
 
-/// Pause between two looks for table keys to renew: a limit is reached in months.
-const WORN_KEYS_PAUSE: Duration = Duration::from_secs(10);
+/// Pause between two passes of the upkeep of table keys.
+const KEY_UPKEEP_PAUSE: Duration = Duration::from_secs(5);
 /// Pause between two looks for keys whose deletion is due.
 const DUE_KEYS_PAUSE: Duration = Duration::from_secs(1);
 
@@ -207,7 +207,7 @@ async fn serve(
     let mut background = vec![
         tokio::spawn(admin.serve(Arc::clone(&directory.kms))),
         tokio::spawn(Arc::clone(keyring).run_refresh()),
-        tokio::spawn(renew_worn_keys(Arc::clone(&server))),
+        tokio::spawn(keep_up_keys(Arc::clone(&server))),
         tokio::spawn(delete_due_keys(Arc::clone(&directory.kms))),
     ];
     if let Some(tls) = &tls {
@@ -242,11 +242,11 @@ async fn serve(
     Ok(())
 }
 
-/// Gives tables whose table key wrapped enough a new one, for as long as it is polled.
-async fn renew_worn_keys(server: Arc<Server>) {
+/// Renews keys, retires grants, for as long as it is polled.
+async fn keep_up_keys(server: Arc<Server>) {
     loop {
-        tokio::time::sleep(WORN_KEYS_PAUSE).await;
-        server.database.renew_worn_keys().await;
+        tokio::time::sleep(KEY_UPKEEP_PAUSE).await;
+        server.database.keep_up_keys().await;
     }
 }
 

@@ -298,6 +298,16 @@ impl Engine {
         self.core.compact_all(&store)
     }
 
+    /// Rewrites the segments that were written before `millis` (wall clock of keys) as one, with a
+    /// fresh data key; blocks until done. Does nothing when there are none.
+    ///
+    /// # Errors
+    /// As [`Engine::compact`].
+    pub fn rewrite_segments_before(&self, table: TableId, millis: i64) -> Result<()> {
+        let store = self.core.store(table)?;
+        self.core.compact_where(&store, |segment| segment.created_at_millis < millis)
+    }
+
     /// Closes the table because its key is gone: drops memtables, opened blocks and ciphers. What
     /// was not flushed is in the log and comes back with [`Engine::open_table`].
     pub fn forget_key(&self, table: TableId) {

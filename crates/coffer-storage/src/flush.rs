@@ -221,7 +221,8 @@ impl Core {
             writer.add(key, cursor.row())?;
             cursor.advance()?;
         }
-        let written = writer.finish()?;
+        let mut written = writer.finish()?;
+        self.date(&mut written);
         let segment = self.open_written(store, written.as_ref())?;
         let published = self.log.wait_durable(memtable.last()).and_then(|()| {
             self.update_table(store.id, |entry| {
@@ -245,6 +246,12 @@ impl Core {
             self.remove_file(&crate::TailRecord::path_of(&store.directory, tail));
         }
         Ok(())
+    }
+
+    fn date(&self, written: &mut Option<SegmentEntry>) {
+        if let Some(entry) = written {
+            entry.created_at_millis = self.clock.key_wall_millis();
+        }
     }
 
     fn open_written(
@@ -318,12 +325,24 @@ impl Core {
 
     /// Compacts all segments of the table into one.
     pub(crate) fn compact_all(&self, store: &Arc<TableStore>) -> Result<()> {
+        self.compact_where(store, |_| true)
+    }
+
+    /// Compacts the segments that `is_meant` into one.
+    pub(crate) fn compact_where(
+        &self,
+        store: &Arc<TableStore>,
+        is_meant: impl Fn(&SegmentEntry) -> bool,
+    ) -> Result<()> {
         let _compacting = store.compacting.lock();
-        let all: Vec<_> = store.view().segments.iter().map(|segment| segment.entry().id).collect();
-        if all.is_empty() {
+        let view = store.view_owned();
+        let meant = view.segments.iter().map(|segment| segment.entry());
+        let chosen: Vec<_> = meant.filter(|entry| is_meant(entry)).map(|entry| entry.id).collect();
+        drop(view);
+        if chosen.is_empty() {
             return Ok(());
         }
-        self.compact_segments(store, &all)
+        self.compact_segments(store, &chosen)
     }
 
     fn compact_segments(&self, store: &Arc<TableStore>, chosen: &[SegmentId]) -> Result<()> {
@@ -349,7 +368,8 @@ impl Core {
         };
         drop(view);
         let newborn = self.key_use.newborn();
-        let written = job.run(&self.vfs, &store.directory, &newborn, &store.cancelled)?;
+        let mut written = job.run(&self.vfs, &store.directory, &newborn, &store.cancelled)?;
+        self.date(&mut written);
         let segment = self.open_written(store, written.as_ref())?;
         let published = self.update_table(store.id, |entry| {
             check_publishable(store, &entry.key, written.as_ref())?;

@@ -53,6 +53,7 @@ impl SegmentStructure {
             table_key: self.table_key,
             length: self.length,
             sha256: self.sha256,
+            created_at_millis: 0,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod interrupt;
+pub(crate) mod key_change;
 pub(crate) mod keys;
 mod limits;
 pub(crate) mod read;
@@ -55,8 +56,8 @@ pub(crate) fn execute(
             return crate::describe::describe(database, describe, parameters, session)
                 .map(Step::Done);
         }
-        Plan::SchemaChange(statement) => {
-            let plan = SchemaChangePlan::new(statement, session)?;
+        Plan::SchemaChange(statement, text) => {
+            let plan = SchemaChangePlan::new(statement, text, session)?;
             return Ok(Step::SchemaChange(Box::new(plan)));
         }
     };

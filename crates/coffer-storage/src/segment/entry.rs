@@ -24,6 +24,9 @@ pub struct SegmentEntry {
     pub length: u64,
     /// SHA-256 of the whole file as it is on disk.
     pub sha256: [u8; 32],
+    /// When it was written, and its data key made: wall clock of keys, milliseconds since 1970. 0 in
+    /// catalogs of earlier versions.
+    pub created_at_millis: i64,
 }
 
 impl SegmentEntry {
@@ -43,6 +46,8 @@ struct EntryText {
     table_key: String,
     length: u64,
     sha256: String,
+    #[serde(default)]
+    created_at_millis: i64,
 }
 
 impl From<SegmentEntry> for EntryText {
@@ -54,6 +59,7 @@ impl From<SegmentEntry> for EntryText {
             table_key: hex::encode(entry.table_key.0),
             length: entry.length,
             sha256: hex::encode(entry.sha256),
+            created_at_millis: entry.created_at_millis,
         }
     }
 }
@@ -69,6 +75,7 @@ impl TryFrom<EntryText> for SegmentEntry {
             table_key: TableKeyId([0; 16]),
             length: text.length,
             sha256: [0; 32],
+            created_at_millis: text.created_at_millis,
         };
         hex::decode_to_slice(text.id, &mut entry.id.0)?;
         hex::decode_to_slice(text.cluster, &mut entry.cluster.0)?;

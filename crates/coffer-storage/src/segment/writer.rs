@@ -84,6 +84,7 @@ impl SegmentWriter {
             table_key: wrapped.table_key_id,
             length: 0,
             sha256: [0; 32],
+            created_at_millis: 0,
         };
         let mut output = Output {
             file: UnpublishedFile::create(vfs, &entry.path(directory))?,

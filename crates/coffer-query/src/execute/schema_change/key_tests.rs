@@ -1,6 +1,7 @@
 //! The change of a table's key beside everything else that goes on, and what is there after a crash.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use coffer_crypto::RootKey;
@@ -492,7 +493,7 @@ fn a_swap_that_ends_while_the_kms_is_asked_has_changed_nothing() {
         house.gate.hold(held);
         let cql = alter(&house.key());
         let statement = cql_parser::parse_statement(&cql).unwrap().kind;
-        let plan = SchemaChangePlan::new(&statement, &Session::default()).unwrap();
+        let plan = SchemaChangePlan::new(&statement, &cql, &Session::default()).unwrap();
         running.runtime.block_on(async {
             let mut change = Box::pin(running.database.execute_schema_change(plan));
             tokio::select! {
@@ -537,7 +538,7 @@ fn the_old_key_can_be_disabled_the_moment_alter_returns() {
 }
 
 #[test]
-fn of_two_swaps_at_once_both_succeed_and_the_last_one_rules() {
+fn of_two_swaps_at_once_the_second_waits_and_rules() {
     let house = House::new();
     let (running, first) = house.with_tables();
     running.insert("t", 0);
@@ -548,7 +549,9 @@ fn of_two_swaps_at_once_both_succeed_and_the_last_one_rules() {
             scope.spawn(|| running.run(&alter(&keys[0]))),
             scope.spawn(|| running.run(&alter(&keys[1]))),
         ];
-        until("both calls", || house.gate.waiting.load(Ordering::SeqCst) == 2);
+        until("one call", || house.gate.waiting.load(Ordering::SeqCst) == 1);
+        let calls = running.kms_calls();
+        assert_eq!((calls.describe_key, calls.generate_data_key), (2, 1), "the other one waits");
         house.gate.let_through();
         for change in changes {
             change.join().unwrap().unwrap();
@@ -675,7 +678,7 @@ fn a_table_key_that_wrapped_enough_is_renewed_under_the_same_kms_key() {
     for number in 0..40 {
         running.insert("t", number);
         running.flush("t");
-        running.runtime.block_on(running.database.renew_worn_keys());
+        running.runtime.block_on(running.database.keep_up_keys());
         let record = running.record();
         assert!(record.wraps <= 12, "{}", record.wraps);
         assert_eq!(record.kms_key_arn.as_deref(), Some(key.as_str()));

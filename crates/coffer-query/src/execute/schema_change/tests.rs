@@ -1,6 +1,7 @@
 //! Schema changes through the database, on a real engine and the embedded KMS.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use coffer_crypto::RootKey;
 use coffer_crypto::clock::{Clock, SystemClock};
@@ -84,7 +85,7 @@ impl Fixture {
                 &self.session,
             ),
             other => {
-                let plan = SchemaChangePlan::new(other, &self.session)?;
+                let plan = SchemaChangePlan::new(other, cql, &self.session)?;
                 self.runtime.block_on(self.database.execute_schema_change(plan))
             }
         }
