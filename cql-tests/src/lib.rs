@@ -6,6 +6,7 @@ mod boto;
 mod client;
 mod key_script;
 pub mod poll;
+mod proxy;
 pub mod python;
 pub mod random;
 mod script;
@@ -17,5 +18,6 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + S
 pub use boto::{Boto, Refused};
 pub use client::{Client, exchange};
 pub use key_script::{KeyScript, WITH_OWNED_KEY, with_key};
+pub use proxy::{Call, Proxy, Wire};
 pub use script::{Script, Transcript, run_script};
 pub use server::{Server, ServerBuilder, build, executable};

@@ -23,7 +23,9 @@ const BYSTANDER_WITHIN: Duration = Duration::from_secs(3);
 const START_WITHIN: Duration = Duration::from_secs(20);
 /// Longer than any deadline of a KMS call.
 const ANSWER_WITHIN: Duration = Duration::from_secs(45);
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 10] = [
+    "--table-timeout-millis",
+    "2000",
     "--memtable-flush-bytes",
     "64KiB",
     "--log-file-bytes",
