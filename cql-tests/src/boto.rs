@@ -27,16 +27,26 @@ pub struct Refused {
 }
 
 impl Boto {
-    /// A client of `endpoint` with the credentials of a section of an AWS credentials file.
+    /// A client of `endpoint` with the credentials of a section of an AWS credentials file, which trusts
+    /// the certificates of `authority` instead of the system's.
     ///
     /// # Errors
     /// When boto3 cannot be installed or started.
-    pub fn start(endpoint: &str, region: &str, credentials: &Path, profile: &str) -> Result<Self> {
+    pub fn start(
+        endpoint: &str,
+        region: &str,
+        credentials: &Path,
+        profile: &str,
+        authority: Option<&Path>,
+    ) -> Result<Self> {
         let bin = python::environment("kms-requirements.txt")?;
         let mut command = Command::new(bin.join("python"));
         command.arg(python::folder().join("kms.py")).args([endpoint, region, profile]);
         command.env("AWS_SHARED_CREDENTIALS_FILE", credentials);
         command.env("AWS_EC2_METADATA_DISABLED", "true");
+        if let Some(authority) = authority {
+            command.env("AWS_CA_BUNDLE", authority);
+        }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = child.stdin.take().ok_or("no input")?;
         let output = BufReader::new(child.stdout.take().ok_or("no output")?);

@@ -2,7 +2,7 @@
 //! writes down what passes.
 
 use std::{
-    io::{self, BufRead, BufReader, Read as _, Write},
+    io::{self, BufRead, BufReader, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -37,6 +37,8 @@ pub enum Wire {
     Cut,
     /// Passes the call on, and changes key bytes and key ARN in the answer.
     WrongKey,
+    /// Only where bytes are passed: ends the handshake of TLS with an alert.
+    NoTls,
 }
 
 /// One call that passed.
@@ -54,6 +56,7 @@ pub struct Call {
 
 struct Shared {
     upstream: SocketAddr,
+    is_of_bytes: bool,
     wire: Mutex<Wire>,
     calls: Mutex<Vec<Call>>,
     /// Changes with every [`Proxy::set`], so that held connections are let go.
@@ -78,10 +81,24 @@ impl Proxy {
     /// # Errors
     /// When no port is free.
     pub fn start(upstream: SocketAddr) -> Result<Self> {
+        Self::new(upstream, false)
+    }
+
+    /// As [`Proxy::start`], for what is encrypted: writes nothing down, and knows only the faults of
+    /// connections.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn of_bytes(upstream: SocketAddr) -> Result<Self> {
+        Self::new(upstream, true)
+    }
+
+    fn new(upstream: SocketAddr, is_of_bytes: bool) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             upstream,
+            is_of_bytes,
             wire: Mutex::new(Wire::Pass),
             calls: Mutex::default(),
             turn: AtomicU64::new(0),
@@ -134,6 +151,7 @@ impl Proxy {
                 let shared = Arc::clone(&shared);
                 let thread = std::thread::Builder::new().name("proxied".to_owned());
                 // A connection that breaks is what faults are about.
+                let serve = if shared.is_of_bytes { serve_bytes } else { serve };
                 let serve = move || if serve(&stream, &shared).is_err() {};
                 if thread.spawn(serve).is_err() {}
             }
@@ -219,7 +237,7 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
         }
         let wire = lock(&shared.wire).clone();
         match wire {
-            Wire::Refuse => break,
+            Wire::Refuse | Wire::NoTls => break,
             Wire::BlackHole => {
                 while !is_over() {
                     std::thread::park_timeout(LOOK);
@@ -253,6 +271,32 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
         answer.send(&mut output)?;
     }
     client.shutdown(Shutdown::Both)
+}
+
+/// Copies both ways until the proxy does something else.
+fn serve_bytes(client: &TcpStream, shared: &Shared) -> io::Result<()> {
+    let turn = shared.turn.load(Ordering::SeqCst);
+    if *lock(&shared.wire) == Wire::NoTls {
+        // A fatal alert of TLS 1.2: handshake failure.
+        return client.try_clone()?.write_all(&[21, 3, 3, 0, 2, 2, 40]);
+    }
+    let upstream = TcpStream::connect(shared.upstream)?;
+    std::thread::scope(|scope| {
+        let (mut from, mut to) = (upstream.try_clone()?, client.try_clone()?);
+        scope.spawn(move || {
+            if io::copy(&mut from, &mut to).is_err() {}
+            if to.shutdown(Shutdown::Both).is_err() {}
+        });
+        let (mut from, mut to) = (client.try_clone()?, upstream.try_clone()?);
+        let other = scope.spawn(move || if io::copy(&mut from, &mut to).is_err() {});
+        while !other.is_finished() && shared.turn.load(Ordering::SeqCst) == turn {
+            std::thread::park_timeout(LOOK);
+        }
+        // Ends both copies.
+        if upstream.shutdown(Shutdown::Both).is_err() {}
+        if client.shutdown(Shutdown::Both).is_err() {}
+        Ok(())
+    })
 }
 
 fn hold(pause: Duration, is_over: impl Fn() -> bool) {

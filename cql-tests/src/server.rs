@@ -37,6 +37,19 @@ pub fn executable() -> Result<&'static Path> {
     }
 }
 
+/// `coffer ARGUMENTS DIRECTORY`; gives what it printed.
+///
+/// # Errors
+/// When it fails; the text is what it printed.
+pub fn run_coffer(arguments: &[&str], directory: &Path) -> Result<String> {
+    let output = Command::new(executable()?).args(arguments).arg(directory).output()?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("coffer {arguments:?}: {text}").into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// Builds `coffer` with cargo features and puts the executable apart, so that builds with other features
 /// do not take its place.
 ///

@@ -5,11 +5,16 @@
     reason = "a test ends at the first thing that is not as it should be"
 )]
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use cql_protocol::ReceivedBody;
 use cql_tests::{
-    Client, KeyScript, Result, Server,
+    Boto, Client, KeyScript, KmsService, Proxy, Result, SERVICE_ACCOUNT, Server, Wire,
     poll::{timed, until},
     with_key,
 };
@@ -61,11 +66,17 @@ pending deletion    2200 2200 ok 2200 ok 2200 2200 2200
 enum Fault {
     /// A rule of `--kms-fault`; operation and key are added.
     Script(&'static str),
-    /// What a KMS administrator does, and how it is undone.
-    Administrator(&'static [&'static str], &'static [&'static [&'static str]]),
+    /// What happens on the way to the KMS.
+    Wire(&'static Wire),
+    /// The name of the KMS's host is not known.
+    NoSuchHost,
+    /// What a KMS administrator does.
+    Disable,
+    ScheduleDeletion,
 }
 
-const FAULTS: [(&str, Fault); 12] = [
+/// Of the KMS in the server's own process.
+const EMBEDDED: [(&str, Fault); 12] = [
     ("connection refused", Fault::Script(r#"{"fault": "error", "error": "ConnectionRefused"}"#)),
     ("black hole", Fault::Script(r#"{"fault": "blackhole"}"#)),
     ("no such host", Fault::Script(r#"{"fault": "error", "error": "DnsFailure"}"#)),
@@ -76,20 +87,40 @@ const FAULTS: [(&str, Fault); 12] = [
     ("slow", Fault::Script(r#"{"fault": "delay", "millis": 30000}"#)),
     ("cut answer", Fault::Script(r#"{"fault": "truncate"}"#)),
     ("wrong key", Fault::Script(r#"{"fault": "error", "error": "IncorrectKeyException"}"#)),
-    ("disabled", Fault::Administrator(&["disable-key"], &[&["enable-key"]])),
-    (
-        "pending deletion",
-        Fault::Administrator(
-            &["schedule-key-deletion"],
-            &[&["cancel-key-deletion"], &["enable-key"]],
-        ),
-    ),
+    ("disabled", Fault::Disable),
+    ("pending deletion", Fault::ScheduleDeletion),
 ];
+
+/// Of a KMS in a process of its own, reached as AWS's is, through a proxy.
+const REMOTE: [(&str, Fault); 12] = [
+    ("connection refused", Fault::Wire(&Wire::Refuse)),
+    ("black hole", Fault::Wire(&Wire::BlackHole)),
+    ("no such host", Fault::NoSuchHost),
+    ("TLS failure", Fault::Wire(&Wire::NoTls)),
+    ("throttling", Fault::Wire(&Wire::Answer(400, r#"{"__type": "ThrottlingException"}"#))),
+    ("500", Fault::Wire(&Wire::Answer(500, r#"{"__type": "KMSInternalException"}"#))),
+    ("503", Fault::Wire(&Wire::Answer(503, "<html>Service Unavailable</html>"))),
+    ("slow", Fault::Wire(&Wire::Slow(Duration::from_secs(30)))),
+    ("cut answer", Fault::Wire(&Wire::Cut)),
+    ("wrong key", Fault::Wire(&Wire::WrongKey)),
+    ("disabled", Fault::Disable),
+    ("pending deletion", Fault::ScheduleDeletion),
+];
+
+/// The KMS of the faulty table, when it is not the server's own; the healthy key is in the server's own.
+struct Remote {
+    boto: Boto,
+    proxy: Proxy,
+    /// What the server sees as `/etc/hosts`.
+    hosts: PathBuf,
+    _service: KmsService,
+}
 
 /// One server with a table on a key that is struck, a table on a healthy one, and an owned table.
 struct World {
     script: KeyScript,
     server: Server,
+    remote: Option<Remote>,
     fault: Fault,
     sick: String,
     well: String,
@@ -100,10 +131,51 @@ struct World {
 }
 
 impl World {
-    fn start(fault: Fault) -> Result<Self> {
+    fn embedded(fault: Fault) -> Result<Self> {
         let script = KeyScript::new()?;
         let server = script.server().arguments(&OPTIONS).start()?;
-        let (sick, well) = (server.kms(&["create-key"])?, server.kms(&["create-key"])?);
+        let sick = server.kms(&["create-key"])?;
+        Self::with_tables(script, server, None, fault, sick)
+    }
+
+    fn remote(fault: Fault) -> Result<Self> {
+        let script = KeyScript::new()?;
+        let is_tls = matches!(fault, Fault::Wire(Wire::NoTls));
+        let service =
+            if is_tls { KmsService::with_tls()? } else { KmsService::start::<&str>(&[], &[])? };
+        let mut boto = service.boto()?;
+        let sick = boto.call("CreateKey", json!({}))?["KeyMetadata"]["Arn"].clone();
+        let sick = sick.as_str().ok_or("no ARN")?.to_owned();
+        let start = if is_tls { Proxy::of_bytes } else { Proxy::start };
+        let proxy = start(service.address())?;
+        let root = format!("arn:aws:iam::{SERVICE_ACCOUNT}:root");
+        let mut builder = script.server().arguments(&OPTIONS);
+        let hosts = script.folder().join("hosts");
+        let mut host = proxy.address().to_string();
+        if matches!(fault, Fault::NoSuchHost) {
+            fs::write(&hosts, KNOWN_HOST)?;
+            host = format!("localhost:{}", proxy.address().port());
+            builder = builder.shell(&names_of(&script, &hosts)?);
+        }
+        let config = script.folder().join("coffer.toml");
+        fs::write(&config, service.provider(&host, &root))?;
+        let server = builder
+            .environment("AWS_SHARED_CREDENTIALS_FILE", &service.credentials().to_string_lossy())
+            .environment("AWS_EC2_METADATA_DISABLED", "true")
+            .arguments(&["--config", &config.to_string_lossy()])
+            .start()?;
+        let remote = Remote { boto, proxy, hosts, _service: service };
+        Self::with_tables(script, server, Some(remote), fault, sick)
+    }
+
+    fn with_tables(
+        script: KeyScript,
+        server: Server,
+        remote: Option<Remote>,
+        fault: Fault,
+        sick: String,
+    ) -> Result<Self> {
+        let well = server.kms(&["create-key"])?;
         let mut client = Client::connect(server.address())?;
         client
             .execute("CREATE KEYSPACE ks WITH replication = {'class': 'SingleRegionStrategy'}")?;
@@ -112,31 +184,33 @@ impl World {
                 .execute(&format!("CREATE TABLE ks.{table} (k int PRIMARY KEY, v text) {key}"))?;
         }
         client.execute("CREATE TABLE ks.owned (k int PRIMARY KEY, v text)")?;
+        let is_struck = false;
         let mut world =
-            Self { script, server, fault, sick, well, is_struck: false, clock: 0, rows: 0 };
+            Self { script, server, remote, fault, sick, well, is_struck, clock: 0, rows: 0 };
         for _ in 0..10 {
             world.write(&mut client)?.map_err(|(code, text)| format!("0x{code:04X} {text}"))?;
         }
         Ok(world)
     }
 
-    fn connect(&self) -> Result<Client> {
-        Client::connect(self.server.address())
-    }
-
     fn strike(&mut self) -> Result<()> {
         self.is_struck = true;
-        match self.fault {
-            Fault::Script(rule) => {
+        match (self.fault, &mut self.remote) {
+            (Fault::Script(rule), _) => {
                 let mut rule: Value = serde_json::from_str(rule)?;
                 rule["operation"] = json!("*");
                 rule["key"] = json!(self.sick);
                 self.script.set_faults(&json!([rule]))
             }
-            Fault::Administrator(strike, _) => {
-                self.server.kms(&[strike, &[self.sick.as_str()]].concat())?;
-                Ok(())
+            (Fault::Wire(wire), Some(remote)) => remote.proxy.set(wire.clone()),
+            (Fault::NoSuchHost, Some(remote)) => {
+                rewrite(&remote.hosts, "")?;
+                // Connections that are open need no name.
+                remote.proxy.set(Wire::Refuse)
             }
+            (Fault::Disable, _) => self.administer(&["DisableKey"]),
+            (Fault::ScheduleDeletion, _) => self.administer(&["ScheduleKeyDeletion"]),
+            (Fault::Wire(_) | Fault::NoSuchHost, None) => Err("no way to strike".into()),
         }
     }
 
@@ -144,12 +218,33 @@ impl World {
         if !std::mem::take(&mut self.is_struck) {
             return Ok(());
         }
-        match self.fault {
-            Fault::Script(_) => self.script.clear_faults(),
-            Fault::Administrator(_, heal) => heal.iter().try_for_each(|command| {
-                self.server.kms(&[command, &[self.sick.as_str()][..]].concat()).map(|_| ())
-            }),
+        match (self.fault, &mut self.remote) {
+            (Fault::Script(_), _) => self.script.clear_faults(),
+            (Fault::Wire(_), Some(remote)) => remote.proxy.set(Wire::Pass),
+            (Fault::NoSuchHost, Some(remote)) => {
+                remote.proxy.set(Wire::Pass)?;
+                rewrite(&remote.hosts, KNOWN_HOST)
+            }
+            (Fault::Disable, _) => self.administer(&["EnableKey"]),
+            (Fault::ScheduleDeletion, _) => self.administer(&["CancelKeyDeletion", "EnableKey"]),
+            (Fault::Wire(_) | Fault::NoSuchHost, None) => Err("no way to heal".into()),
         }
+    }
+
+    /// Does this to the faulty key, in whichever KMS it is.
+    fn administer(&mut self, operations: &[&str]) -> Result<()> {
+        for operation in operations {
+            if let Some(remote) = &mut self.remote {
+                remote.boto.call(operation, json!({"KeyId": self.sick}))?;
+            } else {
+                self.server.kms(&[&command_of(operation), &self.sick])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&self) -> Result<Client> {
+        Client::connect(self.server.address())
     }
 
     /// No key that is cached now is used after this.
@@ -208,6 +303,38 @@ impl World {
         let files = files.filter_map(|table| fs::read_dir(table.path()).ok()).flatten().flatten();
         files.filter(|file| file.path().extension().is_some_and(|end| end == "segment")).count()
     }
+}
+
+/// `DisableKey` on the command line is `disable-key`.
+fn command_of(operation: &str) -> String {
+    let mut command = String::new();
+    for letter in operation.chars() {
+        if letter.is_uppercase() && !command.is_empty() {
+            command.push('-');
+        }
+        command.push(letter.to_ascii_lowercase());
+    }
+    command
+}
+
+const KNOWN_HOST: &str = "127.0.0.1 localhost\n";
+
+/// Shell text after which a program knows the names of `hosts` and no others.
+fn names_of(script: &KeyScript, hosts: &Path) -> Result<String> {
+    let servers = script.folder().join("resolv.conf");
+    // Where nothing listens: an unknown name is known as unknown at once.
+    fs::write(&servers, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")?;
+    let (hosts, servers) = (hosts.to_string_lossy(), servers.to_string_lossy());
+    Ok(format!(
+        "exec unshare --mount sh -c 'mount --bind {hosts} /etc/hosts && \
+         mount --bind {servers} /etc/resolv.conf && exec \"$0\" \"$@\"' \"$0\" \"$@\""
+    ))
+}
+
+/// Writes into the file that is there, since a mount holds on to it.
+fn rewrite(path: &Path, content: &str) -> Result<()> {
+    let mut file = fs::File::options().write(true).truncate(true).open(path)?;
+    Ok(file.write_all(content.as_bytes())?)
 }
 
 /// Sends a statement; code and text when it is refused.
@@ -377,8 +504,9 @@ fn started(world: &mut World) -> Result<String> {
 }
 
 /// One row of the table, a cell for each phase.
-fn row(name: &str, fault: Fault) -> Result<String> {
-    let mut world = World::start(fault)?;
+fn row(name: &str, fault: Fault, start_world: fn(Fault) -> Result<World>) -> Result<String> {
+    let told = |error| format!("{name}: {error}");
+    let mut world = start_world(fault).map_err(told)?;
     let phases: [fn(&mut World) -> Result<String>; 8] =
         [create, write, flush, cold_read, compaction, swap, restart, start];
     let mut cells = Vec::new();
@@ -401,12 +529,11 @@ fn note(line: &str) {
     eprintln!("{line}");
 }
 
-#[test]
-fn twelve_faults_in_eight_phases_do_what_the_golden_table_says() -> Result<()> {
+fn check(faults: [(&'static str, Fault); 12], world: fn(Fault) -> Result<World>) -> Result<()> {
     cql_tests::executable()?;
-    let threads = FAULTS.map(|(name, fault)| {
+    let threads = faults.map(|(name, fault)| {
         let thread = std::thread::Builder::new().name(name.to_owned());
-        thread.spawn(move || row(name, fault).unwrap_or_else(|error| error.to_string()))
+        thread.spawn(move || row(name, fault, world).unwrap_or_else(|error| error.to_string()))
     });
     let mut rows = Vec::new();
     for thread in threads {
@@ -415,4 +542,14 @@ fn twelve_faults_in_eight_phases_do_what_the_golden_table_says() -> Result<()> {
     let wanted: Vec<&str> = GOLDEN.lines().filter(|line| !line.is_empty()).collect();
     assert_eq!(rows, wanted, "columns: {PHASES:?}");
     Ok(())
+}
+
+#[test]
+fn twelve_faults_of_the_embedded_kms_do_in_eight_phases_what_the_golden_table_says() -> Result<()> {
+    check(EMBEDDED, World::embedded)
+}
+
+#[test]
+fn twelve_faults_of_a_kms_elsewhere_do_in_eight_phases_what_the_golden_table_says() -> Result<()> {
+    check(REMOTE, World::remote)
 }
