@@ -3,7 +3,7 @@
 //! AES-GCM alone does not commit to its key: one ciphertext can be made that opens under two keys.
 //! A header therefore carries a hash of its key; it also tells a wrong key from changed data.
 
-use crate::secret::{KEY_LEN, Secret};
+use crate::secret::{KEY_LEN, Secret, without_trace};
 use subtle::ConstantTimeEq;
 
 const SALT: &[u8] = b"coffer-hkdf-v1";
@@ -19,12 +19,13 @@ impl ring::hkdf::KeyType for Length {
 /// HKDF-SHA-512 of `key` under `label` and `info`.
 #[expect(clippy::expect_used, reason = "a key of zeros must never be returned instead")]
 pub(crate) fn derive(key: &[u8; KEY_LEN], label: &[u8], info: &[u8], out: &mut [u8]) {
-    let prk = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA512, SALT).extract(key);
     let length = [u8::try_from(label.len()).unwrap_or(u8::MAX)];
     let info = [&length[..], label, info];
-    prk.expand(&info, Length(out.len()))
-        .and_then(|okm| okm.fill(out))
-        .expect("every output here is at most one block of SHA-512, the limit is 255");
+    without_trace(|| {
+        let prk = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA512, SALT).extract(key);
+        prk.expand(&info, Length(out.len())).and_then(|okm| okm.fill(out))
+    })
+    .expect("every output here is at most one block of SHA-512, the limit is 255");
 }
 
 /// The public commitment to `key` in the header that `info` describes.

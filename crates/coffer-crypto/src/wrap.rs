@@ -2,7 +2,11 @@
 //!
 //! Random nonces bound how often one key may wrap: see [`WRAPS_PER_KEY_MAX`].
 
-use crate::{Error, Result, random::random_array, secret::Secret};
+use crate::{
+    Error, Result,
+    random::random_array,
+    secret::{Secret, without_trace},
+};
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag, aead::AeadInOut};
 use zeroize::Zeroizing;
 
@@ -57,10 +61,10 @@ impl WrappingKey {
         blob.extend_from_slice(&nonce);
         blob.extend_from_slice(plaintext);
         let body = blob.get_mut(NONCE_LEN..).unwrap_or_default();
-        let tag = self
-            .cipher()
-            .encrypt_inout_detached(&Nonce::from(nonce), aad, body.into())
-            .map_err(|_| Error::SealLimit)?;
+        let sealed = without_trace(|| {
+            self.cipher().encrypt_inout_detached(&Nonce::from(nonce), aad, body.into())
+        });
+        let tag = sealed.map_err(|_| Error::SealLimit)?;
         blob.extend_from_slice(&tag);
         Ok(blob)
     }
@@ -75,14 +79,12 @@ impl WrappingKey {
         let (nonce, rest) = blob.split_first_chunk::<NONCE_LEN>().ok_or_else(malformed)?;
         let (body, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or_else(malformed)?;
         let mut plaintext = Zeroizing::new(body.to_vec());
-        self.cipher()
-            .decrypt_inout_detached(
-                &Nonce::from(*nonce),
-                aad,
-                plaintext.as_mut_slice().into(),
-                &Tag::from(*tag),
-            )
-            .map_err(|_| Error::Tampered)?;
+        let text = plaintext.as_mut_slice();
+        let opened = without_trace(|| {
+            let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
+            self.cipher().decrypt_inout_detached(&nonce, aad, text.into(), &tag)
+        });
+        opened.map_err(|_| Error::Tampered)?;
         Ok(plaintext)
     }
 

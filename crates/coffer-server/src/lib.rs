@@ -20,6 +20,7 @@ mod in_flight;
 mod inspect;
 mod kms_command;
 mod kms_fault;
+mod kms_thread;
 mod listener;
 mod logging;
 mod metrics;
@@ -38,3 +39,4 @@ pub use config::{
     OPTIONS, OptionSpec, TlsOptions,
 };
 pub use error::{CommandError, Result};
+pub use kms_thread::{prepare_kms_threads, start_kms_thread};

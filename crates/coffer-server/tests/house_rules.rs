@@ -58,7 +58,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aes-gcm", &["coffer-crypto"]),
     ("ring", &["coffer-crypto"]),
     ("nom", &["cql-parser"]),
-    ("memmap2", &["coffer-storage"]),
+    ("memmap2", &["coffer-storage", "coffer-crypto"]),
     ("lz4_flex", &["coffer-storage", "cql-protocol"]),
     ("clap", &["coffer-server", "cql-tests", "coffer-bench"]),
     (
