@@ -9,6 +9,7 @@ pub mod audit;
 mod error;
 pub mod policy;
 mod principal;
+pub mod sigv4;
 
 pub use error::{KmsException, OpenError};
 pub use principal::{CONTROL_ROLE, CallSource, Caller, DATA_ROLE, Principal, TlsDetails};

@@ -154,13 +154,12 @@ impl Pass<'_> {
             sha256 = Some([0; 32]);
         }
         let mut good = 0_u64;
+        // what follows the record that the next file continues was never confirmed to anybody and
+        // stands there again; it must be whole or torn all the same
+        let mut is_at_bound = bound == Bound::Link(journal.link());
         loop {
-            // what follows the record that the next file continues was never confirmed to anybody
-            // and stands there again
-            if bound == Bound::Link(journal.link()) {
-                break;
-            }
             match journal.next_record() {
+                Ok(Some(_)) if is_at_bound => {}
                 Ok(Some(record)) => {
                     good = good.saturating_add(1);
                     if !self.take(number, good, &record, sha256) {
@@ -168,26 +167,23 @@ impl Pass<'_> {
                     }
                     sha256 = Some(Sha256::digest(&record).into());
                 }
-                Ok(None) => {
-                    if matches!(bound, Bound::Link(link) if link != journal.link()) {
-                        let what = "records at its end are missing: the next file continues others";
-                        self.damaged(number, good, what);
-                        return;
-                    }
-                    self.summary.is_torn |= bound == Bound::Newest
-                        && matches!(journal.end(), Some(JournalEnd::Torn { .. }));
-                    break;
-                }
+                Ok(None) => break,
                 Err(error) => {
-                    self.damaged(
-                        number,
-                        good,
-                        format!("record {}: {error}", good.saturating_add(1)),
-                    );
+                    let what = format!("record {}: {error}", good.saturating_add(1));
+                    self.damaged(number, good, what);
                     return;
                 }
             }
+            is_at_bound |= bound == Bound::Link(journal.link());
         }
+        is_at_bound |= bound == Bound::Link(journal.link());
+        if matches!(bound, Bound::Link(_)) && !is_at_bound {
+            let what = "records at its end are missing: the next file continues others";
+            self.damaged(number, good, what);
+            return;
+        }
+        let is_torn = matches!(journal.end(), Some(JournalEnd::Torn { .. }));
+        self.summary.is_torn |= bound == Bound::Newest && is_torn;
         self.before = Some(Before { number, record_sha256: sha256 });
     }
 
