@@ -1,5 +1,7 @@
 //! The command line.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -7,6 +9,10 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Su
 use serde::{Deserialize, Serialize};
 
 use crate::config::OPTIONS;
+
+pub(crate) use keys::{
+    Audit, Keys, KeysCommand, KeysOperation, Policy, RootKeyCommand, RootKeyOperation,
+};
 
 /// Cassandra-compatible database in which every byte at rest is encrypted, table by table, under
 /// keys of a KMS that its owner can rotate, replace and take away; with that KMS built in.
@@ -23,8 +29,15 @@ pub(crate) struct Cli {
 pub(crate) enum CommandKind {
     /// Serves CQL clients (the default).
     Serve(Box<Serve>),
-    /// Works on the keys of the embedded KMS, whether a server runs or not.
+    /// Works on keys and users of the embedded KMS, whether a server runs or not; serves it alone.
     Kms(Kms),
+    /// Works on the keys of the tables of a running server.
+    Keys(Keys),
+    /// Works on the root key of the service.
+    RootKey(RootKeyCommand),
+    /// Shows who did what with keys, users and schema, and verifies that nothing is missing. Needs
+    /// no server and takes no lock.
+    Audit(Audit),
     /// Tells what a file is and verifies it; never shows plaintext. Exit code 3: key not at hand,
     /// structure only; 4: tampered.
     Inspect(Inspect),
@@ -167,6 +180,43 @@ pub(crate) enum KmsOperation {
         /// Id, ARN or alias.
         key: String,
     },
+    /// Makes a user of the KMS and prints a section for an AWS credentials file.
+    CreateUser {
+        /// Its name, and that of the section.
+        name: String,
+        /// File of an IAM identity policy (JSON); without it the user has what key policies and
+        /// grants give it.
+        #[arg(long, value_name = "FILE", value_parser = read_policy)]
+        policy: Option<String>,
+    },
+    /// Lists all users.
+    ListUsers,
+    /// Refuses a user's requests from now on.
+    DisableUser {
+        /// Its name.
+        name: String,
+    },
+    /// Accepts a user's requests again.
+    EnableUser {
+        /// Its name.
+        name: String,
+    },
+    /// Deletes a user and its access key; grants made to it stay.
+    DeleteUser {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Longest policy that is read; the KMS's own limit is lower.
+const POLICY_BYTES_MAX: u64 = 64 << 10;
+
+fn read_policy(path: &str) -> Result<String, String> {
+    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > POLICY_BYTES_MAX {
+        return Err(format!("longer than {POLICY_BYTES_MAX} bytes"));
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
 /// `coffer inspect`.
