@@ -1,5 +1,5 @@
-//! The local socket over which `coffer kms` reaches the embedded KMS of a running server: one line
-//! of JSON each way. Whoever may connect to it (mode 0600) may use the keys.
+//! The local socket over which commands reach a running server: one line of JSON each way. Whoever
+//! may connect to it (mode 0600) may use the keys.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use crate::cli::KmsOperation;
+use coffer_query::Database;
+
+use crate::cli::{KeysOperation, KmsOperation};
+use crate::table_keys;
 
 /// The socket's name in the data directory.
 const SOCKET: &str = "admin.sock";
@@ -25,17 +28,79 @@ const SOCKET_PATH_BYTES_MAX: usize = 100;
 const REQUEST_BYTES_MAX: u64 = 64 << 10;
 /// Requests at a time.
 const REQUESTS_MAX: usize = 8;
-/// Time for one request.
+/// Time for one request of the KMS.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for one request that asks the KMS for each table.
+const TABLES_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// What the KMS answers.
+/// What a command asks for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AdminRequest {
+    /// Keys and users of the embedded KMS.
+    Kms(KmsOperation),
+    /// Keys of tables.
+    Keys(KeysOperation),
+}
+
+impl AdminRequest {
+    /// How long the answer may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        match self {
+            Self::Kms(_) => REQUEST_TIMEOUT,
+            Self::Keys(_) => TABLES_TIMEOUT,
+        }
+    }
+}
+
+/// What was found or done, a row for each thing.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// JSON objects.
+    pub(crate) rows: Vec<serde_json::Value>,
+    /// Something is wrong: the command's exit code tells it.
+    pub(crate) has_findings: bool,
+}
+
+/// What the server answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum AdminAnswer {
-    /// Descriptions of the keys in question.
+    /// Descriptions of the keys or users in question.
     Keys(Vec<serde_json::Value>),
+    /// What was done with tables.
+    Report(Report),
     /// Why not.
     Error(String),
+}
+
+/// What requests are about.
+pub(crate) struct Subjects {
+    pub(crate) kms: Arc<EmbeddedKms>,
+    /// `None` where the KMS is served alone.
+    pub(crate) database: Option<Arc<Database>>,
+}
+
+impl Subjects {
+    async fn answer(self: Arc<Self>, request: AdminRequest) -> io::Result<AdminAnswer> {
+        match request {
+            AdminRequest::Kms(operation) => {
+                tokio::task::spawn_blocking(move || perform(&self.kms, operation))
+                    .await
+                    .map_err(io::Error::other)
+            }
+            AdminRequest::Keys(operation) => {
+                let Some(database) = &self.database else {
+                    let text = "this process serves a KMS only: it has no tables";
+                    return Ok(AdminAnswer::Error(text.to_owned()));
+                };
+                Ok(match table_keys::perform(database, &operation).await {
+                    Ok(report) => AdminAnswer::Report(report),
+                    Err(text) => AdminAnswer::Error(text),
+                })
+            }
+        }
+    }
 }
 
 /// Does what is asked. Waits for the disk.
@@ -54,6 +119,13 @@ pub(crate) fn perform(kms: &EmbeddedKms, operation: KmsOperation) -> AdminAnswer
             one(kms.schedule_key_deletion(&key, Some(pending_window_in_days)))
         }
         KmsOperation::CancelKeyDeletion { key } => one(kms.cancel_key_deletion(&key)),
+        KmsOperation::CreateUser { .. }
+        | KmsOperation::ListUsers
+        | KmsOperation::DisableUser { .. }
+        | KmsOperation::EnableUser { .. }
+        | KmsOperation::DeleteUser { .. } => {
+            return AdminAnswer::Error("this KMS has no users".to_owned());
+        }
     };
     let keys =
         result.map(|keys| keys.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>());
@@ -113,7 +185,7 @@ impl AdminSocket {
     }
 
     /// Answers requests for as long as it is polled.
-    pub(crate) async fn serve(self, kms: Arc<EmbeddedKms>) {
+    pub(crate) async fn serve(self, subjects: Arc<Subjects>) {
         let room = Arc::new(Semaphore::new(REQUESTS_MAX));
         loop {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
@@ -121,13 +193,10 @@ impl AdminSocket {
             };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let kms = Arc::clone(&kms);
+                    let subjects = Arc::clone(&subjects);
                     tokio::spawn(async move {
-                        let answered = tokio::time::timeout(REQUEST_TIMEOUT, answer(stream, kms));
-                        match answered.await {
-                            Ok(Ok(())) => {}
-                            Ok(Err(error)) => tracing::warn!(%error, "admin request failed"),
-                            Err(_) => tracing::warn!("admin request took too long"),
+                        if let Err(error) = answer(stream, subjects).await {
+                            tracing::warn!(%error, "admin request failed");
                         }
                         drop(permit);
                     });
@@ -149,17 +218,21 @@ impl Drop for AdminSocket {
     }
 }
 
-async fn answer(mut stream: UnixStream, kms: Arc<EmbeddedKms>) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, subjects: Arc<Subjects>) -> io::Result<()> {
+    let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
-    BufReader::new(reader.take(REQUEST_BYTES_MAX)).read_line(&mut line).await?;
-    let answer = match serde_json::from_str::<KmsOperation>(&line) {
-        Ok(operation) => tokio::task::spawn_blocking(move || perform(&kms, operation))
-            .await
-            .map_err(io::Error::other)?,
+    let mut reader = BufReader::new(reader.take(REQUEST_BYTES_MAX));
+    tokio::time::timeout(REQUEST_TIMEOUT, reader.read_line(&mut line)).await.map_err(timed_out)??;
+    let answer = match serde_json::from_str::<AdminRequest>(&line) {
+        Ok(request) => {
+            let timeout = request.timeout();
+            let answering = subjects.answer(request);
+            tokio::time::timeout(timeout, answering).await.map_err(timed_out)??
+        }
         Err(error) => AdminAnswer::Error(format!("not a request: {error}")),
     };
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
-    writer.write_all(&text).await
+    tokio::time::timeout(REQUEST_TIMEOUT, writer.write_all(&text)).await.map_err(timed_out)?
 }

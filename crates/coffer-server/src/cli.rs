@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::OPTIONS;
 
 pub(crate) use keys::{
-    Audit, Keys, KeysCommand, KeysOperation, Policy, RootKeyCommand, RootKeyOperation,
+    Audit, Keys, KeysCommand, KeysOperation, Policy,
 };
 
 /// Cassandra-compatible database in which every byte at rest is encrypted, table by table, under
@@ -33,8 +33,6 @@ pub(crate) enum CommandKind {
     Kms(Kms),
     /// Works on the keys of the tables of a running server.
     Keys(Keys),
-    /// Works on the root key of the service.
-    RootKey(RootKeyCommand),
     /// Shows who did what with keys, users and schema, and verifies that nothing is missing. Needs
     /// no server and takes no lock.
     Audit(Audit),

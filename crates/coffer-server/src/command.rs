@@ -8,7 +8,7 @@ use coffer_crypto::PasswordHash;
 
 use crate::cli::{Cli, CommandKind};
 use crate::error::{CommandError, Result};
-use crate::{inspect, kms_command, serve};
+use crate::{audit_command, inspect, kms_command, serve};
 
 /// Longest password read.
 const PASSWORD_BYTES_MAX: u64 = 1024;
@@ -23,6 +23,8 @@ pub fn run() -> ExitCode {
             say(&text);
             ExitCode::SUCCESS
         }),
+        CommandKind::Keys(command) => kms_command::run_keys(command, &mut say),
+        CommandKind::Audit(command) => audit_command::run(command, &mut say),
         CommandKind::Inspect(command) => inspect::run(command, &mut say),
         CommandKind::HashPassword => hash_password().map(|text| {
             say(&text);

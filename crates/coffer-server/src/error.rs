@@ -52,6 +52,9 @@ pub enum CommandError {
     /// Randomness or key files.
     #[error(transparent)]
     Crypto(#[from] coffer_crypto::Error),
+    /// An audit log.
+    #[error(transparent)]
+    Audit(#[from] coffer_kms::audit::AuditError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] coffer_storage::Error),

@@ -1,8 +1,10 @@
 //! `coffer kms`: through the running server where there is one, else on the files themselves.
+//! `coffer keys`: through the running server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +12,17 @@ use coffer_crypto::clock::SystemClock;
 use coffer_keys::EmbeddedKmsOptions;
 use serde_json::Value;
 
-use crate::admin::{AdminAnswer, SocketPath, perform};
-use crate::cli::{Kms, KmsOperation};
+use crate::admin::{AdminAnswer, AdminRequest, SocketPath, perform};
+use crate::cli::{Keys, KeysCommand, Kms, KmsOperation};
 use crate::data_directory::{DirectoryLock, open_kms};
 use crate::error::{CommandError, Result};
+use crate::key_policy;
 
 /// How often the way is tried again while a server starts or stops.
 const ATTEMPTS: u32 = 50;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
-const SERVER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The server gives up before.
+const SERVER_MARGIN: Duration = Duration::from_secs(5);
 /// Longest answer read: room for some ten thousand keys.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
@@ -30,14 +34,63 @@ pub(crate) fn run(command: &Kms) -> Result<String> {
     match request(command)? {
         AdminAnswer::Keys(keys) => Ok(print(command, &keys)),
         AdminAnswer::Error(error) => Err(CommandError::Refused(error)),
+        AdminAnswer::Report(_) => Err(CommandError::Refused("not an answer".to_owned())),
     }
+}
+
+/// Exit code of `coffer keys check` and `rewrap` when something is wrong.
+const FINDINGS: u8 = 2;
+
+/// Runs `coffer keys`.
+///
+/// # Errors
+/// No server runs, or it refused.
+pub(crate) fn run_keys(command: &Keys, say: &mut dyn FnMut(&str)) -> Result<ExitCode> {
+    let operation = match &command.command {
+        KeysCommand::Policy(flags) => {
+            say(&key_policy::generate(flags)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        KeysCommand::Operation(operation) => operation,
+    };
+    let Some(stream) = connect(&command.data_dir)? else {
+        return Err(CommandError::Refused(format!(
+            "no server runs on {}: the keys of tables are in the memory of a running server",
+            command.data_dir.display()
+        )));
+    };
+    let request = AdminRequest::Keys(operation.clone());
+    let answer = ask_server(stream, &request).map_err(CommandError::io("ask the server"))?;
+    let report = match answer {
+        AdminAnswer::Report(report) => report,
+        AdminAnswer::Error(error) => return Err(CommandError::Refused(error)),
+        AdminAnswer::Keys(_) => return Err(CommandError::Refused("not an answer".to_owned())),
+    };
+    if command.json {
+        say(&format!("{:#}\n", Value::from(report.rows)));
+    } else {
+        report.rows.iter().for_each(|row| say(&report_line(row)));
+    }
+    Ok(if report.has_findings { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS })
+}
+
+fn report_line(row: &Value) -> String {
+    let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+    if let Some(flushed) = row.get("flushed") {
+        return format!("{flushed} table keys left memory\n");
+    }
+    let message = match text("message") {
+        "" => String::new(),
+        message => format!(": {message}"),
+    };
+    format!("{} {} {}{message}\n", text("target"), text("operation"), text("outcome"))
 }
 
 fn request(command: &Kms) -> Result<AdminAnswer> {
     let mut attempt = 0;
     loop {
         if let Some(stream) = connect(&command.data_dir)? {
-            return ask_server(stream, &command.operation)
+            return ask_server(stream, &AdminRequest::Kms(command.operation.clone()))
                 .map_err(CommandError::io("ask the server"));
         }
         attempt += 1;
@@ -72,10 +125,10 @@ fn connect(data_dir: &Path) -> Result<Option<UnixStream>> {
     }
 }
 
-fn ask_server(mut stream: UnixStream, operation: &KmsOperation) -> std::io::Result<AdminAnswer> {
-    stream.set_read_timeout(Some(SERVER_TIMEOUT))?;
-    stream.set_write_timeout(Some(SERVER_TIMEOUT))?;
-    let mut line = serde_json::to_vec(operation)?;
+fn ask_server(mut stream: UnixStream, request: &AdminRequest) -> std::io::Result<AdminAnswer> {
+    stream.set_read_timeout(Some(request.timeout().saturating_add(SERVER_MARGIN)))?;
+    stream.set_write_timeout(Some(SERVER_MARGIN))?;
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = String::new();

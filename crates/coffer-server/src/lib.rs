@@ -6,6 +6,7 @@
 
 mod admin;
 mod answer;
+mod audit_command;
 mod authentication;
 mod cli;
 mod command;
@@ -18,6 +19,7 @@ mod error_response;
 mod events;
 mod in_flight;
 mod inspect;
+mod key_policy;
 mod kms_command;
 mod kms_fault;
 mod kms_thread;
@@ -26,9 +28,11 @@ mod logging;
 mod metrics;
 mod prepared_cache;
 mod scan_lane;
+mod schema_log;
 mod serve;
 mod server;
 mod statement;
+mod table_keys;
 mod table_opening;
 mod tls;
 mod trace;

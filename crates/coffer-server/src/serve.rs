@@ -13,7 +13,7 @@ use coffer_storage::vfs::OsVfs;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::admin::AdminSocket;
+use crate::admin::{AdminSocket, Subjects};
 use crate::authentication::Authenticator;
 use crate::cli;
 use crate::config::{AuthenticatorKind, Config};
@@ -22,6 +22,7 @@ use crate::error::{CommandError, Result};
 use crate::kms_fault::KmsFaults;
 use crate::listener::{self, Bound};
 use crate::metrics;
+use crate::schema_log::SchemaLog;
 use crate::server::Server;
 use crate::tls::{Tls, TlsFiles};
 
@@ -76,7 +77,14 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
 
     let (keyring, engine) = open_engine(&config, &directory, &clock, faults)?;
     let result = runtime.block_on(async {
-        let database = open_database(&config, &clock, &keyring, &engine, address)?;
+        let schema_log = Arc::new(SchemaLog::open(
+            &directory.path,
+            (directory.root_key.duplicate(), Vec::new()),
+            (directory.kms.account(), directory.kms.region()),
+            Arc::clone(&clock),
+        )?);
+        let database =
+            open_database(&config, &clock, &keyring, &engine, schema_log, address)?;
         let authenticator = Authenticator::new(&config)?;
         let server = Server::new(database, authenticator, &config)?;
         if directory.is_new {
@@ -165,6 +173,7 @@ fn open_database(
     clock: &Arc<dyn Clock>,
     keyring: &Arc<Keyring>,
     engine: &Arc<Engine>,
+    schema_log: Arc<SchemaLog>,
     address: SocketAddr,
 ) -> Result<Arc<Database>> {
     let options = DatabaseOptions {
@@ -183,7 +192,7 @@ fn open_database(
             data_key_days_max: config.data_key_days_max,
             role_principals: config.role_principals.clone(),
         },
-        schema_audit: None,
+        schema_audit: Some(schema_log),
     };
     let (engine, keyring) = (Arc::clone(engine), Arc::clone(keyring));
     Ok(Arc::new(Database::open(engine, keyring, Arc::clone(clock), options)?))
@@ -204,8 +213,12 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch signals"))?;
     let (stop, stopping) = watch::channel(false);
+    let subjects = Subjects {
+        kms: Arc::clone(&directory.kms),
+        database: Some(Arc::clone(&server.database)),
+    };
     let mut background = vec![
-        tokio::spawn(admin.serve(Arc::clone(&directory.kms))),
+        tokio::spawn(admin.serve(Arc::new(subjects))),
         tokio::spawn(Arc::clone(keyring).run_refresh()),
         tokio::spawn(keep_up_keys(Arc::clone(&server))),
         tokio::spawn(delete_due_keys(Arc::clone(&directory.kms))),

@@ -1,0 +1,76 @@
+//! Schema statements in the audit log of the database, `DIR/audit`.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use coffer_crypto::clock::Clock;
+use coffer_crypto::{JournalKind, RootKey};
+use coffer_kms::audit::{AuditError, AuditLog, AuditOptions, DatabaseEvent};
+use coffer_query::{SchemaAudit, SchemaAuditEvent};
+
+/// The protocol that all clients speak.
+const PROTOCOL_VERSION: u8 = 4;
+
+/// The log of schema statements.
+pub(crate) struct SchemaLog {
+    log: AuditLog,
+    account: String,
+    region: String,
+}
+
+impl fmt::Debug for SchemaLog {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SchemaLog").finish_non_exhaustive()
+    }
+}
+
+impl SchemaLog {
+    /// Opens the log of a data directory.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is under another root key.
+    pub(crate) fn open(
+        data_dir: &Path,
+        (root, older_roots): (RootKey, Vec<RootKey>),
+        (account, region): (String, String),
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AuditError> {
+        let options = AuditOptions {
+            dir: data_dir.join("audit"),
+            kind: JournalKind::DatabaseAudit,
+            root,
+            older_roots,
+            account: account.clone(),
+            region: region.clone(),
+        };
+        Ok(Self { log: AuditLog::open(options, clock)?, account, region })
+    }
+}
+
+impl SchemaAudit for SchemaLog {
+    fn record(&self, event: &SchemaAuditEvent) {
+        let error = event.error.as_ref().map(|error| {
+            let name = format!("{error:?}");
+            let name = name.split(|letter: char| !letter.is_alphanumeric()).next();
+            (name.unwrap_or("Error").to_owned(), error.to_string())
+        });
+        let record = DatabaseEvent {
+            name: event.name,
+            account: &self.account,
+            region: &self.region,
+            user: event.user.as_deref(),
+            address: event.client.map(|client| client.ip()),
+            protocol_version: PROTOCOL_VERSION,
+            raw_query: &event.statement,
+            keyspace: &event.keyspace,
+            table: event.table.as_deref(),
+            error,
+            tls: None,
+        };
+        if let Err(error) = self.log.record(record) {
+            let (event, keyspace) = (event.name, &event.keyspace);
+            tracing::error!(%error, event, keyspace, "schema statement is not in the audit log");
+        }
+    }
+}
