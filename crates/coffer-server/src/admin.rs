@@ -223,7 +223,9 @@ async fn answer(mut stream: UnixStream, subjects: Arc<Subjects>) -> io::Result<(
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
     let mut reader = BufReader::new(reader.take(REQUEST_BYTES_MAX));
-    tokio::time::timeout(REQUEST_TIMEOUT, reader.read_line(&mut line)).await.map_err(timed_out)??;
+    tokio::time::timeout(REQUEST_TIMEOUT, reader.read_line(&mut line))
+        .await
+        .map_err(timed_out)??;
     let answer = match serde_json::from_str::<AdminRequest>(&line) {
         Ok(request) => {
             let timeout = request.timeout();

@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::OPTIONS;
 
-pub(crate) use keys::{
-    Audit, Keys, KeysCommand, KeysOperation, Policy,
-};
+pub(crate) use keys::{Audit, Keys, KeysCommand, KeysOperation, Policy};
 
 /// Cassandra-compatible database in which every byte at rest is encrypted, table by table, under
 /// keys of a KMS that its owner can rotate, replace and take away; with that KMS built in.

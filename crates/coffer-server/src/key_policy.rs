@@ -16,7 +16,8 @@ pub(crate) fn generate(flags: &Policy) -> Result<String> {
         return Err(CommandError::Refused(format!("--account: {account} is not 12 digits")));
     }
     let is_region = |region: &str| {
-        !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        !region.is_empty()
+            && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     if let Some(region) = flags.region.as_deref().filter(|region| !is_region(region)) {
         return Err(CommandError::Refused(format!("--region: {region} is no name of a Region")));
@@ -154,7 +155,8 @@ mod tests {
 
     fn is_allowed(statement: &Value, arn: &str, action: &str) -> bool {
         let has = |value: &Value, wanted: &str| {
-            value == wanted || value.as_array().is_some_and(|list| list.iter().any(|it| it == wanted))
+            value == wanted
+                || value.as_array().is_some_and(|list| list.iter().any(|it| it == wanted))
         };
         statement["Effect"] == "Allow"
             && has(&statement["Principal"]["AWS"], arn)

@@ -83,8 +83,7 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
             (directory.kms.account(), directory.kms.region()),
             Arc::clone(&clock),
         )?);
-        let database =
-            open_database(&config, &clock, &keyring, &engine, schema_log, address)?;
+        let database = open_database(&config, &clock, &keyring, &engine, schema_log, address)?;
         let authenticator = Authenticator::new(&config)?;
         let server = Server::new(database, authenticator, &config)?;
         if directory.is_new {
@@ -213,10 +212,8 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch signals"))?;
     let (stop, stopping) = watch::channel(false);
-    let subjects = Subjects {
-        kms: Arc::clone(&directory.kms),
-        database: Some(Arc::clone(&server.database)),
-    };
+    let subjects =
+        Subjects { kms: Arc::clone(&directory.kms), database: Some(Arc::clone(&server.database)) };
     let mut background = vec![
         tokio::spawn(admin.serve(Arc::new(subjects))),
         tokio::spawn(Arc::clone(keyring).run_refresh()),

@@ -32,7 +32,9 @@ pub(crate) async fn perform(
 fn chosen(database: &Database, table: Option<&str>) -> Result<Vec<TableEntry>, String> {
     let catalog = database.engine().catalog();
     let is_chosen = |entry: &TableEntry| {
-        table.is_none_or(|wanted| wanted == format!("{}.{}", entry.schema.keyspace, entry.schema.name))
+        table.is_none_or(|wanted| {
+            wanted == format!("{}.{}", entry.schema.keyspace, entry.schema.name)
+        })
     };
     let found: Vec<TableEntry> =
         catalog.tables.values().map(|entry| TableEntry::clone(entry)).filter(is_chosen).collect();
@@ -117,7 +119,9 @@ async fn check_key(database: &Database, arn: &str) -> Report {
             fields.insert("outcome".to_owned(), json!("by grant"));
             fields.insert(
                 "message".to_owned(),
-                json!("not allowed by policy; a table's own grant, made by CREATE TABLE, allows it"),
+                json!(
+                    "not allowed by policy; a table's own grant, made by CREATE TABLE, allows it"
+                ),
             );
         } else {
             report.has_findings |= result.outcome.is_err();
