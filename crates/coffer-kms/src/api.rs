@@ -27,14 +27,15 @@ use std::collections::BTreeMap;
 pub type EncryptionContext = BTreeMap<String, String>;
 
 /// The request of an operation.
-pub trait ApiRequest: DeserializeOwned {
+pub trait ApiRequest: Serialize + DeserializeOwned {
     /// The operation's name, as `GenerateDataKey`.
     const OPERATION: &'static str;
     /// What is answered; `()` for operations that answer nothing.
     type Response: Serialize;
 }
 
-/// Defines the request of an operation.
+/// Defines the request of an operation. Written as JSON it lacks blobs and grant tokens: that form is
+/// for conditions of policies and for the audit log.
 macro_rules! request {
     ($operation:literal, $(#[$attribute:meta])* $name:ident { $($body:tt)* } -> $response:ty) => {
         $(#[$attribute])*

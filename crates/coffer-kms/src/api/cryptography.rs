@@ -4,8 +4,10 @@ use super::{Blob, EncryptionContext, request, shape};
 
 request!("Encrypt", EncryptRequest {
     pub key_id: String,
+    #[serde(skip_serializing)]
     pub plaintext: Blob,
     pub encryption_context: EncryptionContext,
+    #[serde(skip_serializing)]
     pub grant_tokens: Vec<String>,
     pub encryption_algorithm: Option<String>,
     pub dry_run: Option<bool>,
@@ -18,11 +20,14 @@ shape!(EncryptResponse {
 });
 
 request!("Decrypt", DecryptRequest {
+    #[serde(skip_serializing)]
     pub ciphertext_blob: Blob,
     pub encryption_context: EncryptionContext,
+    #[serde(skip_serializing)]
     pub grant_tokens: Vec<String>,
     pub key_id: Option<String>,
     pub encryption_algorithm: Option<String>,
+    #[serde(skip_serializing)]
     pub recipient: Option<serde_json::Value>,
     pub dry_run: Option<bool>,
 } -> DecryptResponse);
@@ -35,6 +40,7 @@ shape!(DecryptResponse {
 });
 
 request!("ReEncrypt", ReEncryptRequest {
+    #[serde(skip_serializing)]
     pub ciphertext_blob: Blob,
     pub source_encryption_context: EncryptionContext,
     pub source_key_id: Option<String>,
@@ -42,6 +48,7 @@ request!("ReEncrypt", ReEncryptRequest {
     pub destination_encryption_context: EncryptionContext,
     pub source_encryption_algorithm: Option<String>,
     pub destination_encryption_algorithm: Option<String>,
+    #[serde(skip_serializing)]
     pub grant_tokens: Vec<String>,
     pub dry_run: Option<bool>,
 } -> ReEncryptResponse);
@@ -61,7 +68,9 @@ request!("GenerateDataKey", GenerateDataKeyRequest {
     pub encryption_context: EncryptionContext,
     pub number_of_bytes: Option<i64>,
     pub key_spec: Option<String>,
+    #[serde(skip_serializing)]
     pub grant_tokens: Vec<String>,
+    #[serde(skip_serializing)]
     pub recipient: Option<serde_json::Value>,
     pub dry_run: Option<bool>,
 } -> GenerateDataKeyResponse);
@@ -78,6 +87,7 @@ request!("GenerateDataKeyWithoutPlaintext", GenerateDataKeyWithoutPlaintextReque
     pub encryption_context: EncryptionContext,
     pub number_of_bytes: Option<i64>,
     pub key_spec: Option<String>,
+    #[serde(skip_serializing)]
     pub grant_tokens: Vec<String>,
     pub dry_run: Option<bool>,
 } -> GenerateDataKeyWithoutPlaintextResponse);
@@ -91,6 +101,7 @@ shape!(GenerateDataKeyWithoutPlaintextResponse {
 request!("GenerateRandom", GenerateRandomRequest {
     pub number_of_bytes: Option<i64>,
     pub custom_key_store_id: Option<String>,
+    #[serde(skip_serializing)]
     pub recipient: Option<serde_json::Value>,
 } -> GenerateRandomResponse);
 

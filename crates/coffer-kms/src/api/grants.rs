@@ -21,6 +21,7 @@ request!("CreateGrant", CreateGrantRequest {
     pub retiring_service_principal: Option<String>,
     pub operations: Vec<String>,
     pub constraints: Option<GrantConstraints>,
+    #[serde(skip_serializing)]
     pub grant_tokens: Vec<String>,
     pub name: Option<String>,
     pub dry_run: Option<bool>,
@@ -69,6 +70,7 @@ request!("ListRetirableGrants", ListRetirableGrantsRequest {
 } -> ListGrantsResponse);
 
 request!("RetireGrant", RetireGrantRequest {
+    #[serde(skip_serializing)]
     pub grant_token: Option<String>,
     pub key_id: Option<String>,
     pub grant_id: Option<String>,

@@ -67,6 +67,12 @@ request!("CreateKey", CreateKeyRequest {
     pub bypass_policy_lockout_safety_check: Option<bool>,
     pub tags: Vec<Tag>,
     pub multi_region: Option<bool>,
+    /// The ARN to have instead of one with a random id; not in AWS's API.
+    #[serde(skip)]
+    pub arn: Option<String>,
+    /// A first alias, with or without `alias/`; not in AWS's API.
+    #[serde(skip)]
+    pub alias: Option<String>,
 } -> KeyResponse);
 
 shape!(KeyResponse {
@@ -75,6 +81,7 @@ shape!(KeyResponse {
 
 request!("DescribeKey", DescribeKeyRequest {
     pub key_id: String,
+    #[serde(skip_serializing)]
     pub grant_tokens: Vec<String>,
 } -> KeyResponse);
 

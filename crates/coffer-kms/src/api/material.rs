@@ -74,7 +74,9 @@ shape!(GetParametersForImportResponse {
 
 request!("ImportKeyMaterial", ImportKeyMaterialRequest {
     pub key_id: String,
+    #[serde(skip_serializing)]
     pub import_token: Blob,
+    #[serde(skip_serializing)]
     pub encrypted_key_material: Blob,
     pub valid_to: Option<f64>,
     pub expiration_model: Option<String>,
