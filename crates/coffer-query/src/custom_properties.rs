@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use coffer_crypto::{EncryptionType, KeyRecord};
 use coffer_keys::{EncryptionSpecification, check_extra_context};
 use coffer_model::TableSchema;
+use coffer_storage::KeyChange;
 use cql_parser::ast::{Constant, PropertyValue};
 
 use crate::encryption_policy::check_keyspace_properties;
@@ -343,6 +344,21 @@ pub(crate) fn stored(
     }
     stored.insert(ENCRYPTION.to_owned(), encryption);
     stored
+}
+
+/// What a table that is being created is going to show.
+pub(crate) fn of_change(change: &KeyChange) -> BTreeMap<String, BTreeMap<String, String>> {
+    let encryption = match &change.target_arn {
+        None => BTreeMap::from([(
+            "encryption_type".to_owned(),
+            EncryptionType::AwsOwned.as_str().to_owned(),
+        )]),
+        Some(arn) => BTreeMap::from([
+            ("encryption_type".to_owned(), EncryptionType::CustomerManaged.as_str().to_owned()),
+            ("kms_key_identifier".to_owned(), arn.clone()),
+        ]),
+    };
+    BTreeMap::from([(ENCRYPTION.to_owned(), encryption)])
 }
 
 /// Reads TAGS.

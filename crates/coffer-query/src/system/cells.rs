@@ -31,6 +31,10 @@ pub(crate) fn count(value: impl TryInto<i32>) -> Cell {
     int(value.try_into().unwrap_or(i32::MAX))
 }
 
+pub(crate) fn bigint(value: i64) -> Cell {
+    Some(Bytes::copy_from_slice(&value.to_be_bytes()))
+}
+
 pub(crate) fn double(value: f64) -> Cell {
     Some(Bytes::copy_from_slice(&value.to_be_bytes()))
 }

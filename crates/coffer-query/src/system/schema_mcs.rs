@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coffer_model::TableSchema;
-use coffer_storage::{Catalog, TableEntry};
+use coffer_model::{TableId, TableSchema};
+use coffer_storage::{Catalog, KeyChange, TableEntry};
 
 use super::cells::{
     blob_map, boolean, count, double, nested_map, text, text_map, texts, timestamp, uuid,
@@ -33,6 +33,7 @@ const TABLES: &[SystemColumn] = &[
     ("custom_properties", R, Type::NestedMap),
     ("dclocal_read_repair_chance", R, Type::Double),
     ("default_time_to_live", R, Type::Int),
+    ("encryption_status", R, Type::Text),
     ("extensions", R, Type::FrozenMapTextBlob),
     ("flags", R, Type::FrozenSetText),
     ("gc_grace_seconds", R, Type::Int),
@@ -145,12 +146,29 @@ fn user_tables(catalog: &Catalog) -> BTreeMap<(&str, &str), &Arc<TableEntry>> {
 fn table_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
     let catalog = database.engine().catalog();
     let entries = user_tables(&catalog).into_values();
-    Ok(entries.map(|entry| table_cells(database, entry)).collect())
+    let present = entries.map(|entry| table_cells(database, &catalog, entry));
+    let coming = keys::being_created(database, &catalog);
+    Ok(present.chain(coming.map(|(id, change)| creating_cells(*id, change))).collect())
 }
 
-fn table_cells(database: &Database, entry: &TableEntry) -> VirtualRow {
+/// A table that is being created: it has a name, a key and no more yet.
+fn creating_cells(id: TableId, change: &KeyChange) -> VirtualRow {
+    let cell = |(name, _, _): &SystemColumn| match *name {
+        "keyspace_name" => text(&change.keyspace),
+        "table_name" => text(&change.name),
+        "custom_properties" => nested_map(&custom_properties::of_change(change)),
+        "encryption_status" => text("ENABLING"),
+        "id" => uuid(id.to_uuid()),
+        "status" => text("CREATING"),
+        _ => None,
+    };
+    TABLES.iter().map(cell).collect()
+}
+
+fn table_cells(database: &Database, catalog: &Catalog, entry: &TableEntry) -> VirtualRow {
     let table: &TableSchema = &entry.schema;
     let options = &table.options;
+    let (status, encryption_status) = keys::table_status(database, catalog, entry);
     let cdc = table.custom_properties.get("cdc_specification");
     vec![
         text(&table.keyspace),
@@ -167,6 +185,7 @@ fn table_cells(database: &Database, entry: &TableEntry) -> VirtualRow {
         nested_map(&custom_properties::shown(table, &entry.key)),
         double(0.0),
         count(options.default_time_to_live),
+        text(encryption_status),
         blob_map(&options.extensions),
         schema::flags(table),
         count(options.gc_grace_seconds),
@@ -177,7 +196,7 @@ fn table_cells(database: &Database, entry: &TableEntry) -> VirtualRow {
         count(options.min_index_interval),
         double(0.0),
         text(&options.speculative_retry),
-        text(keys::table_status(database, entry)),
+        text(status),
     ]
 }
 

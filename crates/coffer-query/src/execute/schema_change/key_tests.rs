@@ -1,5 +1,6 @@
 //! The change of a table's key beside everything else that goes on, and what is there after a crash.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,8 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use coffer_crypto::RootKey;
 use coffer_crypto::clock::{Clock, ManualClock, SystemClock};
 use coffer_keys::{
-    EmbeddedKms, EmbeddedKmsOptions, HookedKms, Keyring, KeyringOptions, KmsCalls, KmsError,
-    KmsFuture, KmsHook, KmsOperation, NewKey,
+    CreateGrantRequest, CreatedGrant, DecryptRequest, DecryptedKey, EmbeddedKms,
+    EmbeddedKmsOptions, GenerateDataKeyRequest, GeneratedDataKey, GrantKind, HookedKms,
+    KeyMetadata, Keyring, KeyringOptions, KmsCalls, KmsError, KmsFuture, KmsHook, KmsOperation,
+    KmsProvider, NewKey, ReEncryptRequest, ReEncrypted,
 };
 use coffer_storage::vfs::{CrashLoss, Fault, FaultVfs, OsVfs, Vfs};
 use coffer_storage::{Engine, EngineOptions};
@@ -72,6 +75,19 @@ fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// The grants of a KMS: by name, and which are left.
+#[derive(Default)]
+struct Grants {
+    by_name: Mutex<BTreeMap<String, (String, GrantKind, Vec<(String, String)>)>>,
+    left: Mutex<BTreeSet<String>>,
+}
+
+/// An embedded KMS that keeps grants.
+struct GrantingKms {
+    kms: Arc<EmbeddedKms>,
+    grants: Arc<Grants>,
+}
+
 struct House {
     directory: tempfile::TempDir,
     root: RootKey,
@@ -80,6 +96,68 @@ struct House {
     gate: Arc<Gate>,
     keyring: KeyringOptions,
     vfs: Arc<dyn Vfs>,
+    grants: Arc<Grants>,
+    encryption: crate::EncryptionOptions,
+    audit: Arc<Events>,
+}
+
+impl KmsProvider for GrantingKms {
+    fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
+        self.kms.describe_key(key)
+    }
+
+    fn create_grant<'a>(&'a self, request: CreateGrantRequest<'a>) -> KmsFuture<'a, CreatedGrant> {
+        Box::pin(async move {
+            // says whether the key is usable
+            self.kms.create_grant(request).await?;
+            let mut grants = self.grants.by_name.lock();
+            let id = format!("id-{}", grants.len());
+            let context: Vec<_> = request.context.clone().into_iter().collect();
+            let grant = grants
+                .entry(request.name.to_owned())
+                .or_insert_with(|| (id, request.kind, context.clone()));
+            assert_eq!(grant.2, context, "the same name for another constraint");
+            let grant_id = grant.0.clone();
+            self.grants.left.lock().insert(grant_id.clone());
+            Ok(CreatedGrant { grant_token: format!("token of {grant_id}"), grant_id })
+        })
+    }
+
+    fn retire_grant<'a>(&'a self, key: &'a str, grant_id: &'a str) -> KmsFuture<'a, ()> {
+        Box::pin(async move {
+            if self.grants.left.lock().remove(grant_id) {
+                return Ok(());
+            }
+            let operation = KmsOperation::RetireGrant;
+            Err(KmsError::new(operation, "NotFoundException", format!("{key} {grant_id}")))
+        })
+    }
+
+    fn generate_data_key<'a>(
+        &'a self,
+        request: GenerateDataKeyRequest<'a>,
+    ) -> KmsFuture<'a, GeneratedDataKey> {
+        assert_eq!(request.grant_tokens.len() % 2, 0, "of both grants, or of none at a renewal");
+        self.kms.generate_data_key(request)
+    }
+
+    fn decrypt<'a>(&'a self, request: DecryptRequest<'a>) -> KmsFuture<'a, DecryptedKey> {
+        self.kms.decrypt(request)
+    }
+
+    fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted> {
+        self.kms.re_encrypt(request)
+    }
+}
+
+/// Keeps the events of schema statements.
+#[derive(Debug, Default)]
+struct Events(Mutex<Vec<SchemaAuditEvent>>);
+
+impl crate::SchemaAudit for Events {
+    fn record(&self, event: &SchemaAuditEvent) {
+        self.0.lock().push(event.clone());
+    }
 }
 
 /// A database with the runtime its KMS calls run on.
@@ -111,6 +189,9 @@ impl House {
             }),
             keyring: KeyringOptions::default(),
             vfs,
+            grants: Arc::default(),
+            encryption: crate::EncryptionOptions::default(),
+            audit: Arc::default(),
         }
     }
 
@@ -120,7 +201,10 @@ impl House {
 
     fn start(&self) -> Running {
         let clock: Arc<dyn Clock> = self.clock.clone();
-        let hooked = HookedKms::new(self.kms.clone());
+        let hooked = HookedKms::new(Arc::new(GrantingKms {
+            kms: self.kms.clone(),
+            grants: self.grants.clone(),
+        }));
         hooked.set_hook(Some(self.gate.clone()));
         let options = self.keyring.clone();
         let root = self.root.duplicate();
@@ -139,8 +223,8 @@ impl House {
             rack: "rack1".into(),
             listen: ([127, 0, 0, 1], 9042).into(),
             page_rows_max: 5000,
-            encryption: crate::EncryptionOptions::default(),
-            schema_audit: None,
+            encryption: self.encryption.clone(),
+            schema_audit: Some(self.audit.clone()),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         Running {
@@ -728,3 +812,5 @@ fn wraps_are_counted_across_restarts() {
     running.flush("t");
     assert!(running.record().wraps >= wraps + 2);
 }
+
+mod grant_tests;
