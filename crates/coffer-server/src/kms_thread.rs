@@ -17,7 +17,7 @@ pub fn prepare_kms_threads(prepare: fn()) {
 ///
 /// # Errors
 /// When the operating system gives no thread.
-pub fn start_kms_thread(name: &str) -> io::Result<Arc<KmsThread>> {
+pub(crate) fn start_kms_thread(name: &str) -> io::Result<Arc<KmsThread>> {
     let prepare = PREPARE.get().copied().unwrap_or(|| ());
     KmsThread::start(name, prepare).map(Arc::new)
 }

@@ -22,6 +22,7 @@ mod inspect;
 mod key_policy;
 mod kms_command;
 mod kms_fault;
+mod kms_providers;
 mod kms_thread;
 mod listener;
 mod logging;
@@ -43,4 +44,4 @@ pub use config::{
     OPTIONS, OptionSpec, TlsOptions,
 };
 pub use error::{CommandError, Result};
-pub use kms_thread::{prepare_kms_threads, start_kms_thread};
+pub use kms_thread::prepare_kms_threads;

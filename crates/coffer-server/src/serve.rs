@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_crypto::clock::{Clock, OffsetClock, SystemClock};
-use coffer_keys::{EmbeddedKms, HookedKms, Keyring, KeyringOptions, KmsProvider};
+use coffer_keys::{EmbeddedKms, Keyring, KeyringOptions, KmsProvider};
 use coffer_query::{Database, DatabaseOptions, EncryptionOptions};
 use coffer_storage::Engine;
 use coffer_storage::vfs::OsVfs;
@@ -20,6 +20,7 @@ use crate::config::{AuthenticatorKind, Config};
 use crate::data_directory::DataDirectory;
 use crate::error::{CommandError, Result};
 use crate::kms_fault::KmsFaults;
+use crate::kms_providers;
 use crate::listener::{self, Bound};
 use crate::metrics;
 use crate::schema_log::SchemaLog;
@@ -75,7 +76,12 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
         .build()
         .map_err(CommandError::io("start threads"))?;
 
-    let (keyring, engine) = open_engine(&config, &directory, &clock, faults)?;
+    let kms = runtime.block_on(kms_providers::build(
+        Arc::clone(&directory.kms) as Arc<_>,
+        &config.kms_providers,
+        faults,
+    ))?;
+    let (keyring, engine) = open_engine(&config, &directory, &clock, kms)?;
     let result = runtime.block_on(async {
         let schema_log = Arc::new(SchemaLog::open(
             &directory.path,
@@ -140,7 +146,7 @@ fn open_engine(
     config: &Config,
     directory: &DataDirectory,
     clock: &Arc<dyn Clock>,
-    faults: Option<KmsFaults>,
+    kms: Arc<dyn KmsProvider>,
 ) -> Result<(Arc<Keyring>, Arc<Engine>)> {
     let millis = |seconds: u64| i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
     let options = KeyringOptions {
@@ -149,12 +155,6 @@ fn open_engine(
         background_calls_per_second_max: config.kms_calls_per_second_max,
         ..KeyringOptions::default()
     };
-    let mut kms: Arc<dyn KmsProvider> = Arc::<EmbeddedKms>::clone(&directory.kms);
-    if let Some(faults) = faults {
-        let hooked = HookedKms::new(kms);
-        hooked.set_hook(Some(Arc::new(faults)));
-        kms = Arc::new(hooked);
-    }
     let keyring = Keyring::new(kms, directory.root_key.duplicate(), Arc::clone(clock), options);
     let engine = Arc::new(Engine::open(
         &directory.path,

@@ -1,5 +1,7 @@
 //! `[[kms_provider]]` of the configuration file: KMS beside the embedded one.
 
+use std::path::PathBuf;
+
 use super::ConfigError;
 
 /// Name of the array of tables.
@@ -7,7 +9,7 @@ pub(super) const TABLE: &str = "kms_provider";
 /// What may be given, for messages.
 const ALLOWED: &str = "tables [[kms_provider]] with kind = \"aws\" and region, and account, \
                        partition, endpoint, profile, assume_role_arn, control_role_arn, \
-                       data_role_arn where wanted, all of them texts";
+                       data_role_arn, principal_arn, ca_file where wanted, all of them texts";
 
 /// A KMS beside the embedded one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,10 @@ pub struct AwsProviderOptions {
     pub control_role_arn: Option<String>,
     /// Role of calls that make and open table keys.
     pub data_role_arn: Option<String>,
+    /// Who the credentials are, where no STS can be asked.
+    pub principal_arn: Option<String>,
+    /// File of certificates (PEM) to trust besides those of the system.
+    pub ca_file: Option<PathBuf>,
 }
 
 fn wrong(source: &str, problem: String) -> ConfigError {
@@ -85,6 +91,9 @@ fn parse_one(table: &toml::Table) -> Result<KmsProviderOptions, String> {
             "assume_role_arn" => options.assume_role_arn = Some(role(name, text)?),
             "control_role_arn" => options.control_role_arn = Some(role(name, text)?),
             "data_role_arn" => options.data_role_arn = Some(role(name, text)?),
+            "principal_arn" if text.starts_with("arn:") => options.principal_arn = Some(text),
+            "principal_arn" => return Err(format!("principal_arn {text:?} is no ARN")),
+            "ca_file" => options.ca_file = Some(PathBuf::from(text)),
             other => return Err(format!("it has no {other}")),
         }
     }

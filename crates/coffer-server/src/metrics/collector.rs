@@ -1,8 +1,11 @@
 //! What a scrape gives: looked up at that moment.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use coffer_crypto::EncryptionType;
+use coffer_keys::{ErrorClass, KeyringStatistics, TableKeyStatistics};
 use coffer_query::Database;
 use coffer_storage::TableEntry;
 use prometheus_client::collector::Collector;
@@ -30,7 +33,8 @@ impl Collector for Sources {
         families.gauges("coffer_build", "The running version", [(version, 1.0)])?;
         self.encode_cql(&mut families)?;
         self.encode_engine(&mut families)?;
-        self.encode_tables(&mut families)
+        self.encode_tables(&mut families)?;
+        self.encode_keys(&mut families)
     }
 }
 
@@ -38,6 +42,10 @@ impl Collector for Sources {
 #[expect(clippy::cast_precision_loss, reason = "figures of the text format are floating")]
 fn float(number: u64) -> f64 {
     number as f64
+}
+
+fn seconds(millis: i64) -> f64 {
+    float(millis.max(0).unsigned_abs()) / 1000.0
 }
 
 fn one(value: u64) -> [(Labels, f64); 1] {
@@ -143,8 +151,99 @@ impl Sources {
             "Age of the present table key",
             tables.iter().map(|(entry, _)| {
                 let millis = now.saturating_sub(entry.key.created_at_millis).max(0);
-                (table_labels(entry), float(millis.unsigned_abs()) / 1000.0)
+                (table_labels(entry), seconds(millis))
             }),
         )
+    }
+
+    fn encode_keys(&self, families: &mut Families<'_>) -> Encoded {
+        let statistics = self.database.keyring().statistics();
+        self.encode_table_states(families, &statistics)?;
+        families.counters(
+            "coffer_kms_requests",
+            "Requests to a KMS, by operation, result and table",
+            statistics.requests.iter().map(|request| {
+                let table = request.table.as_ref();
+                let labels = vec![
+                    ("operation", request.operation.to_string()),
+                    ("result", request.result.clone()),
+                    ("class", request.class.map_or_else(String::new, |class| class.to_string())),
+                    ("keyspace", table.map_or_else(String::new, |table| table.keyspace.to_string())),
+                    ("table", table.map_or_else(String::new, |table| table.name.to_string())),
+                    ("key_arn", request.key_arn.clone()),
+                ];
+                (labels, request.count)
+            }),
+        )?;
+        families.counters(
+            "coffer_key_cache_hits",
+            "Uses of a table key that was in memory",
+            count(statistics.cache_hits),
+        )?;
+        families.counters(
+            "coffer_key_cache_misses",
+            "Uses of a table key that had to be opened",
+            count(statistics.cache_misses),
+        )?;
+        families.counters(
+            "coffer_key_revocations",
+            "Table keys that left memory because the KMS refused",
+            count(statistics.revocations),
+        )?;
+        families.gauges(
+            "coffer_table_key_confirmed_seconds",
+            "Time since the KMS last confirmed the table key in memory",
+            statistics.tables.iter().filter_map(|table| {
+                let ago = table.confirmed_millis_ago.filter(|_| table.is_cached)?;
+                let labels = vec![
+                    ("keyspace", table.table.keyspace.to_string()),
+                    ("table", table.table.name.to_string()),
+                ];
+                Some((labels, seconds(ago)))
+            }),
+        )
+    }
+
+    /// How many tables there are in each state, as `system_coffer.key_status` names them.
+    fn encode_table_states(
+        &self,
+        families: &mut Families<'_>,
+        statistics: &KeyringStatistics,
+    ) -> Encoded {
+        let by_table: HashMap<&[u8; 16], &TableKeyStatistics> =
+            statistics.tables.iter().map(|table| (&table.table.id, table)).collect();
+        let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        let catalog = self.database.engine().catalog();
+        for entry in catalog.tables.values() {
+            let known = by_table.get(&entry.schema.id.0).copied();
+            let state = state(entry.key.encryption_type, known);
+            let number = counts.entry((state, entry.key.encryption_type.as_str())).or_default();
+            *number = number.saturating_add(1);
+        }
+        families.gauges(
+            "coffer_tables",
+            "Tables by state of their key and by encryption",
+            counts.into_iter().map(|((state, encryption), number)| {
+                let labels = vec![
+                    ("state", state.to_owned()),
+                    ("encryption_type", encryption.to_owned()),
+                ];
+                (labels, float(number))
+            }),
+        )
+    }
+}
+
+fn state(encryption: EncryptionType, known: Option<&TableKeyStatistics>) -> &'static str {
+    let is_refused = |table: &TableKeyStatistics| {
+        table.calls.last_failure_class == Some(ErrorClass::Definitive)
+            && table.calls.last_failure_millis > table.calls.last_success_millis
+    };
+    match known {
+        _ if encryption == EncryptionType::AwsOwned => "ACCESSIBLE",
+        Some(table) if table.is_cached => "ACCESSIBLE",
+        Some(table) if is_refused(table) => "INACCESSIBLE",
+        Some(table) if table.calls.last_success_millis.is_some() => "ACCESSIBLE",
+        _ => "UNKNOWN",
     }
 }
