@@ -24,8 +24,7 @@ pub(crate) async fn build(
     };
     let mut kms = embedded;
     if !configured.is_empty() {
-        let thread =
-            start_kms_thread("coffer-kms").map_err(CommandError::io("start threads"))?;
+        let thread = start_kms_thread("coffer-kms").map_err(CommandError::io("start threads"))?;
         let mut providers = Vec::with_capacity(configured.len());
         for KmsProviderOptions::Aws(options) in configured {
             let provider = connect(options, Arc::clone(&thread)).await.map_err(refused)?;

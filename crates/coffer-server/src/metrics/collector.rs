@@ -167,8 +167,11 @@ impl Sources {
                 let labels = vec![
                     ("operation", request.operation.to_string()),
                     ("result", request.result.clone()),
-                    ("class", request.class.map_or_else(String::new, |class| class.to_string())),
-                    ("keyspace", table.map_or_else(String::new, |table| table.keyspace.to_string())),
+                    ("class", request.class.map_or("", ErrorClass::as_str).to_owned()),
+                    (
+                        "keyspace",
+                        table.map_or_else(String::new, |table| table.keyspace.to_string()),
+                    ),
                     ("table", table.map_or_else(String::new, |table| table.name.to_string())),
                     ("key_arn", request.key_arn.clone()),
                 ];
@@ -224,10 +227,8 @@ impl Sources {
             "coffer_tables",
             "Tables by state of their key and by encryption",
             counts.into_iter().map(|((state, encryption), number)| {
-                let labels = vec![
-                    ("state", state.to_owned()),
-                    ("encryption_type", encryption.to_owned()),
-                ];
+                let labels =
+                    vec![("state", state.to_owned()), ("encryption_type", encryption.to_owned())];
                 (labels, float(number))
             }),
         )
