@@ -12,6 +12,10 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
+mod cache;
+mod envelope;
+mod grants;
+mod recorder;
 mod refresh;
 mod swap;
 
@@ -59,6 +63,8 @@ struct Fixture {
     gate: Arc<Gate>,
     keyring: Arc<Keyring>,
     revoked: Arc<Mutex<Vec<String>>>,
+    dropped: Arc<Mutex<Vec<(String, DropReason)>>>,
+    recorder: Arc<recorder::Recorder>,
 }
 
 const MAX_AGE: i64 = 300_000;
@@ -93,6 +99,10 @@ fn identity(table: u8, file: u8) -> FileIdentity {
 }
 
 fn fixture() -> Fixture {
+    fixture_with(KeyringOptions::default())
+}
+
+fn fixture_with(keyring_options: KeyringOptions) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(1_700_000_000_000);
     let options = EmbeddedKmsOptions::default();
@@ -104,15 +114,19 @@ fn fixture() -> Fixture {
         failure: Mutex::new(None),
         lost: Mutex::new(None),
     });
-    let hooked = HookedKms::new(kms.clone());
+    let recorder = recorder::Recorder::new(kms.clone());
+    let hooked = HookedKms::new(recorder.clone());
     hooked.set_hook(Some(gate.clone()));
     let root = RootKey::generate().unwrap();
-    let options = KeyringOptions::default();
-    let keyring = Keyring::new(Arc::new(hooked), root, clock.clone(), options);
+    let keyring = Keyring::new(Arc::new(hooked), root, clock.clone(), keyring_options);
     let revoked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&revoked);
     keyring.set_on_revoked(Box::new(move |table, _| seen.lock().push(table.to_string())));
-    Fixture { _dir: dir, clock, kms, gate, keyring, revoked }
+    let dropped = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&dropped);
+    let tell = move |table: &TableName, reason| seen.lock().push((table.to_string(), reason));
+    keyring.set_on_dropped(Box::new(tell));
+    Fixture { _dir: dir, clock, kms, gate, keyring, revoked, dropped, recorder }
 }
 
 impl Fixture {
@@ -134,6 +148,11 @@ impl Fixture {
         self.keyring.describe(&table(number), specification).await?;
         let (names, context) = (names(number), context(number));
         self.keyring.new_record(&table(number), new_keys(specification, &context, &names)).await
+    }
+
+    /// Another keyring of the same KMS, as of a directory with this root key.
+    fn with_root(&self, root: RootKey) -> Arc<Keyring> {
+        Keyring::new(self.kms.clone(), root, self.clock.clone(), KeyringOptions::default())
     }
 
     async fn until_waiting(&self, count: usize) {
