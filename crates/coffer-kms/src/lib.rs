@@ -15,6 +15,7 @@ mod due;
 mod durable;
 mod error;
 mod grant_token;
+pub mod http;
 mod kms;
 mod operations;
 mod paging;
