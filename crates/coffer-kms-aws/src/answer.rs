@@ -46,6 +46,7 @@ fn exception(
     let message = shown(message.unwrap_or_default());
     let error = match (code, status) {
         (Some(code), _) => KmsError::new(operation, shown(code), message),
+        (None, 200..300) => KmsError::new(operation, failure::RESPONSE, "not a KMS's answer"),
         (None, 429) => KmsError::new(operation, "ThrottlingException", message),
         (None, 500..) => KmsError::new(operation, failure::SERVER, format!("HTTP {status}")),
         (None, _) => KmsError::new(operation, format!("HttpStatus{status}"), message),

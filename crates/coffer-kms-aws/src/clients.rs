@@ -2,7 +2,8 @@
 
 use crate::{AwsKmsOptions, OptionsError, answer};
 use aws_config::{
-    BehaviorVersion, Region, SdkConfig, retry::RetryConfig, sts::AssumeRoleProvider,
+    BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider,
+    provider_config::ProviderConfig, retry::RetryConfig, sts::AssumeRoleProvider,
     timeout::TimeoutConfig,
 };
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -49,9 +50,11 @@ impl Clients {
     /// Reads configuration, asks nobody.
     pub(crate) async fn load(options: AwsKmsOptions) -> Result<Self, OptionsError> {
         options.check()?;
+        let http = http_client(options.certificates()?)?;
+        let region = Region::new(options.region.clone());
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new(options.region.clone()))
-            .http_client(http_client(options.certificates()?)?)
+            .region(region.clone())
+            .http_client(http.clone())
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
             .timeout_config(
                 TimeoutConfig::builder()
@@ -61,7 +64,13 @@ impl Clients {
                     .build(),
             );
         if let Some(profile) = &options.profile {
-            loader = loader.profile_name(profile);
+            // a profile that is named is meant, whatever the environment holds
+            let providing = ProviderConfig::default().with_http_client(http);
+            let credentials = ProfileFileCredentialsProvider::builder()
+                .profile_name(profile)
+                .configure(&providing.with_region(Some(region)))
+                .build();
+            loader = loader.profile_name(profile).credentials_provider(credentials);
         }
         if let Some(endpoint) = &options.endpoint {
             loader = loader.endpoint_url(endpoint);

@@ -11,7 +11,7 @@ pub struct AwsKmsOptions {
     pub region: String,
     /// URL of the KMS instead of AWS's own; `https`, or `http` on this machine only.
     pub endpoint: Option<String>,
-    /// Profile of the shared files.
+    /// Profile of the shared files to take the credentials from, before everything else.
     pub profile: Option<String>,
     /// Role that is assumed before anything else.
     pub assume_role_arn: Option<String>,

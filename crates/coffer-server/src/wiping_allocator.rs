@@ -15,12 +15,12 @@ thread_local! {
 }
 
 /// From now on whatever this thread frees is overwritten first.
-pub fn wipe_on_this_thread() {
+pub(crate) fn wipe_on_this_thread() {
     WIPES.set(true);
 }
 
 /// `A`, with wiping on the threads that asked for it.
-pub struct WipingAllocator<A>(pub A);
+pub(crate) struct WipingAllocator<A>(pub(crate) A);
 
 // SAFETY: every block comes from `A` and goes back to `A` with the layout it was made with; what is
 // written before that lies inside the block, which nobody else may use any more.
