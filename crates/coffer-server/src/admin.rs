@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use coffer_keys::{EmbeddedKms, KeyMetadata, KmsError, NewKey};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -119,13 +120,7 @@ pub(crate) fn perform(kms: &EmbeddedKms, operation: KmsOperation) -> AdminAnswer
             one(kms.schedule_key_deletion(&key, Some(pending_window_in_days)))
         }
         KmsOperation::CancelKeyDeletion { key } => one(kms.cancel_key_deletion(&key)),
-        KmsOperation::CreateUser { .. }
-        | KmsOperation::ListUsers
-        | KmsOperation::DisableUser { .. }
-        | KmsOperation::EnableUser { .. }
-        | KmsOperation::DeleteUser { .. } => {
-            return AdminAnswer::Error("this KMS has no users".to_owned());
-        }
+        operation => return perform_on_users(kms.kms(), operation),
     };
     let keys =
         result.map(|keys| keys.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>());
@@ -134,6 +129,53 @@ pub(crate) fn perform(kms: &EmbeddedKms, operation: KmsOperation) -> AdminAnswer
         Ok(Err(error)) => AdminAnswer::Error(error.to_string()),
         Err(error) => AdminAnswer::Error(error.to_string()),
     }
+}
+
+fn perform_on_users(kms: &Kms, operation: KmsOperation) -> AdminAnswer {
+    let describe = |name: &str| {
+        let users = kms.list_users();
+        let found = users.into_iter().filter(|user| name.is_empty() || user.name == name);
+        found.map(|user| user_row(&user)).collect::<Vec<_>>()
+    };
+    let set_enabled =
+        |name: &str, enabled: bool| kms.set_user_enabled(name, enabled).map(|()| describe(name));
+    let result = match operation {
+        KmsOperation::CreateUser { name, policy } => {
+            kms.create_user(&name, policy.as_deref()).map(|credentials| {
+                let section = credentials.to_section(&name, &kms.region());
+                vec![json!({
+                    "Name": name,
+                    "Arn": credentials.arn,
+                    "AccessKeyId": credentials.access_key_id,
+                    "SecretAccessKey": *credentials.secret_access_key,
+                    "Credentials": *section,
+                })]
+            })
+        }
+        KmsOperation::ListUsers => Ok(describe("")),
+        KmsOperation::DisableUser { name } => set_enabled(&name, false),
+        KmsOperation::EnableUser { name } => set_enabled(&name, true),
+        KmsOperation::DeleteUser { name } => {
+            let user = describe(&name);
+            kms.delete_user(&name).map(|()| user)
+        }
+        _ => Ok(Vec::new()),
+    };
+    match result {
+        Ok(users) => AdminAnswer::Keys(users),
+        Err(error) => AdminAnswer::Error(error.to_string()),
+    }
+}
+
+fn user_row(user: &UserDescription) -> serde_json::Value {
+    json!({
+        "Name": user.name,
+        "Arn": user.arn,
+        "AccessKeyId": user.access_key_id,
+        "Enabled": user.enabled,
+        "CreatedAtMillis": user.created_at_millis,
+        "HasPolicy": user.has_policy,
+    })
 }
 
 /// The path to give to `bind` and `connect`: a long one goes through an open directory, which must

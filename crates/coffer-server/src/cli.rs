@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
-use crate::config::OPTIONS;
+use crate::config::{OPTIONS, OptionSpec};
 
 pub(crate) use keys::{Audit, Keys, KeysCommand, KeysOperation, Policy};
 
@@ -74,38 +74,45 @@ impl FromArgMatches for Serve {
     }
 }
 
+/// Flags beside the options that both commands that serve have.
+fn serving_flags() -> [Arg; 3] {
+    let path = clap::value_parser!(PathBuf);
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .env("COFFER_CONFIG")
+        .value_parser(path.clone())
+        .help("TOML file with options; variables COFFER_* and flags go before it");
+    let test_clock = Arg::new("test-clock")
+        .long("test-clock")
+        .value_name("FILE")
+        .value_parser(path.clone())
+        .help("Seconds to add to the clock of key ages; needs COFFER_ALLOW_TEST_CLOCK=1");
+    let kms_fault = Arg::new("kms-fault")
+        .long("kms-fault")
+        .value_name("FILE")
+        .value_parser(path)
+        .help("JSON list of faults of the KMS; needs COFFER_ALLOW_KMS_FAULTS=1");
+    [config, test_clock, kms_fault]
+}
+
+/// The flag of an option.
+fn flag(option: &'static OptionSpec) -> Arg {
+    let flag = Arg::new(option.name)
+        .long(option.name.replace('_', "-"))
+        .help(format!("{} [{}; default: {}]", option.help, option.allowed, option.default))
+        .value_name("VALUE")
+        .action(ArgAction::Set);
+    if option.allowed == "true, false" {
+        flag.num_args(0..=1).require_equals(true).default_missing_value("true")
+    } else {
+        flag
+    }
+}
+
 impl Args for Serve {
     fn augment_args(command: Command) -> Command {
-        let path = clap::value_parser!(PathBuf);
-        let config = Arg::new("config")
-            .long("config")
-            .value_name("FILE")
-            .env("COFFER_CONFIG")
-            .value_parser(path.clone())
-            .help("TOML file with options; variables COFFER_* and flags go before it");
-        let test_clock = Arg::new("test-clock")
-            .long("test-clock")
-            .value_name("FILE")
-            .value_parser(path.clone())
-            .help("Seconds to add to the clock of key ages; needs COFFER_ALLOW_TEST_CLOCK=1");
-        let kms_fault = Arg::new("kms-fault")
-            .long("kms-fault")
-            .value_name("FILE")
-            .value_parser(path)
-            .help("JSON list of faults of the KMS; needs COFFER_ALLOW_KMS_FAULTS=1");
-        let options = OPTIONS.iter().map(|option| {
-            let flag = Arg::new(option.name)
-                .long(option.name.replace('_', "-"))
-                .help(format!("{} [{}; default: {}]", option.help, option.allowed, option.default))
-                .value_name("VALUE")
-                .action(ArgAction::Set);
-            if option.allowed == "true, false" {
-                flag.num_args(0..=1).require_equals(true).default_missing_value("true")
-            } else {
-                flag
-            }
-        });
-        command.args([config, test_clock, kms_fault]).args(options)
+        command.args(serving_flags()).args(OPTIONS.iter().map(flag))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -113,12 +120,87 @@ impl Args for Serve {
     }
 }
 
+/// Flags of `coffer kms serve`.
+#[derive(Debug, Default)]
+pub(crate) struct KmsServe {
+    /// TOML file with options.
+    pub(crate) config: Option<PathBuf>,
+    /// Moves the clock of deletions and rotations; for tests.
+    pub(crate) test_clock: Option<PathBuf>,
+    /// Script of faults; for tests.
+    pub(crate) kms_fault: Option<PathBuf>,
+    /// Options given as flags.
+    pub(crate) options: BTreeMap<&'static str, String>,
+}
+
+/// The options that `coffer kms serve` has as flags beside `--listen`.
+const KMS_OPTIONS: [&str; 8] = [
+    "account",
+    "region",
+    "allow_plaintext",
+    "tls_cert",
+    "tls_key",
+    "kms_tls_cert",
+    "kms_tls_key",
+    "log_level",
+];
+
+fn kms_options() -> impl Iterator<Item = &'static OptionSpec> {
+    OPTIONS.iter().filter(|option| KMS_OPTIONS.contains(&option.name))
+}
+
+impl FromArgMatches for KmsServe {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut serve = Self::default();
+        serve.update_from_arg_matches(matches)?;
+        Ok(serve)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.config = matches.get_one::<PathBuf>("config").cloned();
+        self.test_clock = matches.get_one::<PathBuf>("test-clock").cloned();
+        self.kms_fault = matches.get_one::<PathBuf>("kms-fault").cloned();
+        if let Some(address) = matches.get_one::<String>("listen") {
+            self.options.insert("kms_listen", address.clone());
+        }
+        for option in kms_options() {
+            if let Some(value) = matches.get_one::<String>(option.name) {
+                self.options.insert(option.name, value.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args for KmsServe {
+    fn augment_args(command: Command) -> Command {
+        let listen = Arg::new("listen").long("listen").value_name("HOST:PORT").help(
+            "Address to listen on (option kms_listen); port 0 picks a free one and prints it",
+        );
+        command.arg(listen).args(serving_flags()).args(kms_options().map(flag))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// What `coffer kms` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KmsCommand {
+    /// Serves the KMS of a data directory, alone: AWS KMS's API over HTTP, for several servers, the
+    /// AWS CLI and SDKs.
+    Serve(Box<KmsServe>),
+    #[command(flatten)]
+    Operation(KmsOperation),
+}
+
 /// `coffer kms`.
 #[derive(Debug, Args)]
 pub(crate) struct Kms {
-    /// Directory of all files.
-    #[arg(long, global = true, env = "COFFER_DATA_DIR", default_value = "./coffer-data")]
-    pub(crate) data_dir: PathBuf,
+    /// Directory of all files; `./coffer-data` when left out.
+    #[arg(long, global = true, env = "COFFER_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
     /// File of the KMS's root key, if not `kms/root.key` in the data directory.
     #[arg(long, global = true, env = "COFFER_KMS_ROOT_KEY_FILE")]
     pub(crate) kms_root_key_file: Option<PathBuf>,
@@ -127,7 +209,14 @@ pub(crate) struct Kms {
     pub(crate) json: bool,
     /// What to do.
     #[command(subcommand)]
-    pub(crate) operation: KmsOperation,
+    pub(crate) command: KmsCommand,
+}
+
+impl Kms {
+    /// The data directory.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| PathBuf::from("./coffer-data"))
+    }
 }
 
 /// Operations on the embedded KMS. A key is named by its id, ARN or alias.

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use coffer_crypto::PasswordHash;
 
-use crate::cli::{Cli, CommandKind};
+use crate::cli::{Cli, CommandKind, Kms, KmsCommand};
 use crate::error::{CommandError, Result};
-use crate::{audit_command, inspect, kms_command, serve};
+use crate::{audit_command, inspect, kms_command, kms_serve, serve};
 
 /// Longest password read.
 const PASSWORD_BYTES_MAX: u64 = 1024;
@@ -19,10 +19,7 @@ pub fn run() -> ExitCode {
     let command = Cli::parse().command.unwrap_or_else(|| CommandKind::Serve(Box::default()));
     let result = match &command {
         CommandKind::Serve(flags) => serve::run(flags, &mut say).map(|()| ExitCode::SUCCESS),
-        CommandKind::Kms(command) => kms_command::run(command).map(|text| {
-            say(&text);
-            ExitCode::SUCCESS
-        }),
+        CommandKind::Kms(command) => run_kms(command),
         CommandKind::Keys(command) => kms_command::run_keys(command, &mut say),
         CommandKind::Audit(command) => audit_command::run(command, &mut say),
         CommandKind::Inspect(command) => inspect::run(command, &mut say),
@@ -36,6 +33,14 @@ pub fn run() -> ExitCode {
         let _ = writeln!(stderr(), "coffer: {error}");
         ExitCode::FAILURE
     })
+}
+
+fn run_kms(command: &Kms) -> Result<ExitCode> {
+    match &command.command {
+        KmsCommand::Serve(flags) => kms_serve::run(command, flags, &mut say)?,
+        KmsCommand::Operation(operation) => say(&kms_command::run(command, operation)?),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn say(text: &str) {

@@ -30,9 +30,9 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 ///
 /// # Errors
 /// What the KMS refused, or why it cannot be reached.
-pub(crate) fn run(command: &Kms) -> Result<String> {
-    match request(command)? {
-        AdminAnswer::Keys(keys) => Ok(print(command, &keys)),
+pub(crate) fn run(command: &Kms, operation: &KmsOperation) -> Result<String> {
+    match request(command, operation)? {
+        AdminAnswer::Keys(keys) => Ok(print(command.json, operation, &keys)),
         AdminAnswer::Error(error) => Err(CommandError::Refused(error)),
         AdminAnswer::Report(_) => Err(CommandError::Refused("not an answer".to_owned())),
     }
@@ -86,23 +86,24 @@ fn report_line(row: &Value) -> String {
     format!("{} {} {}{message}\n", text("target"), text("operation"), text("outcome"))
 }
 
-fn request(command: &Kms) -> Result<AdminAnswer> {
+fn request(command: &Kms, operation: &KmsOperation) -> Result<AdminAnswer> {
+    let data_dir = command.data_dir();
     let mut attempt = 0;
     loop {
-        if let Some(stream) = connect(&command.data_dir)? {
-            return ask_server(stream, &AdminRequest::Kms(command.operation.clone()))
+        if let Some(stream) = connect(&data_dir)? {
+            return ask_server(stream, &AdminRequest::Kms(operation.clone()))
                 .map_err(CommandError::io("ask the server"));
         }
         attempt += 1;
-        match DirectoryLock::take(&command.data_dir) {
+        match DirectoryLock::take(&data_dir) {
             Ok(_lock) => {
                 let options = EmbeddedKmsOptions {
                     root_key_file: command.kms_root_key_file.clone(),
-                    must_exist: command.data_dir.join("catalog").exists(),
+                    must_exist: data_dir.join("catalog").exists(),
                     ..EmbeddedKmsOptions::default()
                 };
-                let kms = open_kms(&command.data_dir, &options, Arc::new(SystemClock))?;
-                return Ok(perform(&kms, command.operation.clone()));
+                let kms = open_kms(&data_dir, &options, Arc::new(SystemClock))?;
+                return Ok(perform(&kms, operation.clone()));
             }
             // a server that starts or stops, or another command: soon one way or the other is free
             Err(CommandError::InUse { .. }) if attempt < ATTEMPTS => {
@@ -136,9 +137,9 @@ fn ask_server(mut stream: UnixStream, request: &AdminRequest) -> std::io::Result
     Ok(serde_json::from_str(&answer)?)
 }
 
-fn print(command: &Kms, keys: &[Value]) -> String {
-    let is_list = command.operation == KmsOperation::ListKeys;
-    if command.json {
+fn print(json: bool, operation: &KmsOperation, keys: &[Value]) -> String {
+    let is_list = matches!(operation, KmsOperation::ListKeys | KmsOperation::ListUsers);
+    if json {
         let all = Value::from(keys.to_vec());
         let value = if is_list { &all } else { keys.first().unwrap_or(&all) };
         return format!("{value:#}\n");
@@ -151,8 +152,21 @@ fn print(command: &Kms, keys: &[Value]) -> String {
         Some(other) => other.to_string(),
         None => String::new(),
     };
-    let line = |key: &Value| match &command.operation {
+    let line = |key: &Value| match operation {
         KmsOperation::CreateKey { .. } => format!("{}\n", text(key, "Arn")),
+        KmsOperation::CreateUser { .. } => text(key, "Credentials"),
+        KmsOperation::DeleteUser { .. } => String::new(),
+        KmsOperation::ListUsers
+        | KmsOperation::DisableUser { .. }
+        | KmsOperation::EnableUser { .. } => {
+            format!("{} {}\n", ["Arn", "AccessKeyId"].map(|field| text(key, field)).join(" "), {
+                if key.get("Enabled").and_then(Value::as_bool) == Some(true) {
+                    "Enabled"
+                } else {
+                    "Disabled"
+                }
+            })
+        }
         KmsOperation::DescribeKey { .. } => {
             let fields = key.as_object().into_iter().flatten();
             fields.map(|(name, _)| format!("{name}: {}\n", text(key, name))).collect()

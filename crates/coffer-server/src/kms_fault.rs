@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum FaultKind {
+pub(crate) enum FaultKind {
     /// It is made after `millis`.
     Delay,
     /// It is not made and fails with `error`.
@@ -43,17 +43,17 @@ impl FaultKind {
 /// One rule of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rule {
+pub(crate) struct Rule {
     /// Name of the operation, or `*`.
     operation: String,
     /// ARN, or `*`.
     key: String,
-    fault: FaultKind,
+    pub(crate) fault: FaultKind,
     /// Name of the exception of `error`.
     #[serde(default)]
-    error: Option<String>,
+    pub(crate) error: Option<String>,
     #[serde(default)]
-    millis: u64,
+    pub(crate) millis: u64,
     /// How many calls it applies to; all when missing.
     #[serde(default)]
     count: Option<u64>,
@@ -99,6 +99,26 @@ impl KmsFaults {
         Some(rule.clone())
     }
 
+    /// Takes one use of the first rule for this operation and a key that `is_key` knows.
+    pub(crate) fn take_for(&self, operation: &str, is_key: impl Fn(&str) -> bool) -> Option<Rule> {
+        let mut script = self.script.lock();
+        script.reload(&self.path);
+        let (rule, used) = script.rules.iter_mut().find(|(rule, used)| {
+            (rule.operation == "*" || rule.operation == operation)
+                && (rule.key == "*" || is_key(&rule.key))
+                && rule.count.is_none_or(|count| *used < count)
+        })?;
+        *used += 1;
+        Some(rule.clone())
+    }
+
+    /// Waits until a rule is gone from the file.
+    pub(crate) async fn hold(&self, rule: &Rule) {
+        while self.has(rule) {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     fn has(&self, rule: &Rule) -> bool {
         let mut script = self.script.lock();
         script.reload(&self.path);
@@ -121,9 +141,7 @@ impl KmsFaults {
             FaultKind::Drop => refused(failure::CONNECTION, "connection ended before the answer"),
             FaultKind::Truncate => refused(failure::RESPONSE, "the answer is cut short"),
             FaultKind::Blackhole => {
-                while self.has(&rule) {
-                    tokio::time::sleep(POLL).await;
-                }
+                self.hold(&rule).await;
                 Ok(())
             }
         }

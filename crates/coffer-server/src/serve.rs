@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_crypto::clock::{Clock, OffsetClock, SystemClock};
 use coffer_keys::{EmbeddedKms, Keyring, KeyringOptions, KmsProvider};
+use coffer_kms_aws::KmsThread;
 use coffer_query::{Database, DatabaseOptions, EncryptionOptions};
 use coffer_storage::Engine;
 use coffer_storage::vfs::OsVfs;
@@ -19,8 +21,11 @@ use crate::cli;
 use crate::config::{AuthenticatorKind, Config};
 use crate::data_directory::DataDirectory;
 use crate::error::{CommandError, Result};
+use crate::kms_endpoint::{self, KmsEndpoint};
 use crate::kms_fault::KmsFaults;
 use crate::kms_providers;
+use crate::kms_serve;
+use crate::kms_thread::start_kms_thread;
 use crate::listener::{self, Bound};
 use crate::metrics;
 use crate::schema_log::SchemaLog;
@@ -29,8 +34,6 @@ use crate::tls::{Tls, TlsFiles};
 
 /// Pause between two passes of the upkeep of table keys.
 const KEY_UPKEEP_PAUSE: Duration = Duration::from_secs(5);
-/// Pause between two looks for keys whose deletion is due.
-const DUE_KEYS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Threads for what blocks: opening tables, schema changes, passwords.
 const BLOCKING_THREADS_MAX: usize = 32;
@@ -39,6 +42,7 @@ const BLOCKING_THREADS_MAX: usize = 32;
 /// told at once.
 struct Listeners {
     cql: Bound,
+    kms: Option<Bound>,
     metrics: Option<Bound>,
 }
 
@@ -46,8 +50,25 @@ impl Listeners {
     fn bind(config: &Config) -> Result<Self> {
         Ok(Self {
             cql: Bound::new(config.listen)?,
+            kms: config.kms_listen.map(Bound::new).transpose()?,
             metrics: config.metrics_listen.map(Bound::new).transpose()?,
         })
+    }
+}
+
+/// TLS of each listener that has it.
+struct ServingTls {
+    cql: Option<Arc<Tls>>,
+    kms: Option<Arc<Tls>>,
+}
+
+impl ServingTls {
+    fn load(config: &Config) -> Result<Self> {
+        let load = |files: Option<TlsFiles>| -> Result<Option<Arc<Tls>>> {
+            Ok(files.map(Tls::load).transpose()?.map(Arc::new))
+        };
+        let of_kms = config.kms_listen.and_then(|_| TlsFiles::of_kms(&config.tls));
+        Ok(Self { cql: load(TlsFiles::of_cql(&config.tls))?, kms: load(of_kms)? })
     }
 }
 
@@ -57,9 +78,9 @@ impl Listeners {
 /// Why it cannot start, or did not end cleanly.
 pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
     let config = Config::load(flags.config.as_deref(), std::env::vars(), &flags.options)?;
-    let clock = clock(flags)?;
-    let faults = kms_faults(flags)?;
-    let tls = TlsFiles::of_cql(&config.tls).map(Tls::load).transpose()?.map(Arc::new);
+    let clock = clock(flags.test_clock.as_deref())?;
+    let faults = kms_faults(flags.kms_fault.as_deref())?;
+    let tls = ServingTls::load(&config)?;
     crate::logging::start(config.log_level);
     // every file, directory and socket of a server is its owner's alone
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -93,7 +114,8 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
         let authenticator = Authenticator::new(&config)?;
         let server = Server::new(database, authenticator, &config)?;
         if directory.is_new {
-            say(&first_start(&config, &directory, address));
+            let kms_address = listeners.kms.as_ref().map(|bound| bound.address);
+            say(&first_start(&config, &directory, address, kms_address));
         }
         serve(Arc::new(server), &directory, &keyring, listeners, tls, say).await
     });
@@ -105,8 +127,12 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
     result
 }
 
-fn clock(flags: &cli::Serve) -> Result<Arc<dyn Clock>> {
-    let Some(file) = &flags.test_clock else {
+/// The clock, moved by a file in tests.
+///
+/// # Errors
+/// The file is given without the permission.
+pub(crate) fn clock(file: Option<&Path>) -> Result<Arc<dyn Clock>> {
+    let Some(file) = file else {
         return Ok(Arc::new(SystemClock));
     };
     if std::env::var("COFFER_ALLOW_TEST_CLOCK").as_deref() != Ok("1") {
@@ -116,11 +142,15 @@ fn clock(flags: &cli::Serve) -> Result<Arc<dyn Clock>> {
                 .to_owned(),
         ));
     }
-    Ok(Arc::new(OffsetClock::new(file.clone())))
+    Ok(Arc::new(OffsetClock::new(file.to_owned())))
 }
 
-fn kms_faults(flags: &cli::Serve) -> Result<Option<KmsFaults>> {
-    let Some(file) = &flags.kms_fault else {
+/// Scripted faults, in tests.
+///
+/// # Errors
+/// The file is given without the permission.
+pub(crate) fn kms_faults(file: Option<&Path>) -> Result<Option<KmsFaults>> {
+    let Some(file) = file else {
         return Ok(None);
     };
     if std::env::var("COFFER_ALLOW_KMS_FAULTS").as_deref() != Ok("1") {
@@ -130,11 +160,14 @@ fn kms_faults(flags: &cli::Serve) -> Result<Option<KmsFaults>> {
                 .to_owned(),
         ));
     }
-    Ok(Some(KmsFaults::new(file.clone())))
+    Ok(Some(KmsFaults::new(file.to_owned())))
 }
 
 /// Keys and opened rows are in memory: no dump of it, and no debugger of the same user.
-fn forbid_core_dumps() -> Result<()> {
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn forbid_core_dumps() -> Result<()> {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none)
@@ -203,11 +236,11 @@ async fn serve(
     directory: &DataDirectory,
     keyring: &Arc<Keyring>,
     listeners: Listeners,
-    tls: Option<Arc<Tls>>,
+    tls: ServingTls,
     say: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let failed = |action: &'static str| CommandError::io(action);
-    let Listeners { cql, metrics } = listeners;
+    let Listeners { cql, kms, metrics } = listeners;
     let admin = AdminSocket::bind(&directory.path).map_err(failed("open the admin socket"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch signals"))?;
@@ -218,12 +251,14 @@ async fn serve(
         tokio::spawn(admin.serve(Arc::new(subjects))),
         tokio::spawn(Arc::clone(keyring).run_refresh()),
         tokio::spawn(keep_up_keys(Arc::clone(&server))),
-        tokio::spawn(delete_due_keys(Arc::clone(&directory.kms))),
+        tokio::spawn(kms_serve::run_due(Arc::clone(&directory.kms))),
     ];
-    if let Some(tls) = &tls {
+    for tls in tls.cql.iter().chain(&tls.kms) {
         let hangup = signal(SignalKind::hangup()).map_err(failed("catch signals"))?;
         background.push(tokio::spawn(Arc::clone(tls).keep_current(hangup)));
     }
+    let endpoint =
+        kms.map(|bound| start_kms_endpoint(bound, directory, tls.kms, say)).transpose()?;
     if let Some(bound) = metrics {
         say(&format!("Metrics: http://{}/metrics\n", bound.address));
         let sources = metrics::Sources {
@@ -233,7 +268,7 @@ async fn serve(
         background.push(tokio::spawn(metrics::serve(bound.listener()?, sources)));
     }
     let address = cql.address;
-    let clients = listener::serve(&server, cql.listener()?, tls, stopping);
+    let clients = listener::serve(&server, cql.listener()?, tls.cql, stopping);
     say(&format!("coffer is ready: CQL clients can connect to {address}\n"));
     tokio::pin!(clients);
     tokio::select! {
@@ -244,6 +279,8 @@ async fn serve(
     // nobody may be left to hear it
     let _ = stop.send(true);
     clients.await;
+    // its thread ends, and with it what it serves
+    drop(endpoint);
     for task in background {
         task.abort();
         // an aborted task is what is wanted
@@ -260,21 +297,33 @@ async fn keep_up_keys(server: Arc<Server>) {
     }
 }
 
-/// Deletes the keys of the embedded KMS whose date has come, for as long as it is polled.
-async fn delete_due_keys(kms: Arc<EmbeddedKms>) {
-    loop {
-        tokio::time::sleep(DUE_KEYS_PAUSE).await;
-        let kms = Arc::clone(&kms);
-        let deleting = tokio::task::spawn_blocking(move || kms.delete_due_keys());
-        // a panic is logged by its hook
-        if let Ok(Err(error)) = deleting.await {
-            tracing::warn!(%error, "keys whose deletion is due stay, trying again");
-        }
-    }
+/// The endpoint runs on a thread of its own, whose frees are wiped.
+fn start_kms_endpoint(
+    bound: Bound,
+    directory: &DataDirectory,
+    tls: Option<Arc<Tls>>,
+    say: &mut dyn FnMut(&str),
+) -> Result<Arc<KmsThread>> {
+    let thread = start_kms_thread("coffer-kms-http").map_err(CommandError::io("start threads"))?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    say(&format!("KMS endpoint: {scheme}://{}\n", bound.address));
+    let listener = {
+        let _runtime = thread.handle().enter();
+        bound.listener()?
+    };
+    let kms = Arc::clone(directory.kms.kms());
+    let endpoint = Arc::new(KmsEndpoint { kms, tls, faults: None });
+    thread.handle().spawn(kms_endpoint::serve(listener, endpoint));
+    Ok(thread)
 }
 
 /// What the first start tells: what was made, and how to connect.
-fn first_start(config: &Config, directory: &DataDirectory, address: SocketAddr) -> String {
+fn first_start(
+    config: &Config,
+    directory: &DataDirectory,
+    address: SocketAddr,
+    kms_address: Option<SocketAddr>,
+) -> String {
     let mut text = String::new();
     let kms_key = config
         .kms_root_key_file
@@ -294,5 +343,13 @@ fn first_start(config: &Config, directory: &DataDirectory, address: SocketAddr) 
     };
     line(format!("Connect:     cqlsh {} {}{login}", address.ip(), address.port()));
     line(format!("Make a key:  coffer kms create-key --data-dir {}", directory.path.display()));
+    if let Some(address) = kms_address {
+        let scheme = if TlsFiles::of_kms(&config.tls).is_some() { "https" } else { "http" };
+        line(format!(
+            "AWS CLI:     AWS_SHARED_CREDENTIALS_FILE={} aws kms list-keys --endpoint-url \
+             {scheme}://{address}",
+            directory.path.join("kms").join("credentials").display()
+        ));
+    }
     text
 }
