@@ -119,6 +119,13 @@ impl KeyError {
     }
 }
 
+impl From<coffer_kms::OpenError> for KeyError {
+    fn from(error: coffer_kms::OpenError) -> Self {
+        let coffer_kms::OpenError { action, path, reason } = error;
+        Self::KeyFile { action, path, reason }
+    }
+}
+
 /// A key change that failed, with what it left behind in the KMS.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{error}")]

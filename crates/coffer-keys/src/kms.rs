@@ -5,7 +5,7 @@ mod error;
 mod hooked;
 mod providers;
 
-pub use embedded::{EmbeddedKms, EmbeddedKmsOptions, NewKey};
+pub use embedded::{EmbeddedKms, NewKey};
 pub use error::{ErrorClass, KmsError, failure};
 pub use hooked::{HookedKms, KmsHook};
 pub use providers::{ProviderScope, Providers, SameScope};
@@ -121,12 +121,6 @@ pub enum KmsOperation {
     GenerateDataKey,
     ReEncrypt,
     RetireGrant,
-    Encrypt,
-    CreateKey,
-    EnableKey,
-    DisableKey,
-    ScheduleKeyDeletion,
-    CancelKeyDeletion,
 }
 
 impl KmsOperation {
@@ -140,12 +134,6 @@ impl KmsOperation {
             Self::GenerateDataKey => "GenerateDataKey",
             Self::ReEncrypt => "ReEncrypt",
             Self::RetireGrant => "RetireGrant",
-            Self::Encrypt => "Encrypt",
-            Self::CreateKey => "CreateKey",
-            Self::EnableKey => "EnableKey",
-            Self::DisableKey => "DisableKey",
-            Self::ScheduleKeyDeletion => "ScheduleKeyDeletion",
-            Self::CancelKeyDeletion => "CancelKeyDeletion",
         }
     }
 }

@@ -14,17 +14,18 @@ mod root_key_file;
 mod specification;
 mod table_name;
 
+pub use coffer_kms::KmsOptions as EmbeddedKmsOptions;
 pub use error::{KeyChangeError, KeyError, Refusal, Result};
 pub use keyring::{
     CallTimes, CheckResult, DropReason, GrantNames, Keyring, KeyringOptions, KeyringStatistics,
     KmsCalls, NewKeys, OnDropped, OnRevoked, PreparedKeys, RequestCount, TableKeyStatistics,
 };
 pub use kms::{
-    CreateGrantRequest, CreatedGrant, DecryptRequest, DecryptedKey, EmbeddedKms,
-    EmbeddedKmsOptions, EncryptionContext, ErrorClass, GenerateDataKeyRequest, GeneratedDataKey,
-    GrantKind, HookedKms, KeyMetadata, KeyState, KmsError, KmsFuture, KmsHook, KmsOperation,
-    KmsProvider, NewKey, ProviderScope, Providers, ReEncryptRequest, ReEncrypted, SameScope,
-    check_extra_context, encryption_context, encryption_context_with, failure,
+    CreateGrantRequest, CreatedGrant, DecryptRequest, DecryptedKey, EmbeddedKms, EncryptionContext,
+    ErrorClass, GenerateDataKeyRequest, GeneratedDataKey, GrantKind, HookedKms, KeyMetadata,
+    KeyState, KmsError, KmsFuture, KmsHook, KmsOperation, KmsProvider, NewKey, ProviderScope,
+    Providers, ReEncryptRequest, ReEncrypted, SameScope, check_extra_context, encryption_context,
+    encryption_context_with, failure,
 };
 pub use root_key_file::{
     begin_root_key_rotation, create_root_key, finish_root_key_rotation, load_root_key,

@@ -3,8 +3,8 @@
 
 use coffer_crypto::{RootKey, clock::ManualClock};
 use coffer_keys::{
-    DecryptRequest, EmbeddedKms, EmbeddedKmsOptions, EncryptionSpecification, KeyArn, Keyring,
-    KeyringOptions, KmsProvider, NewKey, NewKeys, TableName, encryption_context,
+    DecryptRequest, EmbeddedKms, EmbeddedKmsOptions, EncryptionSpecification, GrantNames, KeyArn,
+    Keyring, KeyringOptions, KmsProvider, NewKey, NewKeys, TableName, encryption_context,
 };
 use parking_lot::Mutex;
 use std::{io, sync::Arc};
@@ -53,10 +53,11 @@ async fn logs_at_trace_hold_no_key_bytes() {
     let context = encryption_context(&table, "000000000000");
     let arn = kms.create_key(NewKey::default()).unwrap().arn;
     let to = EncryptionSpecification::CustomerManaged(KeyArn::parse(&arn).unwrap());
+    let grants = GrantNames { data: "data".to_owned(), snapshot: "snapshot".to_owned() };
     let new = |specification| NewKeys {
         specification,
         context: &context,
-        grants: None,
+        grants: Some(&grants),
         double_wrapped: false,
     };
     let record = keyring.new_record(&table, new(&to)).await.unwrap().record().clone();

@@ -36,6 +36,7 @@ impl Call<'_> {
         grant_use: GrantUse<'_>,
     ) -> Result<()> {
         let kms_action = format!("kms:{action}");
+        self.check_caller(&kms_action, &key.arn)?;
         let decision = self.decide(key, &kms_action, &key.policy)?;
         match decision {
             Decision::Allowed => return Ok(()),
@@ -56,6 +57,7 @@ impl Call<'_> {
     /// `AccessDeniedException`.
     pub(crate) fn authorize_account(&mut self, action: &str, resource: &str) -> Result<()> {
         let kms_action = format!("kms:{action}");
+        self.check_caller(&kms_action, resource)?;
         let requester = self.requester()?;
         let mut context = self.context(&requester);
         context.add_request(&kms_action, self.parameters.as_json());
@@ -69,6 +71,19 @@ impl Call<'_> {
     /// Whether the caller could change the policy again once `policy` is in force.
     pub(crate) fn may_put_policy(&mut self, key: &Key, policy: &KeyPolicy) -> Result<bool> {
         Ok(self.decide(key, "kms:PutKeyPolicy", policy)?.is_allowed())
+    }
+
+    /// Policies and grants may name a user that is not there any more.
+    fn check_caller(&self, action: &str, resource: &str) -> Result<()> {
+        let Principal::User { name } = &self.caller.principal else {
+            return Ok(());
+        };
+        let state = self.kms.state.read();
+        if state.users.get(name).is_some_and(|user| user.enabled && !user.is_root) {
+            return Ok(());
+        }
+        drop(state);
+        Err(self.denied(action, resource, Decision::NotAllowed { is_delegated: true }))
     }
 
     fn decide(&mut self, key: &Key, action: &str, policy: &KeyPolicy) -> Result<Decision> {

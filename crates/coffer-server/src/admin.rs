@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coffer_keys::{EmbeddedKms, KeyMetadata, KmsError, NewKey};
+use coffer_keys::{EmbeddedKms, KeyMetadata, NewKey};
+use coffer_kms::KmsException;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -106,7 +107,7 @@ impl Subjects {
 
 /// Does what is asked. Waits for the disk.
 pub(crate) fn perform(kms: &EmbeddedKms, operation: KmsOperation) -> AdminAnswer {
-    let one = |result: Result<KeyMetadata, KmsError>| result.map(|key| vec![key]);
+    let one = |result: Result<KeyMetadata, KmsException>| result.map(|key| vec![key]);
     let result = match operation {
         KmsOperation::CreateKey { description, alias, arn } => {
             let description = description.unwrap_or_default();

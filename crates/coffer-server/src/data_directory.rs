@@ -100,6 +100,7 @@ impl DataDirectory {
             region: config.region.clone(),
             root_key_file: config.kms_root_key_file.clone(),
             must_exist: !is_new,
+            ..EmbeddedKmsOptions::default()
         };
         let kms = open_kms(&path, &options, clock)?;
         Ok(Self { path, root_key, root_key_file, kms, is_new, lock })

@@ -202,9 +202,10 @@ impl KmsCopy {
         }
         for file in std::fs::read_dir(&kms).map_err(failed())? {
             let file = file.map_err(failed())?;
-            if file.path().extension().is_some_and(|extension| extension == "keys") {
-                std::fs::copy(file.path(), copy.directory.join(file.file_name()))
-                    .map_err(failed())?;
+            let path = file.path();
+            let extension = path.extension().unwrap_or_default();
+            if extension == "keys" || extension == "journal" {
+                std::fs::copy(&path, copy.directory.join(file.file_name())).map_err(failed())?;
                 copy.has_store = true;
             }
         }
