@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_keys::{EmbeddedKms, KeyMetadata, NewKey};
-use coffer_kms::KmsException;
+use coffer_kms::{Kms, KmsException, UserDescription};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_crypto::clock::{Clock, OffsetClock, SystemClock};
-use coffer_keys::{EmbeddedKms, Keyring, KeyringOptions, KmsProvider};
+use coffer_keys::{Keyring, KeyringOptions, KmsProvider};
 use coffer_kms_aws::KmsThread;
 use coffer_query::{Database, DatabaseOptions, EncryptionOptions};
 use coffer_storage::Engine;
