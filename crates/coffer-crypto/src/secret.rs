@@ -168,4 +168,27 @@ mod tests {
         drop(Secret::generate().unwrap());
         assert!(FREE.lock().len() >= free.min(2 * SLOTS_PER_PIECE));
     }
+
+    /// Compiles only when none of `$kind` has the trait: else there are two candidates for the function.
+    macro_rules! none_has {
+        ($bound:path: $($kind:ty),+) => {{
+            trait IsAbsent<Marker> {
+                fn check() {}
+            }
+            struct Present;
+            impl<T: ?Sized> IsAbsent<()> for T {}
+            impl<T: ?Sized + $bound> IsAbsent<Present> for T {}
+            $(<$kind as IsAbsent<_>>::check();)+
+        }};
+    }
+
+    #[test]
+    fn no_type_with_key_bytes_can_be_copied_or_written_down() {
+        use crate::{DataKey, NewDataKey, Opener, RootKey, Sealer, TableKey, WrappingKey};
+        none_has!(Clone: Secret, DataKey, NewDataKey, Opener, RootKey, Sealer, TableKey, WrappingKey);
+        none_has!(serde::Serialize: Secret, DataKey, NewDataKey, RootKey, TableKey, WrappingKey);
+        // those two print their public id
+        none_has!(std::fmt::Debug: Secret, DataKey, NewDataKey, Opener, Sealer, WrappingKey);
+        none_has!(std::fmt::Display: Secret, DataKey, NewDataKey, RootKey, TableKey, WrappingKey);
+    }
 }

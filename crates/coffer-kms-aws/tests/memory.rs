@@ -1,5 +1,11 @@
 //! A table key leaves the memory of the process within a second of its eviction: the test reads its
 //! own memory. Alone in its program, which has the allocator of the server.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on ends; a second is one of the wall clock"
+)]
 
 #[path = "../../coffer-server/src/wiping_allocator.rs"]
 mod wiping_allocator;
@@ -40,6 +46,7 @@ fn answer(request: &Request) -> canned::Answer {
     let mut plaintext = STANDARD.encode(key);
     key.fill(0);
     std::hint::black_box(&mut key);
+    assert!(request.head.starts_with("POST / ") && request.body.contains(ARN));
     let body = match request.operation.as_str() {
         "DescribeKey" => format!(
             r#"{{"KeyMetadata":{{"Arn":"{ARN}","KeyId":"k","KeyState":"Enabled","Enabled":true,
@@ -161,6 +168,9 @@ async fn a_table_key_is_nowhere_in_memory_a_second_after_its_eviction() {
         use_key(&keyring);
         assert!(copies().0 >= 1);
     }
+    let operations = kms.operations();
+    assert_eq!(operations, ["GenerateDataKey", "Decrypt", "Decrypt", "Decrypt"]);
+    assert_eq!(kms.requests.lock().unwrap().len(), operations.len());
     keyring.flush(None);
     tokio::time::sleep(Duration::from_millis(900)).await;
     assert_eq!(copies(), (0, 0), "after a flush");

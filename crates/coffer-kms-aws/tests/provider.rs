@@ -1,4 +1,5 @@
 //! The provider against a canned KMS: what it sends, and what it makes of answers.
+#![expect(clippy::expect_used, reason = "a test that cannot go on ends")]
 
 mod canned;
 

@@ -1,4 +1,5 @@
 //! A KMS of a few lines: answers by operation, over plain HTTP on this machine.
+#![expect(clippy::expect_used, reason = "a test that cannot go on ends")]
 
 use coffer_kms_aws::{AwsKms, AwsKmsOptions, KmsThread};
 use std::{
