@@ -19,6 +19,12 @@ impl From<RootKey> for RootKeys {
     }
 }
 
+impl From<std::sync::Arc<RootKey>> for RootKeys {
+    fn from(current: std::sync::Arc<RootKey>) -> Self {
+        current.duplicate().into()
+    }
+}
+
 impl RootKeys {
     /// Both keys of a rotation that is not finished.
     #[must_use]

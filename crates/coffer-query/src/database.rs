@@ -199,6 +199,8 @@ pub struct Database {
     key_installs: Mutex<()>,
     key_healths: Arc<KeyHealths>,
     key_queues: KeyQueues,
+    /// Held while the root key is replaced.
+    root_key_rotation: Mutex<()>,
     key_upkeep: Mutex<Upkeep>,
     traces: Traces,
     last_timestamp: AtomicI64,
@@ -242,6 +244,7 @@ impl Database {
             key_installs: Mutex::new(()),
             key_healths: Arc::default(),
             key_queues: KeyQueues::default(),
+            root_key_rotation: Mutex::new(()),
             key_upkeep: Mutex::default(),
             traces: Traces::default(),
             last_timestamp: AtomicI64::new(0),
@@ -289,6 +292,10 @@ impl Database {
     /// Changes of keys, one at a time for each table.
     pub(crate) fn key_queues(&self) -> &KeyQueues {
         &self.key_queues
+    }
+
+    pub(crate) fn root_key_rotation(&self) -> &Mutex<()> {
+        &self.root_key_rotation
     }
 
     /// What the background knows of its last tries.

@@ -26,6 +26,7 @@ mod number;
 mod paging;
 mod plan;
 mod prepare;
+mod root_key;
 mod schema;
 mod schema_audit;
 mod selection;

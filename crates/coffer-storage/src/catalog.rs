@@ -154,7 +154,7 @@ impl TableEntry {
 mod document;
 mod store;
 
-pub(crate) use store::{CatalogStore, read_catalog, read_newest};
+pub(crate) use store::{CatalogStore, SharedRootKeys, read_catalog, read_newest};
 
 impl Catalog {
     /// An empty catalog.

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::Lsn;
 use crate::background::Signal;
 use crate::block_cache::BlockCache;
-use crate::catalog::{Catalog, CatalogStore, TableEntry};
+use crate::catalog::{Catalog, CatalogStore, SharedRootKeys, TableEntry};
 use crate::commit_log::{self, CommitLog, error_chain};
 use crate::error::{Error, Result};
 use crate::key_use::KeyUse;
@@ -36,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) catalog: CatalogStore,
     pub(crate) log: CommitLog,
+    pub(crate) root_keys: SharedRootKeys,
     pub(crate) tables: ArcSwap<TableMap>,
     pub(crate) memory: Arc<MemoryUse>,
     pub(crate) cache: Arc<BlockCache>,

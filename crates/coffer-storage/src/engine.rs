@@ -12,14 +12,14 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use coffer_crypto::{DataKeySource, RootKey, TableKeyId, clock::Clock};
+use coffer_crypto::{DataKeySource, RootKeys, TableKeyId, clock::Clock};
 use coffer_model::{EntryKind, Mutation, TableId, Token};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::background::{Priority, Signal, spawn};
 use crate::block_cache::BlockCache;
-use crate::catalog::{Catalog, CatalogStore, TableEntry};
+use crate::catalog::{Catalog, CatalogStore, SharedRootKeys, TableEntry};
 use crate::commit_log::{self, CommitLog, LogContext, LogScan};
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -59,12 +59,13 @@ impl Engine {
         directory: &Path,
         options: EngineOptions,
         keys: Arc<dyn DataKeySource>,
-        root_key: Arc<RootKey>,
+        root_keys: impl Into<RootKeys>,
         vfs: Arc<dyn Vfs>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let lock = lock_directory(directory)?;
-        let core = Arc::new(open_core(directory, options, keys, &root_key, &vfs, clock)?);
+        let root_keys = Arc::new(RwLock::new(root_keys.into()));
+        let core = Arc::new(open_core(directory, options, keys, &root_keys, &vfs, clock)?);
         core.remove_orphans()?;
         let threads = Mutex::new(Threads::default());
         let engine = Self { core, threads, _lock: lock };
@@ -323,6 +324,28 @@ impl Engine {
         self.core.log.fence(table, || ());
     }
 
+    /// Seals with `root_keys.current()` from now on; what is under the previous one still opens.
+    pub fn set_root_keys(&self, root_keys: RootKeys) {
+        *self.core.root_keys.write() = root_keys;
+    }
+
+    /// Seals anew, under the root key that is current, all files that may be under the previous one:
+    /// the catalog, and the log, whose older files are freed by flushing (or setting aside) the tables
+    /// that hold them. Blocks; reads and writes go on. May be repeated after an error or a crash.
+    ///
+    /// # Errors
+    /// `Io`, `Poisoned`, `ShutDown`; `Overloaded` when a table keeps an older log file.
+    pub fn leave_previous_root_key(&self) -> Result<()> {
+        // the spare file after the one being written may be under the previous key as well
+        let first = self.core.log.file_number() + 2;
+        while self.core.log.file_number() < first {
+            self.core.log.end_current_file()?;
+        }
+        // also waits until the log says this version, and with it that its older files ended
+        self.core.update(|old| Ok(old.clone()))?;
+        self.core.free_log_before(first)
+    }
+
     /// Sizes and counts of one table.
     ///
     /// # Errors
@@ -506,7 +529,7 @@ fn open_core(
     directory: &Path,
     mut options: EngineOptions,
     keys: Arc<dyn DataKeySource>,
-    root_key: &Arc<RootKey>,
+    root_keys: &SharedRootKeys,
     vfs: &Arc<dyn Vfs>,
     clock: Arc<dyn Clock>,
 ) -> Result<Core> {
@@ -518,13 +541,15 @@ fn open_core(
             .map_err(|error| Error::io("create directory", directory, error))?;
         vfs::remove_unpublished(vfs.as_ref(), directory)?;
     }
-    let catalog = match CatalogStore::open(vfs, &catalog_directory, root_key)? {
+    let catalog = match CatalogStore::open(vfs, &catalog_directory, root_keys)? {
         Some(catalog) => catalog,
-        None => create_catalog(vfs, directory, root_key)?,
+        None => create_catalog(vfs, directory, root_keys)?,
     };
     let known = catalog.current();
-    let scan =
-        commit_log::scan(vfs.as_ref(), &log_directory, root_key, known.cluster_id, &known.log)?;
+    let scan = {
+        let roots = root_keys.read();
+        commit_log::scan(vfs.as_ref(), &log_directory, &roots, known.cluster_id, &known.log)?
+    };
     check_version(&known, &scan, &catalog_directory)?;
     check_replayed(&known, &scan, &catalog_directory)?;
     scan.settle(vfs.as_ref())?;
@@ -535,7 +560,7 @@ fn open_core(
     let context = LogContext {
         directory: log_directory,
         vfs: Arc::clone(vfs),
-        root_key: Arc::clone(root_key),
+        root_keys: Arc::clone(root_keys),
         keys: Arc::clone(&key_use),
         clock: Arc::clone(&clock),
         cluster: known.cluster_id,
@@ -561,6 +586,7 @@ fn open_core(
         clock,
         catalog,
         log,
+        root_keys: Arc::clone(root_keys),
         tables: ArcSwap::from_pointee(TableMap::default()),
         memory,
         lifecycles: Mutex::default(),
@@ -575,7 +601,7 @@ fn open_core(
 fn create_catalog(
     vfs: &Arc<dyn Vfs>,
     directory: &Path,
-    root_key: &Arc<RootKey>,
+    root_keys: &SharedRootKeys,
 ) -> Result<CatalogStore> {
     let catalog_directory = directory.join("catalog");
     for name in ["log", "tables"] {
@@ -587,7 +613,7 @@ fn create_catalog(
     }
     let cluster = coffer_crypto::random_array()
         .map_err(|error| Error::sealed(&catalog_directory, "cluster id", error))?;
-    CatalogStore::create(vfs, &catalog_directory, root_key, ClusterId(cluster))
+    CatalogStore::create(vfs, &catalog_directory, root_keys, ClusterId(cluster))
 }
 
 /// The catalog is not older than the log says.

@@ -147,13 +147,7 @@ impl Core {
         let holders = self.log.index.lock().oldest_holders(&catalog);
         let mut result = Ok(false);
         for table in holders {
-            let store = self.tables.load().get(&table).cloned();
-            let relieved = match store {
-                Some(store) if store.check_lease(self.clock.key_now_millis()).is_ok() => {
-                    self.flush_store(&store)
-                }
-                _ => self.set_aside(table),
-            };
+            let relieved = self.flush_or_set_aside(table);
             // all of them get their turn, also after one that fails
             result = relieved.and_then(|()| result.map(|_| true));
         }
@@ -415,7 +409,7 @@ impl Core {
         let freed = free.iter().map(|(_, _, lsn)| *lsn).max().unwrap_or_default();
         self.update(|old| {
             let mut new = old.clone();
-            new.log.oldest = last + 1;
+            new.log.oldest = new.log.oldest.max(last + 1);
             new.log.freed = new.log.freed.max(freed);
             new.log.recovered.retain(|number, _| number > last);
             Ok(new)
@@ -426,6 +420,36 @@ impl Core {
         }
         self.log.wake_room();
         Ok(())
+    }
+
+    /// Frees all log files before number `first`: flushes the tables that hold them, or sets them
+    /// aside when their key is away.
+    pub(crate) fn free_log_before(&self, first: u64) -> Result<()> {
+        let mut before = None;
+        loop {
+            self.free_log()?;
+            let oldest = self.log.index.lock().oldest();
+            let Some(oldest) = oldest.filter(|oldest| *oldest < first) else { return Ok(()) };
+            let holders = self.log.index.lock().oldest_holders(&self.catalog.current());
+            let state = (oldest, holders.clone());
+            if before.as_ref() == Some(&state) {
+                return Err(Error::Overloaded("a table keeps an older commit log file"));
+            }
+            before = Some(state);
+            for table in holders {
+                self.flush_or_set_aside(table)?;
+            }
+        }
+    }
+
+    fn flush_or_set_aside(&self, table: TableId) -> Result<()> {
+        let store = self.tables.load().get(&table).cloned();
+        match store {
+            Some(store) if store.check_lease(self.clock.key_now_millis()).is_ok() => {
+                self.flush_store(&store)
+            }
+            _ => self.set_aside(table),
+        }
     }
 
     /// The last frame of the log is synced and all tables that can be are flushed.

@@ -166,7 +166,8 @@ pub fn newest_catalog(
     data_directory: &Path,
     root: &RootKey,
 ) -> Result<Option<crate::Catalog>> {
-    crate::catalog::read_newest(vfs, &data_directory.join("catalog"), root)
+    let roots = root.duplicate().into();
+    crate::catalog::read_newest(vfs, &data_directory.join("catalog"), &roots)
 }
 
 /// Verifies and opens a version of the catalog.
@@ -174,7 +175,7 @@ pub fn newest_catalog(
 /// # Errors
 /// `Io`, `Tampered`, `WrongKey`, `CorruptFile`.
 pub fn inspect_catalog(vfs: &dyn Vfs, path: &Path, root: &RootKey) -> Result<CatalogStructure> {
-    let catalog = crate::catalog::read_catalog(vfs, path, root)?;
+    let catalog = crate::catalog::read_catalog(vfs, path, &root.duplicate().into())?;
     let tables = catalog.tables.iter().map(|(id, entry)| {
         let structure = TableStructure {
             table_key: entry.key.table_key_id,

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use coffer_crypto::{DocumentKind, RootKey, SealedDocument};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use coffer_crypto::{DocumentKind, RootKeys, SealedDocument};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use super::Catalog;
 use super::document::{self, TableTexts};
@@ -19,11 +19,14 @@ use crate::vfs::{self, Vfs};
 /// Longest catalog file that is read.
 const CATALOG_BYTES_MAX: u64 = 1 << 30;
 
+/// The root keys that the catalog and the log seal with; they change while a server runs.
+pub(crate) type SharedRootKeys = Arc<RwLock<RootKeys>>;
+
 /// The catalog on disk and the value that was published last.
 pub(crate) struct CatalogStore {
     directory: PathBuf,
     vfs: Arc<dyn Vfs>,
-    root_key: Arc<RootKey>,
+    root_keys: SharedRootKeys,
     current: ArcSwap<Catalog>,
     /// Serialises changes; not held while a version is written.
     changes: Mutex<Changes>,
@@ -75,12 +78,12 @@ impl CatalogStore {
     pub(crate) fn open(
         vfs: &Arc<dyn Vfs>,
         directory: &Path,
-        root_key: &Arc<RootKey>,
+        root_keys: &SharedRootKeys,
     ) -> Result<Option<Self>> {
         let versions = versions(vfs.as_ref(), directory)?;
         let Some((newest, older)) = versions.split_last() else { return Ok(None) };
         let path = version_path(directory, *newest);
-        let catalog = read_catalog(vfs.as_ref(), &path, root_key)?;
+        let catalog = read_catalog(vfs.as_ref(), &path, &root_keys.read())?;
         if catalog.version != *newest {
             return Err(Error::tampered(&path, "catalog of another version"));
         }
@@ -90,17 +93,17 @@ impl CatalogStore {
         for version in older {
             remove_version(vfs.as_ref(), directory, *version);
         }
-        Ok(Some(Self::with(vfs, directory, root_key, catalog)))
+        Ok(Some(Self::with(vfs, directory, root_keys, catalog)))
     }
 
     /// Writes the first catalog of a new data directory.
     pub(crate) fn create(
         vfs: &Arc<dyn Vfs>,
         directory: &Path,
-        root_key: &Arc<RootKey>,
+        root_keys: &SharedRootKeys,
         cluster: ClusterId,
     ) -> Result<Self> {
-        let store = Self::with(vfs, directory, root_key, Catalog::new(cluster));
+        let store = Self::with(vfs, directory, root_keys, Catalog::new(cluster));
         store.update(|catalog| Ok(catalog.clone()))?;
         Ok(store)
     }
@@ -108,14 +111,14 @@ impl CatalogStore {
     fn with(
         vfs: &Arc<dyn Vfs>,
         directory: &Path,
-        root_key: &Arc<RootKey>,
+        root_keys: &SharedRootKeys,
         catalog: Catalog,
     ) -> Self {
         let catalog = Arc::new(catalog);
         Self {
             directory: directory.to_path_buf(),
             vfs: Arc::clone(vfs),
-            root_key: Arc::clone(root_key),
+            root_keys: Arc::clone(root_keys),
             current: ArcSwap::new(Arc::clone(&catalog)),
             changes: Mutex::new(Changes {
                 head: catalog,
@@ -233,9 +236,13 @@ impl CatalogStore {
         let path = version_path(&self.directory, new.version);
         let json = document::encode(new, &mut self.texts.lock())
             .map_err(|error| Error::Internal(error.to_string()))?;
-        let sealed =
-            SealedDocument::seal(&self.root_key, DocumentKind::Catalog, new.version, &json)
-                .map_err(|error| Error::sealed(&path, "catalog", error))?;
+        let sealed = SealedDocument::seal(
+            self.root_keys.read().current(),
+            DocumentKind::Catalog,
+            new.version,
+            &json,
+        )
+        .map_err(|error| Error::sealed(&path, "catalog", error))?;
         vfs::publish(&self.vfs, &path, &sealed)?;
         if new.version > 1 {
             remove_version(self.vfs.as_ref(), &self.directory, new.version - 1);
@@ -264,11 +271,11 @@ impl Changes {
 }
 
 /// Opens the catalog in one file.
-pub(crate) fn read_catalog(vfs: &dyn Vfs, path: &Path, root_key: &RootKey) -> Result<Catalog> {
+pub(crate) fn read_catalog(vfs: &dyn Vfs, path: &Path, root_keys: &RootKeys) -> Result<Catalog> {
     let bytes = vfs
         .read(path, CATALOG_BYTES_MAX)
         .map_err(|error| Error::io("read catalog", path, error))?;
-    let opened = SealedDocument::open(root_key, DocumentKind::Catalog, &bytes)
+    let opened = SealedDocument::open_with(root_keys, DocumentKind::Catalog, &bytes)
         .map_err(|error| Error::sealed(path, "catalog", error))?;
     document::decode(&opened.plaintext, opened.version)
         .map_err(|error| Error::corrupt(path, error.to_string()))
@@ -279,12 +286,12 @@ pub(crate) fn read_catalog(vfs: &dyn Vfs, path: &Path, root_key: &RootKey) -> Re
 pub(crate) fn read_newest(
     vfs: &dyn Vfs,
     directory: &Path,
-    root_key: &RootKey,
+    root_keys: &RootKeys,
 ) -> Result<Option<Catalog>> {
     let mut tried = None;
     loop {
         let Some(newest) = versions(vfs, directory)?.pop() else { return Ok(None) };
-        match read_catalog(vfs, &version_path(directory, newest), root_key) {
+        match read_catalog(vfs, &version_path(directory, newest), root_keys) {
             Err(Error::Io { .. }) if tried != Some(newest) => tried = Some(newest),
             result => return result.map(Some),
         }

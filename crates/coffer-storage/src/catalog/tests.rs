@@ -3,9 +3,15 @@
 use coffer_crypto::{EncryptionType, HexBytes, RootKey};
 use coffer_model::{Column, ColumnId, ColumnKind, CqlType, TableOptions, UserType, WriteTimestamp};
 
+use parking_lot::RwLock;
+
 use super::*;
 use crate::error::Error;
 use crate::vfs::{OsVfs, Vfs};
+
+fn shared(root_key: RootKey) -> SharedRootKeys {
+    Arc::new(RwLock::new(root_key.into()))
+}
 
 #[expect(clippy::too_many_lines, reason = "one literal with every field")]
 fn catalog() -> Catalog {
@@ -110,7 +116,7 @@ fn catalog() -> Catalog {
 fn a_catalog_is_read_back_as_it_was_written_and_shows_nothing_on_disk() {
     let directory = tempfile::tempdir().unwrap();
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
-    let root_key = Arc::new(RootKey::generate().unwrap());
+    let root_key = shared(RootKey::generate().unwrap());
     let store =
         CatalogStore::create(&vfs, directory.path(), &root_key, ClusterId([3; 16])).unwrap();
     let written = store.update(|_| Ok(catalog())).unwrap();
@@ -122,7 +128,7 @@ fn a_catalog_is_read_back_as_it_was_written_and_shows_nothing_on_disk() {
     }
     let read = CatalogStore::open(&vfs, directory.path(), &root_key).unwrap().unwrap().current();
     assert_eq!(format!("{read:?}"), format!("{written:?}"));
-    let other = Arc::new(RootKey::generate().unwrap());
+    let other = shared(RootKey::generate().unwrap());
     assert!(matches!(
         CatalogStore::open(&vfs, directory.path(), &other),
         Err(Error::WrongKey { .. })
@@ -133,7 +139,7 @@ fn a_catalog_is_read_back_as_it_was_written_and_shows_nothing_on_disk() {
 fn a_refused_change_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
-    let root_key = Arc::new(RootKey::generate().unwrap());
+    let root_key = shared(RootKey::generate().unwrap());
     let store =
         CatalogStore::create(&vfs, directory.path(), &root_key, ClusterId([3; 16])).unwrap();
     let before = store.current();
@@ -163,7 +169,7 @@ fn await_unpublished(store: &CatalogStore, count: usize) {
 fn changes_that_come_while_a_version_is_written_share_the_next_one() {
     let directory = tempfile::tempdir().unwrap();
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
-    let root_key = Arc::new(RootKey::generate().unwrap());
+    let root_key = shared(RootKey::generate().unwrap());
     let store =
         CatalogStore::create(&vfs, directory.path(), &root_key, ClusterId([3; 16])).unwrap();
     let before = store.current().version;
@@ -201,7 +207,7 @@ fn changes_whose_version_cannot_be_written_fail_together_and_leave_nothing() {
     let catalogs = directory.path().join("catalogs");
     std::fs::create_dir(&catalogs).unwrap();
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
-    let root_key = Arc::new(RootKey::generate().unwrap());
+    let root_key = shared(RootKey::generate().unwrap());
     let store = CatalogStore::create(&vfs, &catalogs, &root_key, ClusterId([3; 16])).unwrap();
     let before = store.current();
     let away = directory.path().join("away");

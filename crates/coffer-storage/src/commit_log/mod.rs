@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
-use coffer_crypto::{RootKey, clock::Clock};
+use coffer_crypto::clock::Clock;
 use coffer_model::{Mutation, TableId};
 use parking_lot::{Condvar, Mutex};
 
@@ -29,6 +29,7 @@ use writer::{LogFile, LogThread, Pending};
 
 use crate::Lsn;
 use crate::background::Signal;
+use crate::catalog::SharedRootKeys;
 use crate::error::{Error, Result};
 use crate::figures::Counters;
 use crate::ids::ClusterId;
@@ -45,7 +46,7 @@ const FIRST_FILE_BYTES: u64 = 1 << 20;
 pub(crate) struct LogContext {
     pub(crate) directory: PathBuf,
     pub(crate) vfs: Arc<dyn Vfs>,
-    pub(crate) root_key: Arc<RootKey>,
+    pub(crate) root_keys: SharedRootKeys,
     pub(crate) keys: Arc<KeyUse>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cluster: ClusterId,
@@ -65,7 +66,7 @@ pub(crate) fn file_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:016x}.log"))
 }
 
-/// The running commit log. Locks, in order: `pending`, `index`; `waiters` and `progress` alone.
+/// The running commit log. Locks, in order: `preparing`, `pending`, `index`; `waiters` and `progress` alone.
 pub(crate) struct CommitLog {
     pub(crate) context: LogContext,
     pub(crate) counters: Counters,
@@ -82,6 +83,8 @@ pub(crate) struct CommitLog {
     waiters: Mutex<Vec<(Lsn, Waker)>>,
     room_waiters: Mutex<Vec<Waker>>,
     progress: Mutex<()>,
+    /// Held while the next file is made.
+    preparing: Mutex<()>,
     progressed: Condvar,
     poison: OnceLock<String>,
     /// Asks for a spare file and for freeing files.
@@ -116,6 +119,7 @@ impl CommitLog {
             waiters: Mutex::new(Vec::new()),
             room_waiters: Mutex::new(Vec::new()),
             progress: Mutex::new(()),
+            preparing: Mutex::new(()),
             progressed: Condvar::new(),
             poison: OnceLock::new(),
             housekeeping,
@@ -349,8 +353,9 @@ impl CommitLog {
         Some(Duration::from_millis(sync_interval_millis.saturating_sub(elapsed)))
     }
 
-    /// Makes the next file ready if there is none; for the housekeeping thread.
+    /// Makes the next file ready if there is none.
     pub(crate) fn prepare_spare(&self) -> Result<()> {
+        let _preparing = self.preparing.lock();
         let Some(number) = self.pending.lock().needs_spare() else { return Ok(()) };
         let file = LogFile::create(&self.context, number, self.context.options.log_file_bytes)?;
         let mut index = self.index.lock();
@@ -365,6 +370,31 @@ impl CommitLog {
             self.wake_room();
         }
         Ok(())
+    }
+
+    /// Number of the file that is being written.
+    pub(crate) fn file_number(&self) -> u64 {
+        self.pending.lock().file_number()
+    }
+
+    /// Ends the file that is being written and goes on in the next one.
+    pub(crate) fn end_current_file(&self) -> Result<()> {
+        loop {
+            self.check_poison()?;
+            let last = {
+                let mut pending = self.pending.lock();
+                if pending.is_ending() {
+                    return Err(Error::ShutDown);
+                }
+                pending.end_current_file().then(|| pending.last_assigned())
+            };
+            if let Some(last) = last {
+                self.work.notify_one();
+                self.housekeeping.notify();
+                return self.wait_durable(last);
+            }
+            self.prepare_spare()?;
+        }
     }
 
     /// Disk that the log's files take.

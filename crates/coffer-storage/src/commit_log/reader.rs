@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
-use coffer_crypto::{Opener, RootKey, TAG_LEN};
+use coffer_crypto::{Opener, RootKey, RootKeys, TAG_LEN};
 
 use super::inspect::LogFrames;
 use super::record::{
@@ -87,7 +87,7 @@ enum Ending {
 pub(crate) fn scan(
     vfs: &dyn Vfs,
     directory: &Path,
-    root: &RootKey,
+    roots: &RootKeys,
     cluster: ClusterId,
     known: &LogRecord,
 ) -> Result<LogScan> {
@@ -105,7 +105,7 @@ pub(crate) fn scan(
         let path = super::file_path(directory, number);
         let before = scan.last;
         let recovered = known.recovered.get(&number).copied();
-        let mut file = FileScan::open(vfs, root, cluster, number, path)?;
+        let mut file = FileScan::open(vfs, roots, cluster, number, path)?;
         let ending = file.frames(&mut scan, recovered)?;
         let frames = scan.last > before || matches!(ending, Ending::Open { frames: true, .. });
         if let Ending::Open { valid, .. } | Ending::Recovered { valid } = ending {
@@ -191,14 +191,18 @@ struct FrameSpan {
 impl FileScan {
     fn open(
         vfs: &dyn Vfs,
-        root: &RootKey,
+        roots: &RootKeys,
         cluster: ClusterId,
         number: u64,
         path: PathBuf,
     ) -> Result<Self> {
         let bytes = vfs.read(&path, FILE_BYTES_MAX).map_err(|e| Error::io("read log", &path, e))?;
         let sector = bytes.get(..HEADER_LEN).ok_or_else(|| Error::tampered(&path, "length"))?;
-        let (header, opener) = FileHeader::open(sector, root).map_err(|refusal| match refusal {
+        let opened = match (FileHeader::open(sector, roots.current()), roots.previous()) {
+            (Err(Refusal::WrongKey), Some(previous)) => FileHeader::open(sector, previous),
+            (opened, _) => opened,
+        };
+        let (header, opener) = opened.map_err(|refusal| match refusal {
             Refusal::WrongKey => Error::WrongKey { file: path.clone() },
             Refusal::Tampered(what) => Error::tampered(&path, what),
         })?;
@@ -378,7 +382,8 @@ pub(super) fn inspect_frames(
     header: &FileHeader,
     path: PathBuf,
 ) -> Result<(LogFrames, LogIndex)> {
-    let mut file = FileScan::open(vfs, root, header.cluster, header.number, path)?;
+    let mut file =
+        FileScan::open(vfs, &root.duplicate().into(), header.cluster, header.number, path)?;
     let first = file.frame_at(HEADER_LEN).map(|(frame, _)| frame);
     let before = first.as_ref().map_or(Lsn(0), |frame| match frame.kind {
         FrameKind::Data => Lsn(frame.lsn.0.saturating_sub(1)),

@@ -139,6 +139,11 @@ impl LogIndex {
         self.files.remove(&number);
     }
 
+    /// Number of the oldest file.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.files.keys().next().copied()
+    }
+
     /// The tables that keep the oldest file.
     pub(crate) fn oldest_holders(&self, catalog: &Catalog) -> Vec<TableId> {
         self.files.values().next().map(|file| holders(file, catalog).collect()).unwrap_or_default()

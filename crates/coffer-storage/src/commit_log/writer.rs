@@ -61,7 +61,7 @@ impl LogFile {
             length,
             periodic: context.options.durability != Durability::Synced,
         };
-        let (bytes, sealer) = header.create(&context.root_key).map_err(refused)?;
+        let (bytes, sealer) = header.create(context.root_keys.read().current()).map_err(refused)?;
         let mut file = UnpublishedFile::create(&context.vfs, &path)?;
         file.append(&bytes)?;
         let zeros = vec![0; FILL_BYTES];
@@ -250,6 +250,29 @@ impl Pending {
         self.ready.push_back(end);
     }
 
+    /// Goes on to the spare file; false when there is none yet.
+    pub(super) fn end_current_file(&mut self) -> bool {
+        let Some(spare) = self.spare.take() else { return false };
+        self.go_on_in(spare);
+        true
+    }
+
+    /// Whether nothing is to be appended any more.
+    pub(super) fn is_ending(&self) -> bool {
+        self.stopped || self.refusing
+    }
+
+    /// Number of the file that frames go into.
+    pub(super) fn file_number(&self) -> u64 {
+        self.frame.file.header.number
+    }
+
+    fn go_on_in(&mut self, spare: Arc<LogFile>) {
+        self.end_file(FrameKind::Continued);
+        self.frame = Frame::new(FrameKind::Data, self.frame.lsn, spare, HEADER_LEN as u64, 0);
+        self.keys.clear();
+    }
+
     /// Makes sure that `bytes` more fit into the frame, going on to the spare file if they do not.
     fn make_room(&mut self, bytes: usize) -> Result<()> {
         let end = self.frame.offset + ((self.frame.size + bytes) as u64) + 2 * SECTOR as u64;
@@ -260,9 +283,7 @@ impl Pending {
             self.starved = true;
             return Err(Error::Overloaded("commit log files"));
         };
-        self.end_file(FrameKind::Continued);
-        self.frame = Frame::new(FrameKind::Data, self.frame.lsn, spare, HEADER_LEN as u64, 0);
-        self.keys.clear();
+        self.go_on_in(spare);
         Ok(())
     }
 

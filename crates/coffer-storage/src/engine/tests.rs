@@ -11,6 +11,8 @@ use coffer_model::{
     WriteTimestamp,
 };
 
+use coffer_crypto::RootKey;
+
 use super::*;
 use crate::memory_keys::MemoryKeys;
 use crate::options::Durability;
@@ -21,6 +23,7 @@ mod crashes;
 mod failing_table;
 mod inspection;
 mod rollback;
+mod root_keys;
 
 const A: TableId = TableId([0xa1; 16]);
 const B: TableId = TableId([0xb2; 16]);
@@ -51,12 +54,16 @@ impl House {
     }
 
     fn open(&self) -> Result<Engine> {
+        self.open_with(Arc::clone(&self.root_key))
+    }
+
+    fn open_with(&self, root_keys: impl Into<RootKeys>) -> Result<Engine> {
         let keys: Arc<dyn DataKeySource> = self.keys.clone();
         Engine::open(
             &self.directory.path().join("data"),
             self.options.clone(),
             keys,
-            Arc::clone(&self.root_key),
+            root_keys,
             Arc::clone(&self.vfs),
             Arc::new(SystemClock),
         )

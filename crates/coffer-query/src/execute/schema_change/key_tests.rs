@@ -200,6 +200,10 @@ impl House {
     }
 
     fn start(&self) -> Running {
+        self.start_with(&self.root.duplicate().into())
+    }
+
+    fn start_with(&self, roots: &coffer_crypto::RootKeys) -> Running {
         let clock: Arc<dyn Clock> = self.clock.clone();
         let hooked = HookedKms::new(Arc::new(GrantingKms {
             kms: self.kms.clone(),
@@ -207,13 +211,13 @@ impl House {
         }));
         hooked.set_hook(Some(self.gate.clone()));
         let options = self.keyring.clone();
-        let root = self.root.duplicate();
-        let keyring = Keyring::new(Arc::new(hooked), root, Arc::clone(&clock), options);
+        let keyring =
+            Keyring::new(Arc::new(hooked), roots.duplicate(), Arc::clone(&clock), options);
         let engine = Engine::open(
             &self.data(),
             EngineOptions { log_file_bytes: 256 * 1024, ..EngineOptions::default() },
             Arc::<Keyring>::clone(&keyring),
-            Arc::new(self.root.duplicate()),
+            roots.duplicate(),
             Arc::clone(&self.vfs),
             Arc::clone(&clock),
         );

@@ -412,3 +412,40 @@ fn rewrapping_changes_the_blob_and_no_file() {
     running.stop();
     assert_eq!(house.start().count("t"), 1);
 }
+
+#[test]
+fn the_root_key_is_replaced_at_any_crash_and_every_table_opens() {
+    for number in [0, 1, 2, 3, 5, 8, 13, 21, 34, 55] {
+        let vfs = FaultVfs::new();
+        let mut house = House::on(Arc::new(vfs.clone()));
+        let file = house.directory.path().join("root.key");
+        house.root = coffer_keys::create_root_key(&file).unwrap();
+        house.encryption.double_wrapping = true;
+        let (running, _) = house.with_tables();
+        for table in ["t", "other"] {
+            running.insert(table, 1);
+            running.flush(table);
+            running.insert(table, 2);
+        }
+        if number > 0 {
+            let from = vfs.operations() + number;
+            vfs.fail_from(from, Fault::Error(std::io::ErrorKind::Other));
+        }
+        let rotated = running.database.rotate_root_key(&file).is_ok();
+        assert!(rotated || number > 0);
+        vfs.crash(CrashLoss::Everything).unwrap();
+        drop(running);
+        let roots = coffer_keys::load_root_keys(&file).unwrap().unwrap();
+        assert_eq!(roots.is_rotating(), !rotated, "{number}");
+        let running = house.start_with(&roots);
+        assert_eq!((running.count("t"), running.count("other")), (2, 2), "{number}");
+        running.database.rotate_root_key(&file).unwrap();
+        running.insert("t", 3);
+        running.stop();
+        let roots = coffer_keys::load_root_keys(&file).unwrap().unwrap();
+        assert!(!roots.is_rotating());
+        let running = house.start_with(&roots);
+        assert_eq!((running.count("t"), running.count("other")), (3, 2), "{number}");
+        assert!(running.record().double_wrapped);
+    }
+}
