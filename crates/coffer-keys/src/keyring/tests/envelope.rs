@@ -4,8 +4,8 @@ use super::*;
 use coffer_crypto::RootKeys;
 
 async fn double(f: &Fixture, number: u8, to: &EncryptionSpecification) -> PreparedKeys {
-    let (name, context) = (table(number), context(number));
-    let new = NewKeys { specification: to, context: &context, grants: None, double_wrapped: true };
+    let (name, names, context) = (table(number), names(number), context(number));
+    let new = NewKeys { double_wrapped: true, ..new_keys(to, &context, &names) };
     f.keyring.new_record(&name, new).await.unwrap()
 }
 

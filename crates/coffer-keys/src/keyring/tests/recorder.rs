@@ -1,4 +1,4 @@
-//! A provider around a provider that writes down what it is asked, knows dry runs, and refuses some
+//! A provider around a provider that writes down what it is asked, and refuses some
 //! principals.
 
 use crate::*;
@@ -18,13 +18,14 @@ pub(super) struct Recorder {
     inner: Arc<dyn KmsProvider>,
     pub(super) calls: Mutex<Vec<Call>>,
     pub(super) refused: Mutex<Vec<String>>,
-    pub(super) retired: Mutex<Vec<String>>,
+    /// Tokens of the grants made, in their order.
+    pub(super) tokens: Mutex<Vec<String>>,
 }
 
 impl Recorder {
     pub(super) fn new(inner: Arc<dyn KmsProvider>) -> Arc<Self> {
-        let (calls, refused, retired) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { inner, calls, refused, retired })
+        let (calls, refused, tokens) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { inner, calls, refused, tokens })
     }
 
     fn note(&self, operation: KmsOperation) {
@@ -33,13 +34,6 @@ impl Recorder {
 
     pub(super) fn operations(&self) -> Vec<String> {
         self.calls.lock().drain(..).map(|call| call.operation).collect()
-    }
-}
-
-fn dry_run<T>(operation: KmsOperation, wanted: bool) -> impl FnOnce(T) -> Result<T, KmsError> {
-    move |answer| match wanted {
-        true => Err(KmsError::new(operation, "DryRunOperationException", "would have")),
-        false => Ok(answer),
     }
 }
 
@@ -52,21 +46,15 @@ impl KmsProvider for Recorder {
     fn create_grant<'a>(&'a self, request: CreateGrantRequest<'a>) -> KmsFuture<'a, CreatedGrant> {
         self.note(KmsOperation::CreateGrant);
         Box::pin(async move {
-            self.inner.describe_key(request.key).await?;
-            let (grant_id, grant_token) =
-                (format!("id of {}", request.name), format!("token of {}", request.name));
-            Ok(CreatedGrant { grant_id, grant_token })
+            let created = self.inner.create_grant(request).await?;
+            self.tokens.lock().push(created.grant_token.clone());
+            Ok(created)
         })
     }
 
-    fn retire_grant<'a>(&'a self, _key: &'a str, grant_id: &'a str) -> KmsFuture<'a, ()> {
+    fn retire_grant<'a>(&'a self, key: &'a str, grant_id: &'a str) -> KmsFuture<'a, ()> {
         self.note(KmsOperation::RetireGrant);
-        let gone = self.retired.lock().contains(&grant_id.to_owned());
-        self.retired.lock().push(grant_id.to_owned());
-        Box::pin(async move {
-            let error = KmsError::new(KmsOperation::RetireGrant, "NotFoundException", "gone");
-            if gone { Err(error) } else { Ok(()) }
-        })
+        self.inner.retire_grant(key, grant_id)
     }
 
     fn generate_data_key<'a>(
@@ -80,8 +68,7 @@ impl KmsProvider for Recorder {
             dry_run: request.dry_run,
             principal: None,
         });
-        let call = self.inner.generate_data_key(request);
-        Box::pin(async move { call.await.and_then(dry_run(operation, request.dry_run)) })
+        self.inner.generate_data_key(request)
     }
 
     fn decrypt<'a>(&'a self, request: DecryptRequest<'a>) -> KmsFuture<'a, DecryptedKey> {
@@ -99,8 +86,7 @@ impl KmsProvider for Recorder {
             return Box::pin(async move { Err(error) });
         }
         // whom to ask for is this provider's matter
-        let call = self.inner.decrypt(DecryptRequest { principal: None, ..request });
-        Box::pin(async move { call.await.and_then(dry_run(operation, request.dry_run)) })
+        self.inner.decrypt(DecryptRequest { principal: None, ..request })
     }
 
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted> {
