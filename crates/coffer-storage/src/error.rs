@@ -25,7 +25,7 @@ pub enum Error {
     #[error("engine has no room, limit={0}")]
     Overloaded(&'static str),
     /// One mutation or batch is larger than the named limit, in bytes.
-    #[error("batch is too large, bytes={bytes} limit={limit}")]
+    #[error("mutation or batch is too large, bytes={bytes} limit={limit}")]
     TooLarge {
         /// The size that was asked for.
         bytes: u64,

@@ -30,11 +30,16 @@ struct Gate {
     waiting: AtomicUsize,
     passes: Semaphore,
     failure: Mutex<Option<(KmsOperation, &'static str)>>,
+    delay_millis: AtomicUsize,
 }
 
 impl KmsHook for Gate {
     fn before<'a>(&'a self, operation: KmsOperation, key: &'a str) -> KmsFuture<'a, ()> {
         Box::pin(async move {
+            let delay = self.delay_millis.load(Ordering::SeqCst) as u64;
+            if delay > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
+            }
             let is_held = *self.held.lock() == Some(operation);
             if is_held {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -108,25 +113,23 @@ impl KmsProvider for GrantingKms {
 
     fn create_grant<'a>(&'a self, request: CreateGrantRequest<'a>) -> KmsFuture<'a, CreatedGrant> {
         Box::pin(async move {
-            // says whether the key is usable
-            self.kms.create_grant(request).await?;
+            let created = self.kms.create_grant(request).await?;
             let mut grants = self.grants.by_name.lock();
-            let id = format!("id-{}", grants.len());
+            let id = created.grant_id.clone();
             let context: Vec<_> = request.context.clone().into_iter().collect();
             let grant = grants
                 .entry(request.name.to_owned())
                 .or_insert_with(|| (id, request.kind, context.clone()));
             assert_eq!(grant.2, context, "the same name for another constraint");
-            let grant_id = grant.0.clone();
-            self.grants.left.lock().insert(grant_id.clone());
-            Ok(CreatedGrant { grant_token: format!("token of {grant_id}"), grant_id })
+            self.grants.left.lock().insert(grant.0.clone());
+            Ok(created)
         })
     }
 
     fn retire_grant<'a>(&'a self, key: &'a str, grant_id: &'a str) -> KmsFuture<'a, ()> {
         Box::pin(async move {
             if self.grants.left.lock().remove(grant_id) {
-                return Ok(());
+                return self.kms.retire_grant(key, grant_id).await;
             }
             let operation = KmsOperation::RetireGrant;
             Err(KmsError::new(operation, "NotFoundException", format!("{key} {grant_id}")))
@@ -186,6 +189,7 @@ impl House {
                 waiting: AtomicUsize::new(0),
                 passes: Semaphore::new(0),
                 failure: Mutex::new(None),
+                delay_millis: AtomicUsize::new(0),
             }),
             keyring: KeyringOptions::default(),
             vfs,
@@ -587,7 +591,11 @@ fn a_swap_that_ends_while_the_kms_is_asked_has_changed_nothing() {
             tokio::select! {
                 biased;
                 _ = &mut change => panic!("{held} is held"),
-                () = std::future::ready(()) => {}
+                () = async {
+                    while house.gate.waiting.load(Ordering::SeqCst) == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                } => {}
             }
         });
         assert_eq!(house.gate.waiting.load(Ordering::SeqCst), 1, "{held}");

@@ -449,3 +449,44 @@ fn the_root_key_is_replaced_at_any_crash_and_every_table_opens() {
         assert!(running.record().double_wrapped);
     }
 }
+
+/// Runs the statements on 32 threads; returns the milliseconds it took.
+fn in_parallel(running: &Running, statements: &[String]) -> i64 {
+    let next = AtomicUsize::new(0);
+    let start = SystemClock.monotonic_millis();
+    std::thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                while let Some(cql) = statements.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    running.ok(cql);
+                }
+            });
+        }
+    });
+    SystemClock.monotonic_millis() - start
+}
+
+#[test]
+fn the_keys_of_a_thousand_tables_are_changed_in_seconds() {
+    const TABLES: usize = 1_000;
+    let mut house = House::new();
+    house.keyring.background_calls_per_second_max = 1_000_000;
+    let (running, key) = house.with_tables();
+    let new = house.key();
+    let creates: Vec<_> = (0..TABLES).map(|number| create(&format!("t{number}"), &key)).collect();
+    let created = in_parallel(&running, &creates);
+    let alters: Vec<_> =
+        (0..TABLES).map(|number| format!("ALTER TABLE k.t{number} {}", with_key(&new))).collect();
+    house.gate.delay_millis.store(1, Ordering::SeqCst);
+    let version = running.database.engine().catalog().version;
+    let took = in_parallel(&running, &alters);
+    let versions = running.database.engine().catalog().version - version;
+    println!("{TABLES} CREATEs {created} ms, ALTERs {took} ms, {versions} versions of the catalog");
+    let catalog = running.database.engine().catalog();
+    let swapped =
+        catalog.tables.values().filter(|entry| entry.key.kms_key_arn.as_ref() == Some(&new));
+    assert_eq!(swapped.count(), TABLES);
+    assert_eq!(catalog.retiring_grants.len(), 2 * TABLES);
+    assert!(versions < 2 * TABLES as u64 / 4, "{versions}: changes share versions");
+    assert!(took < 60_000, "{took} ms");
+}
