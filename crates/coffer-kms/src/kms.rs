@@ -166,7 +166,8 @@ impl Kms {
         }
         let mut call = Call::new(self, caller, R::OPERATION, Parameters::of(request));
         let result = self.check_audit(R::OPERATION).and_then(|()| request.perform(&mut call));
-        let result = result.and_then(|response| call.commit().map(|()| response));
+        // a refusal too may rest on a change that is not durable yet
+        let result = call.commit().and(result);
         self.record(&call, result.as_ref().map(Parameters::of))?;
         result
     }

@@ -1,6 +1,7 @@
 //! `coffer inspect`: what a file is, under which table key and wrapping, tags verified; never
 //! plaintext. Takes no lock, so it works beside a running server.
 
+mod journal;
 mod keys;
 
 use std::fs::File;
@@ -141,6 +142,8 @@ fn inspect(command: &Inspect) -> Result<Report> {
         tail(path, &place)
     } else if start.starts_with(DOCUMENT_MAGIC) {
         document(path, &place, start.get(DOCUMENT_KIND_OFFSET).copied())
+    } else if start.starts_with(journal::MAGIC) {
+        journal::journal(path, &place, start.get(DOCUMENT_KIND_OFFSET).copied())
     } else if start.starts_with(b"coffer-root-key") {
         Ok(match load_root_key(path) {
             Ok(Some(key)) => {
@@ -304,36 +307,42 @@ fn document(path: &Path, place: &Place, kind: Option<u8>) -> Result<Report> {
     Ok(Report::new("catalog", fields, proof))
 }
 
-/// The store's root key lies beside it.
+/// The root key of the embedded KMS lies beside its store, above its audit log.
+fn kms_root_key(path: &Path, place: &Place) -> std::result::Result<RootKey, String> {
+    let above = path.parent().and_then(Path::parent).map(|parent| parent.join("root.key"));
+    let beside = path.with_file_name("root.key");
+    let is_audit = path.extension().is_some_and(|extension| extension == "audit");
+    let near = above.filter(|_| is_audit).unwrap_or(beside);
+    let file = match &place.data_dir {
+        Some(data_dir) if !near.exists() => data_dir.join("kms").join("root.key"),
+        _ => near,
+    };
+    match load_root_key(&file) {
+        Ok(Some(root)) => Ok(root),
+        Ok(None) => Err(format!("there is no root key {}", file.display())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn kms_store(path: &Path, place: &Place) -> Result<Report> {
     const KIND: &str = "store of the embedded KMS";
-    let beside = path.with_file_name("root.key");
-    let file = match &place.data_dir {
-        Some(data_dir) if !beside.exists() => data_dir.join("kms").join("root.key"),
-        _ => beside,
+    let root = match kms_root_key(path, place) {
+        Ok(root) => root,
+        Err(reason) => return Ok(Report::new(KIND, json!({}), Proof::NoKey(reason))),
     };
-    let reason = match load_root_key(&file) {
-        Ok(Some(root)) => {
-            let failed = || CommandError::io(format!("read {}", path.display()));
-            let mut bytes = Vec::new();
-            let opened = File::open(path).map_err(failed())?;
-            opened.take(KMS_STORE_BYTES_MAX).read_to_end(&mut bytes).map_err(failed())?;
-            let opened = SealedDocument::open(&root, DocumentKind::KmsStore, &bytes);
-            return Ok(match opened {
-                Ok(document) => {
-                    let root = hex::encode(root.id());
-                    let fields =
-                        json!({ "version": document.version, "wrapped_under_root_key": root });
-                    Report::new(KIND, fields, Proof::Verified)
-                }
-                Err(error @ coffer_crypto::Error::WrongKey) => {
-                    Report::new(KIND, json!({}), Proof::NoKey(error.to_string()))
-                }
-                Err(error) => Report::new(KIND, json!({}), Proof::Tampered(error.to_string())),
-            });
+    let failed = || CommandError::io(format!("read {}", path.display()));
+    let mut bytes = Vec::new();
+    let opened = File::open(path).map_err(failed())?;
+    opened.take(KMS_STORE_BYTES_MAX).read_to_end(&mut bytes).map_err(failed())?;
+    Ok(match SealedDocument::open(&root, DocumentKind::KmsStore, &bytes) {
+        Ok(document) => {
+            let root = hex::encode(root.id());
+            let fields = json!({ "version": document.version, "wrapped_under_root_key": root });
+            Report::new(KIND, fields, Proof::Verified)
         }
-        Ok(None) => format!("there is no root key {}", file.display()),
-        Err(error) => error.to_string(),
-    };
-    Ok(Report::new(KIND, json!({}), Proof::NoKey(reason)))
+        Err(error @ coffer_crypto::Error::WrongKey) => {
+            Report::new(KIND, json!({}), Proof::NoKey(error.to_string()))
+        }
+        Err(error) => Report::new(KIND, json!({}), Proof::Tampered(error.to_string())),
+    })
 }

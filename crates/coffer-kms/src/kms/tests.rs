@@ -1,5 +1,6 @@
 //! The KMS as callers see it.
 
+mod audit;
 mod grants;
 mod import;
 mod keys;
