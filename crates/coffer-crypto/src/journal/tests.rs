@@ -95,7 +95,7 @@ fn zeros_from_a_sector_on_are_a_torn_record_and_other_zeros_are_not() {
     assert_eq!((records.len(), end), (2, JournalEnd::Torn { offset: bytes.len() }));
     grown[bytes.len() + 30] = 1;
     assert!(matches!(read(&root, &grown), Err(Error::Tampered)));
-    let mut hole = bytes.clone();
+    let mut hole = bytes;
     hole[2 * SECTOR_LEN..3 * SECTOR_LEN].fill(0);
     assert!(matches!(read(&root, &hole), Err(Error::Tampered)));
 }

@@ -188,19 +188,20 @@ pub struct DatabaseEvent<'a> {
 
 impl From<DatabaseEvent<'_>> for AuditEvent {
     fn from(event: DatabaseEvent<'_>) -> Self {
-        let mut parameters = json!({"rawQuery": event.raw_query});
+        let mut parameters = Map::new();
+        parameters.insert("rawQuery".to_owned(), json!(event.raw_query));
         let mut arn = format!("arn:aws:cassandra:{}:{}:/", event.region, event.account);
         if !event.keyspace.is_empty() {
             arn.push_str("keyspace/");
             arn.push_str(event.keyspace);
             arn.push('/');
-            parameters["keyspaceName"] = json!(event.keyspace);
+            parameters.insert("keyspaceName".to_owned(), json!(event.keyspace));
         }
         let mut kind = "AWS::Cassandra::Keyspace";
         if let Some(table) = event.table {
             kind = "AWS::Cassandra::Table";
             arn = format!("{arn}table/{table}");
-            parameters["tableName"] = json!(table);
+            parameters.insert("tableName".to_owned(), json!(table));
         }
         let user_identity = match event.user {
             Some(user) => json!({
@@ -217,7 +218,7 @@ impl From<DatabaseEvent<'_>> for AuditEvent {
                 .address
                 .map_or_else(|| INTERNAL.to_owned(), |ip| ip.to_string()),
             user_agent: format!("Cassandra Client/ProtocolV{}", event.protocol_version),
-            request_parameters: parameters,
+            request_parameters: Value::Object(parameters),
             response_elements: Value::Null,
             additional_event_data: Map::new(),
             service_event_details: Value::Null,

@@ -274,6 +274,7 @@ fn a_damaged_newest_file_does_not_stop_a_start_and_stays_named() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test takes the directory away")]
 fn while_the_log_cannot_be_written_changes_fail_and_it_heals_with_the_loss_on_record() {
     let bed = Bed::new();
     let log = bed.open().unwrap();

@@ -31,7 +31,7 @@ impl Bed {
             line.split_once('=').unwrap().1.trim().to_owned()
         };
         let (key_id, secret) = (value("aws_access_key_id"), value("aws_secret_access_key"));
-        Self { dir: dir, kms, key_id, secret }
+        Self { dir, kms, key_id, secret }
     }
 
     fn connect(&self) -> DuplexStream {
