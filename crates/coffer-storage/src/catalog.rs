@@ -77,7 +77,7 @@ pub struct Catalog {
     /// of a table that is being created stands only here.
     pub key_changes: BTreeMap<TableId, KeyChange>,
     /// Grants at a KMS that nothing needs any more, or will not need from some time on.
-    pub retiring_grants: Vec<RetiringGrant>,
+    pub retiring_grants: Vec<Arc<RetiringGrant>>,
     /// What is known of the commit log's files.
     pub log: LogRecord,
 }

@@ -105,7 +105,8 @@ impl Database {
         let grants = keys.record().grants.clone();
         let context = self.change_context(id, Some(keys.record().clone()));
         let published = self.publish(statement, &context, &Finishing::of(id, None));
-        let event = published.map_err(|error| Failed { error, grants, is_lost: false })?;
+        let event =
+            published.map_err(|error| Failed { error: Box::new(error), grants, is_lost: false })?;
         if event.is_some() {
             self.install(id, keys);
             // the table exists whatever happens here; its first use opens it else
@@ -193,7 +194,7 @@ impl Database {
             let catalog = self.engine().catalog();
             let Some(entry) = catalog.tables.get(&id) else {
                 let error = Error::invalid("the table was dropped while its key was changed");
-                return Err(Failed { error, grants, is_lost: false });
+                return Err(Failed { error: Box::new(error), grants, is_lost: false });
             };
             let still_needed = self.table_keys_in_use(entry);
             let table = table_name(entry);
@@ -211,7 +212,9 @@ impl Database {
             let finishing = Finishing::of(id, Some(entry.key.table_key_id));
             match self.publish(statement, &context, &finishing) {
                 Err(Error::Overloaded(_)) => {}
-                Err(error) => return Err(Failed { error, grants, is_lost: false }),
+                Err(error) => {
+                    return Err(Failed { error: Box::new(error), grants, is_lost: false });
+                }
                 Ok(event) => {
                     if let Some(keys) = keys {
                         self.install(id, keys);
@@ -221,7 +224,7 @@ impl Database {
             }
         }
         let error = changed_meanwhile(&id.to_string());
-        Err(Failed { error, grants, is_lost: false })
+        Err(Failed { error: Box::new(error), grants, is_lost: false })
     }
 
     /// Announces a change in the catalog.
@@ -259,11 +262,11 @@ impl Database {
     /// Ends a change that failed: what it made in the KMS is retired in the background. When an answer
     /// of the KMS was lost the intent stays, and the background finds by it what was made.
     fn give_up(&self, begun: Option<&Begun>, failed: Failed) -> Error {
-        let Some(begun) = begun else { return failed.error };
+        let Some(begun) = begun else { return *failed.error };
         if !failed.is_lost || begun.change.target_arn.is_none() {
             self.remove_change(&begun.table, &begun.change, &failed.grants);
         }
-        failed.error
+        *failed.error
     }
 
     /// Removes an intent; its grants are due at once.
@@ -407,7 +410,7 @@ impl Database {
 
 /// Why a change failed, and what it made in the KMS.
 struct Failed {
-    error: Error,
+    error: Box<Error>,
     grants: Vec<KeyGrant>,
     /// Whether the KMS may have made something and its answer did not come.
     is_lost: bool,
@@ -416,7 +419,7 @@ struct Failed {
 impl From<KeyChangeError> for Failed {
     fn from(failed: KeyChangeError) -> Failed {
         let is_lost = matches!(failed.error.class(), ErrorClass::Transient | ErrorClass::Ambiguous);
-        Failed { error: failed.error.into(), grants: failed.grants, is_lost }
+        Failed { error: Box::new(failed.error.into()), grants: failed.grants, is_lost }
     }
 }
 
@@ -457,15 +460,20 @@ pub(crate) fn grant_names(catalog: &Catalog, table: &TableName, change: &KeyChan
     GrantNames { data: format!("{start}-data"), snapshot: format!("{start}-{SNAPSHOT}") }
 }
 
-fn retiring(grant: &KeyGrant, due_at_millis: i64, keyspace: &str, table: &str) -> RetiringGrant {
-    RetiringGrant {
+fn retiring(
+    grant: &KeyGrant,
+    due_at_millis: i64,
+    keyspace: &str,
+    table: &str,
+) -> Arc<RetiringGrant> {
+    Arc::new(RetiringGrant {
         key_arn: grant.key_arn.clone(),
         grant_id: grant.grant_id.clone(),
         kind: grant.kind.clone(),
         due_at_millis,
         keyspace: keyspace.to_owned(),
         table: table.to_owned(),
-    }
+    })
 }
 
 /// Notes the grants of tables that `next` has no more, or has under another key. The data grant is

@@ -208,7 +208,7 @@ pub(super) fn encode(catalog: &Catalog, texts: &mut TableTexts) -> Result<Vec<u8
         tables: tables.iter().map(|text| &**text).collect(),
         properties: catalog.properties.clone(),
         key_changes: changes.collect(),
-        retiring_grants: catalog.retiring_grants.clone(),
+        retiring_grants: catalog.retiring_grants.iter().map(|grant| (**grant).clone()).collect(),
         log: LogDocument {
             oldest: catalog.log.oldest,
             known: catalog.log.known,
@@ -230,7 +230,7 @@ pub(super) fn decode(bytes: &[u8], version: u64) -> Result<Catalog, Invalid> {
     for KeyChangeDocument { table, change } in document.key_changes {
         catalog.key_changes.insert(table.parse()?, change);
     }
-    catalog.retiring_grants = document.retiring_grants;
+    catalog.retiring_grants = document.retiring_grants.into_iter().map(Arc::new).collect();
     catalog.log = LogRecord {
         oldest: document.log.oldest,
         known: document.log.known,

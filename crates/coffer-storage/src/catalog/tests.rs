@@ -1,5 +1,6 @@
 //! Tests of `catalog`.
 
+use coffer_crypto::clock::{Clock as _, SystemClock};
 use coffer_crypto::{EncryptionType, HexBytes, RootKey};
 use coffer_model::{Column, ColumnId, ColumnKind, CqlType, TableOptions, UserType, WriteTimestamp};
 
@@ -100,14 +101,14 @@ fn catalog() -> Catalog {
         is_create: true,
     };
     catalog.key_changes.insert(TableId([8; 16]), change);
-    catalog.retiring_grants.push(RetiringGrant {
+    catalog.retiring_grants.push(Arc::new(RetiringGrant {
         key_arn: "arn".into(),
         grant_id: "g".into(),
         kind: "snapshot".into(),
         due_at_millis: 7,
         keyspace: "k".into(),
         table: "v".into(),
-    });
+    }));
     catalog.properties.insert("account".into(), "000000000000".into());
     catalog
 }
@@ -158,9 +159,9 @@ fn noting(name: &str) -> impl FnOnce(&Catalog) -> crate::Result<Catalog> {
 
 /// Waits until a change that was made by another thread can be seen in the unpublished catalog.
 fn await_unpublished(store: &CatalogStore, count: usize) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = SystemClock.monotonic_millis() + 30_000;
     while store.unpublished().properties.len() < count {
-        assert!(std::time::Instant::now() < deadline, "changes are not applied");
+        assert!(SystemClock.monotonic_millis() < deadline, "changes are not applied");
         std::thread::yield_now();
     }
 }
@@ -217,14 +218,14 @@ fn changes_whose_version_cannot_be_written_fail_together_and_leave_nothing() {
         await_unpublished(&store, 1);
         let second = scope.spawn(|| store.update(noting("second")));
         await_unpublished(&store, 2);
-        std::fs::rename(&catalogs, &away).unwrap();
+        vfs.rename(&catalogs, &away).unwrap();
         drop(slow);
         for change in [first, second] {
             assert!(matches!(change.join().unwrap(), Err(Error::Io { .. })));
         }
     });
     assert!(Arc::ptr_eq(&before, &store.current()));
-    std::fs::rename(&away, &catalogs).unwrap();
+    vfs.rename(&away, &catalogs).unwrap();
     let next = store.update(noting("third")).unwrap();
     assert_eq!(next.properties.keys().collect::<Vec<_>>(), ["third"]);
 }

@@ -80,10 +80,13 @@ fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Id, kind and constraint.
+type Grant = (String, GrantKind, Vec<(String, String)>);
+
 /// The grants of a KMS: by name, and which are left.
 #[derive(Default)]
 struct Grants {
-    by_name: Mutex<BTreeMap<String, (String, GrantKind, Vec<(String, String)>)>>,
+    by_name: Mutex<BTreeMap<String, Grant>>,
     left: Mutex<BTreeSet<String>>,
 }
 

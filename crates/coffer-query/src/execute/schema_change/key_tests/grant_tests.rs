@@ -481,12 +481,11 @@ fn the_keys_of_a_thousand_tables_are_changed_in_seconds() {
     let version = running.database.engine().catalog().version;
     let took = in_parallel(&running, &alters);
     let versions = running.database.engine().catalog().version - version;
-    println!("{TABLES} CREATEs {created} ms, ALTERs {took} ms, {versions} versions of the catalog");
     let catalog = running.database.engine().catalog();
     let swapped =
         catalog.tables.values().filter(|entry| entry.key.kms_key_arn.as_ref() == Some(&new));
     assert_eq!(swapped.count(), TABLES);
     assert_eq!(catalog.retiring_grants.len(), 2 * TABLES);
     assert!(versions < 2 * TABLES as u64 / 4, "{versions}: changes share versions");
-    assert!(took < 60_000, "{took} ms");
+    assert!(took < 60_000, "CREATEs {created} ms, ALTERs {took} ms, versions {versions}");
 }
