@@ -44,7 +44,7 @@ fn a_record_that_a_crash_cut_off_is_dropped_and_what_was_before_stays() {
         fs::write(&journal, &whole[..whole.len() - cut]).unwrap();
         let kms = reopen(&house).unwrap();
         let arns: Vec<String> = kms.all_keys().into_iter().map(|key| key.arn).collect();
-        assert_eq!(arns, [kept.clone()], "cut of {cut}");
+        assert_eq!(arns, std::slice::from_ref(&kept), "cut of {cut}");
         assert!(!arns.contains(&lost));
     }
 }
