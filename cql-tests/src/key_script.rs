@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
 };
 
@@ -75,6 +76,14 @@ impl KeyScript {
         fs::write(&new, content)?;
         Ok(fs::rename(new, path)?)
     }
+}
+
+/// An address on which nobody listens: for a listener that a server is told to open.
+///
+/// # Errors
+/// When no port is free.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// `WITH CUSTOM_PROPERTIES = ...` that puts a table under a KMS key.

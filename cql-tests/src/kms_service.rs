@@ -12,7 +12,11 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Boto, Result, executable, poll::until, python, run_coffer};
+use serde_json::json;
+
+use crate::{
+    Boto, KeyScript, Proxy, Result, ServerBuilder, executable, poll::until, python, run_coffer,
+};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// The account of services that tests start, other than that of a server's embedded KMS.
@@ -191,5 +195,54 @@ impl KmsService {
 impl Drop for KmsService {
     fn drop(&mut self) {
         if self.child.kill().is_ok() && self.child.wait().is_err() {}
+    }
+}
+
+/// A KMS in a process of its own behind a proxy, as a server's provider of kind `aws`.
+pub struct ProxiedKms {
+    /// What stands between the server and the KMS.
+    pub proxy: Proxy,
+    /// The KMS's administrator, past the proxy.
+    pub boto: Boto,
+    /// The KMS.
+    pub service: KmsService,
+}
+
+impl ProxiedKms {
+    /// Puts a proxy before a KMS; before one that speaks TLS it passes bytes.
+    ///
+    /// # Errors
+    /// When proxy or boto3 cannot be started.
+    pub fn of(service: KmsService) -> Result<Self> {
+        let proxy = match service.authority {
+            Some(_) => Proxy::of_bytes(service.address())?,
+            None => Proxy::start(service.address())?,
+        };
+        let boto = service.boto()?;
+        Ok(Self { proxy, boto, service })
+    }
+
+    /// Makes a key; gives its ARN.
+    ///
+    /// # Errors
+    /// When the KMS refuses.
+    pub fn create_key(&mut self) -> Result<String> {
+        let answer = self.boto.call("CreateKey", json!({}))?;
+        Ok(answer["KeyMetadata"]["Arn"].as_str().ok_or("no ARN")?.to_owned())
+    }
+
+    /// A server that reaches this KMS as `host`, with the proxy's port and the account root's rights.
+    ///
+    /// # Errors
+    /// When its configuration file cannot be written.
+    pub fn server(&self, script: &KeyScript, host: &str) -> Result<ServerBuilder> {
+        let host = format!("{host}:{}", self.proxy.address().port());
+        let root = format!("arn:aws:iam::{SERVICE_ACCOUNT}:root");
+        let config = script.folder().join("coffer.toml");
+        std::fs::write(&config, self.service.provider(&host, &root))?;
+        let credentials = self.service.credentials().to_string_lossy().into_owned();
+        let server = script.server().environment("AWS_SHARED_CREDENTIALS_FILE", &credentials);
+        let server = server.environment("AWS_EC2_METADATA_DISABLED", "true");
+        Ok(server.arguments(&["--config", &config.to_string_lossy()]))
     }
 }

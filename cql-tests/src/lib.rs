@@ -5,6 +5,7 @@
 mod boto;
 mod client;
 mod key_script;
+pub mod key_status;
 mod kms_service;
 pub mod poll;
 mod proxy;
@@ -18,8 +19,8 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + S
 
 pub use boto::{Boto, Refused};
 pub use client::{Client, exchange};
-pub use key_script::{KeyScript, WITH_OWNED_KEY, with_key};
-pub use kms_service::{KmsService, SERVICE_ACCOUNT, SERVICE_REGION};
+pub use key_script::{KeyScript, WITH_OWNED_KEY, free_address, with_key};
+pub use kms_service::{KmsService, ProxiedKms, SERVICE_ACCOUNT, SERVICE_REGION};
 pub use proxy::{Call, Proxy, Wire};
 pub use script::{Script, Transcript, run_script};
 pub use server::{Server, ServerBuilder, build, executable, run_coffer};

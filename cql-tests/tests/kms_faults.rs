@@ -14,7 +14,7 @@ use std::{
 
 use cql_protocol::ReceivedBody;
 use cql_tests::{
-    Boto, Client, KeyScript, KmsService, Proxy, Result, SERVICE_ACCOUNT, Server, Wire,
+    Client, KeyScript, KmsService, ProxiedKms, Result, Server, Wire,
     poll::{timed, until},
     with_key,
 };
@@ -107,20 +107,12 @@ const REMOTE: [(&str, Fault); 12] = [
     ("pending deletion", Fault::ScheduleDeletion),
 ];
 
-/// The KMS of the faulty table, when it is not the server's own; the healthy key is in the server's own.
-struct Remote {
-    boto: Boto,
-    proxy: Proxy,
-    /// What the server sees as `/etc/hosts`.
-    hosts: PathBuf,
-    _service: KmsService,
-}
-
 /// One server with a table on a key that is struck, a table on a healthy one, and an owned table.
 struct World {
     script: KeyScript,
     server: Server,
-    remote: Option<Remote>,
+    /// The KMS of the faulty table, when it is not the server's own; the healthy key is in the server's own.
+    remote: Option<ProxiedKms>,
     fault: Fault,
     sick: String,
     well: String,
@@ -140,38 +132,24 @@ impl World {
 
     fn remote(fault: Fault) -> Result<Self> {
         let script = KeyScript::new()?;
-        let is_tls = matches!(fault, Fault::Wire(Wire::NoTls));
-        let service =
-            if is_tls { KmsService::with_tls()? } else { KmsService::start::<&str>(&[], &[])? };
-        let mut boto = service.boto()?;
-        let sick = boto.call("CreateKey", json!({}))?["KeyMetadata"]["Arn"].clone();
-        let sick = sick.as_str().ok_or("no ARN")?.to_owned();
-        let start = if is_tls { Proxy::of_bytes } else { Proxy::start };
-        let proxy = start(service.address())?;
-        let root = format!("arn:aws:iam::{SERVICE_ACCOUNT}:root");
-        let mut builder = script.server().arguments(&OPTIONS);
-        let hosts = script.folder().join("hosts");
-        let mut host = proxy.address().to_string();
-        if matches!(fault, Fault::NoSuchHost) {
-            fs::write(&hosts, KNOWN_HOST)?;
-            host = format!("localhost:{}", proxy.address().port());
-            builder = builder.shell(&names_of(&script, &hosts)?);
-        }
-        let config = script.folder().join("coffer.toml");
-        fs::write(&config, service.provider(&host, &root))?;
-        let server = builder
-            .environment("AWS_SHARED_CREDENTIALS_FILE", &service.credentials().to_string_lossy())
-            .environment("AWS_EC2_METADATA_DISABLED", "true")
-            .arguments(&["--config", &config.to_string_lossy()])
-            .start()?;
-        let remote = Remote { boto, proxy, hosts, _service: service };
-        Self::with_tables(script, server, Some(remote), fault, sick)
+        let service = match fault {
+            Fault::Wire(Wire::NoTls) => KmsService::with_tls()?,
+            _ => KmsService::start::<&str>(&[], &[])?,
+        };
+        let mut kms = ProxiedKms::of(service)?;
+        let sick = kms.create_key()?;
+        let builder = match fault {
+            Fault::NoSuchHost => kms.server(&script, "localhost")?.shell(&names_of(&script)?),
+            _ => kms.server(&script, "127.0.0.1")?,
+        };
+        let server = builder.arguments(&OPTIONS).start()?;
+        Self::with_tables(script, server, Some(kms), fault, sick)
     }
 
     fn with_tables(
         script: KeyScript,
         server: Server,
-        remote: Option<Remote>,
+        remote: Option<ProxiedKms>,
         fault: Fault,
         sick: String,
     ) -> Result<Self> {
@@ -204,7 +182,7 @@ impl World {
             }
             (Fault::Wire(wire), Some(remote)) => remote.proxy.set(wire.clone()),
             (Fault::NoSuchHost, Some(remote)) => {
-                rewrite(&remote.hosts, "")?;
+                rewrite(&hosts_of(&self.script), "")?;
                 // Connections that are open need no name.
                 remote.proxy.set(Wire::Refuse)
             }
@@ -223,7 +201,7 @@ impl World {
             (Fault::Wire(_), Some(remote)) => remote.proxy.set(Wire::Pass),
             (Fault::NoSuchHost, Some(remote)) => {
                 remote.proxy.set(Wire::Pass)?;
-                rewrite(&remote.hosts, KNOWN_HOST)
+                rewrite(&hosts_of(&self.script), KNOWN_HOST)
             }
             (Fault::Disable, _) => self.administer(&["EnableKey"]),
             (Fault::ScheduleDeletion, _) => self.administer(&["CancelKeyDeletion", "EnableKey"]),
@@ -319,9 +297,15 @@ fn command_of(operation: &str) -> String {
 
 const KNOWN_HOST: &str = "127.0.0.1 localhost\n";
 
-/// Shell text after which a program knows the names of `hosts` and no others.
-fn names_of(script: &KeyScript, hosts: &Path) -> Result<String> {
-    let servers = script.folder().join("resolv.conf");
+/// What the server sees as `/etc/hosts`.
+fn hosts_of(script: &KeyScript) -> PathBuf {
+    script.folder().join("hosts")
+}
+
+/// Shell text after which a program knows the names in a file of ours, and no others.
+fn names_of(script: &KeyScript) -> Result<String> {
+    let (hosts, servers) = (hosts_of(script), script.folder().join("resolv.conf"));
+    fs::write(&hosts, KNOWN_HOST)?;
     // Where nothing listens: an unknown name is known as unknown at once.
     fs::write(&servers, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")?;
     let (hosts, servers) = (hosts.to_string_lossy(), servers.to_string_lossy());
