@@ -24,7 +24,7 @@ const TINY: [&str; 10] = [
     "--log-total-bytes",
     "2MiB",
     "--compaction-segments-min",
-    "4",
+    "32",
     "--block-cache-bytes",
     "1MiB",
 ];
@@ -178,7 +178,7 @@ fn under_constant_traffic_a_window_costs_one_decrypt_and_bounds_a_revocation() -
     let mut client = Client::connect(server.address())?;
     keyspace(&mut client)?;
     client.execute(&format!("CREATE TABLE ks.t (k int PRIMARY KEY, v text) {}", with_key(&arn)))?;
-    let (step, steps) = (30, 60);
+    let (step, steps) = (60, 30);
     for now in 1..=steps {
         set_clock(&script, &mut client, now * step)?;
         for row in 0..50 {
