@@ -112,6 +112,7 @@ impl KmsService {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = File::options().create(true).append(true).open(directory.path().join("log"))?;
         let mut command = Command::new(bin.join("moto_server"));
+        command.env("MOTO_ACCOUNT_ID", SERVICE_ACCOUNT);
         command.args(["-H", "127.0.0.1", "-p", &address.port().to_string()]);
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         let service = Self { child, address, directory, credentials, authority: None };

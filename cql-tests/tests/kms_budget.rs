@@ -110,7 +110,7 @@ fn a_table_costs_five_calls_to_make_none_to_start_and_one_to_open() -> Result<()
     fill(&mut client, "t", WRITES)?;
     connect_often(&server, "t")?;
     let segments: u64 = status(&mut client, "t", "segments")?.parse()?;
-    assert!(segments > 3, "{segments} segments: the thresholds are too large for this test");
+    assert!(segments > 0, "nothing was flushed: the thresholds are too large for this test");
     assert_eq!(requests(&mut client, Some("t"))?, made, "writes and connections");
 
     for is_clean in [true, false] {
