@@ -137,6 +137,7 @@ impl KmsProvider for AwsKms {
         let operation = KmsOperation::GenerateDataKey;
         let (key, context) = (request.key.to_owned(), pairs(request.context));
         let (tokens, dry_run) = (tokens(request.grant_tokens), request.dry_run);
+        let asked = key.clone();
         self.call(operation, move |clients| async move {
             let call = clients.data().generate_data_key();
             let answer = call
@@ -150,6 +151,11 @@ impl KmsProvider for AwsKms {
             let made = answer.map_err(|error| answer::failed(operation, error))?;
             let plaintext = made.plaintext.map(|blob| Zeroizing::new(blob.into_inner()));
             match (plaintext, made.ciphertext_blob, made.key_id) {
+                // a table made under it could never be opened again
+                (_, _, Some(other)) if other != asked => {
+                    let text = format!("the KMS answered with another key, {other}");
+                    Err(KmsError::new(operation, "IncorrectKeyException", text))
+                }
                 (Some(plaintext), Some(blob), Some(key_arn)) => Ok(GeneratedDataKey {
                     plaintext,
                     blob: blob.into_inner(),
