@@ -228,7 +228,7 @@ impl ProxiedKms {
     /// # Errors
     /// When the KMS refuses.
     pub fn create_key(&mut self) -> Result<String> {
-        let answer = self.boto.call("CreateKey", json!({}))?;
+        let answer = self.boto.call("CreateKey", json!({"KeyUsage": "ENCRYPT_DECRYPT"}))?;
         Ok(answer["KeyMetadata"]["Arn"].as_str().ok_or("no ARN")?.to_owned())
     }
 
