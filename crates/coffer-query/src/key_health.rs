@@ -13,6 +13,8 @@ pub(crate) struct KeyHealth {
     pub inaccessible_since: Option<i64>,
     /// When the key could last be used, milliseconds since 1970.
     pub last_success: Option<i64>,
+    /// When it last could not, milliseconds since 1970.
+    pub last_failure: Option<i64>,
     /// Reaction class of the last failure: `definitive`, `transient`, `integrity`, `configuration`,
     /// `credentials`, `ambiguous`.
     pub last_error_class: Option<&'static str>,
@@ -47,6 +49,7 @@ impl KeyHealths {
     pub(crate) fn failed(&self, table: [u8; 16], error: &KeyError, clock: &dyn Clock) {
         let mut tables = self.tables.lock();
         let health = tables.entry(table).or_default();
+        health.last_failure = Some(clock.now_millis());
         health.last_error = Some(error.to_string());
         health.last_error_class = Some(error.class().as_str());
         if let KeyError::Definitive(refusal) = error {

@@ -148,7 +148,7 @@ fn key_cells(
         if is_customer_managed(entry) { optional_text(health.kms_state) } else { None },
         optional_text(health.last_error.as_deref().or(calls.last_failure.as_deref())),
         optional_text(health.last_error_class),
-        millis(calls.last_failure_millis),
+        millis(health.last_failure.max(calls.last_failure_millis)),
         millis(health.last_success.max(calls.last_success_millis)),
         count(key.older.len()),
         oldest.and_then(age),
