@@ -161,7 +161,7 @@ impl Proxy {
 
     fn stop_listening(&mut self) -> Result<()> {
         // Wakes the thread that accepts; it sees that it is over, and the port is free.
-        if TcpStream::connect(self.address).is_err() {}
+        drop(TcpStream::connect(self.address));
         if let Some(listener) = self.listener.take() {
             listener.join().map_err(|_| "the proxy panicked")?;
         }
@@ -284,17 +284,17 @@ fn serve_bytes(client: &TcpStream, shared: &Shared) -> io::Result<()> {
     std::thread::scope(|scope| {
         let (mut from, mut to) = (upstream.try_clone()?, client.try_clone()?);
         scope.spawn(move || {
-            if io::copy(&mut from, &mut to).is_err() {}
-            if to.shutdown(Shutdown::Both).is_err() {}
+            drop(io::copy(&mut from, &mut to));
+            drop(to.shutdown(Shutdown::Both));
         });
         let (mut from, mut to) = (client.try_clone()?, upstream.try_clone()?);
-        let other = scope.spawn(move || if io::copy(&mut from, &mut to).is_err() {});
+        let other = scope.spawn(move || drop(io::copy(&mut from, &mut to)));
         while !other.is_finished() && shared.turn.load(Ordering::SeqCst) == turn {
             std::thread::park_timeout(LOOK);
         }
         // Ends both copies.
-        if upstream.shutdown(Shutdown::Both).is_err() {}
-        if client.shutdown(Shutdown::Both).is_err() {}
+        drop(upstream.shutdown(Shutdown::Both));
+        drop(client.shutdown(Shutdown::Both));
         Ok(())
     })
 }

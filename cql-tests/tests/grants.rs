@@ -55,8 +55,8 @@ impl World {
         let section = self.server.kms(&["create-user", name])?;
         let file = self.script.folder().join(name);
         std::fs::write(&file, &section)?;
-        let words = section.split_whitespace().map(|word| word.trim_matches(','));
-        let arn = words.filter(|word| word.starts_with("arn:")).next().ok_or("no ARN")?;
+        let mut words = section.split_whitespace().map(|word| word.trim_matches(','));
+        let arn = words.find(|word| word.starts_with("arn:")).ok_or("no ARN")?;
         let boto = Boto::start(&self.endpoint, "us-east-1", &file, name, None)?;
         Ok((arn.to_owned(), boto))
     }
@@ -288,8 +288,8 @@ fn at_the_limit_of_grants_a_create_is_refused_and_leaves_nothing() -> Result<()>
 fn policy(principals: &[&str], actions: &[&str], condition: Option<Value>) -> String {
     let mut uses = json!({"Effect": "Allow", "Principal": {"AWS": principals}, "Action": actions,
         "Resource": "*"});
-    if let Some(condition) = condition {
-        uses["Condition"] = condition;
+    if let (Some(condition), Some(fields)) = (condition, uses.as_object_mut()) {
+        fields.insert("Condition".to_owned(), condition);
     }
     let administers = json!({"Effect": "Allow", "Principal": {"AWS": ROOT}, "Resource": "*",
         "Action": ["kms:PutKeyPolicy", "kms:GetKeyPolicy", "kms:ListGrants", "kms:RevokeGrant",

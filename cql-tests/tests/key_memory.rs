@@ -25,7 +25,7 @@ impl Needles {
     /// The key in the newest answer of the KMS that holds one.
     fn of_last_key(kms: &ProxiedKms) -> Result<Self> {
         let calls = kms.proxy.calls();
-        let text = calls.iter().rev().find_map(|call| call.answer["Plaintext"].as_str());
+        let text = calls.iter().rev().find_map(|call| call.answer.get("Plaintext")?.as_str());
         let text = text.ok_or("no key came from the KMS")?;
         let bytes = from_base64(text)?;
         let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();

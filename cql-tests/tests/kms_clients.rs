@@ -79,6 +79,42 @@ impl Aws<'_> {
     }
 }
 
+/// What an administrator does with a key beside using it.
+fn policies_rotation_and_grants(aws: &Aws<'_>, key: &str) -> Result<()> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let folder = aws.service.directory();
+    let policy = aws.call(&["get-key-policy", "--key-id", key, "--policy-name", "default"])?;
+    let file = folder.join("policy.json");
+    fs::write(&file, text(&policy["Policy"]).replace("kms:*", "kms:Decrpyt"))?;
+    let document = format!("file://{}", file.display());
+    let put =
+        ["put-key-policy", "--key-id", key, "--policy-name", "default", "--policy", &document];
+    aws.refused(&put, "(MalformedPolicyDocumentException)")?;
+    fs::write(&file, text(&policy["Policy"]))?;
+    aws.call(&put)?;
+
+    aws.call(&["enable-key-rotation", "--key-id", key])?;
+    let status = aws.call(&["get-key-rotation-status", "--key-id", key])?;
+    assert_eq!(status["KeyRotationEnabled"], true);
+    let subset = "--constraints=EncryptionContextSubset={Tenant=blue}";
+    let root = "arn:aws:iam::111122223333:root";
+    let grant = [
+        "create-grant",
+        "--key-id",
+        key,
+        "--grantee-principal",
+        root,
+        "--operations",
+        "Decrypt",
+        subset,
+    ];
+    let granted = aws.call(&grant)?;
+    let listed = aws.call(&["list-grants", "--key-id", key])?;
+    assert_eq!(listed["Grants"][0]["GrantId"], granted["GrantId"]);
+    aws.call(&["revoke-grant", "--key-id", key, "--grant-id", &text(&granted["GrantId"])])?;
+    Ok(())
+}
+
 #[test]
 fn awscli_works_unmodified() -> Result<()> {
     let bin = environment("kms-requirements.txt")?;
@@ -127,35 +163,7 @@ fn awscli_works_unmodified() -> Result<()> {
     assert_eq!(some["Keys"].as_array().map(Vec::len), Some(3), "{some}");
     assert!(some["NextToken"].is_string(), "{some}");
 
-    let policy = aws.call(&["get-key-policy", "--key-id", &key, "--policy-name", "default"])?;
-    let file = folder.join("policy.json");
-    fs::write(&file, text(&policy["Policy"]).replace("kms:*", "kms:Decrpyt"))?;
-    let document = format!("file://{}", file.display());
-    let put =
-        ["put-key-policy", "--key-id", &key, "--policy-name", "default", "--policy", &document];
-    aws.refused(&put, "(MalformedPolicyDocumentException)")?;
-    fs::write(&file, text(&policy["Policy"]))?;
-    aws.call(&put)?;
-
-    aws.call(&["enable-key-rotation", "--key-id", &key])?;
-    let status = aws.call(&["get-key-rotation-status", "--key-id", &key])?;
-    assert_eq!(status["KeyRotationEnabled"], true);
-    let subset = "--constraints=EncryptionContextSubset={Tenant=blue}";
-    let root = "arn:aws:iam::111122223333:root";
-    let grant = [
-        "create-grant",
-        "--key-id",
-        &key,
-        "--grantee-principal",
-        root,
-        "--operations",
-        "Decrypt",
-        subset,
-    ];
-    let granted = aws.call(&grant)?;
-    let listed = aws.call(&["list-grants", "--key-id", &key])?;
-    assert_eq!(listed["Grants"][0]["GrantId"], granted["GrantId"]);
-    aws.call(&["revoke-grant", "--key-id", &key, "--grant-id", &text(&granted["GrantId"])])?;
+    policies_rotation_and_grants(&aws, &key)?;
 
     aws.call(&["disable-key", "--key-id", &key])?;
     let wanted =

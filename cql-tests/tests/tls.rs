@@ -1,5 +1,6 @@
 //! TLS of the CQL port: versions, client certificates, plain connections, certificates that change while
 //! the server runs.
+#![expect(clippy::disallowed_methods, reason = "polls end at a deadline in real time")]
 
 use std::{
     fs,
