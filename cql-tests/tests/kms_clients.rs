@@ -1,5 +1,9 @@
 //! Unmodified boto3 and awscli, from PyPI in a virtual environment below the target folder, against
 //! `coffer kms serve`.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "what is missing in a JSON object is null when it is read"
+)]
 
 use std::{
     fs,
