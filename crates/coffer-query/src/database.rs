@@ -118,6 +118,8 @@ pub struct BatchRequest<'a> {
     pub default_timestamp: Option<i64>,
     /// Consistency level as in the protocol.
     pub consistency: u16,
+    /// The client's role.
+    pub role: Option<&'a str>,
 }
 
 /// Rows of one page.
@@ -176,6 +178,13 @@ pub enum Step {
     /// Await [`Database::load_table_key`], run [`Database::open_table`] where blocking is allowed,
     /// then execute again.
     NeedsTable(TableId),
+    /// Await [`Database::authorize`], then execute again.
+    NeedsAuthorization {
+        /// The table whose key is used.
+        table: TableId,
+        /// ARN of whom the client's role stands for.
+        principal: Arc<str>,
+    },
     /// Memory limits are reached: wait for room with a deadline, then execute again or answer
     /// [`Error::Overloaded`].
     WaitForRoom,

@@ -35,6 +35,18 @@ impl Database {
         }
     }
 
+    /// Asks the KMS whether a principal may use the table's key. A yes serves until the maximum age of
+    /// keys.
+    ///
+    /// # Errors
+    /// [`Error::KeyRefused`] that names the principal when it may not; else as
+    /// [`Database::load_table_key`].
+    pub async fn authorize(&self, table: TableId, principal: &str) -> Result<()> {
+        let catalog = self.engine().catalog();
+        let entry = catalog.tables.get(&table).ok_or_else(no_such_table)?;
+        Ok(self.keyring().authorize(&table_name(entry), &entry.key, principal).await?)
+    }
+
     /// Opens the table's files and replays its part of the log. Blocks; the key must be usable.
     ///
     /// # Errors

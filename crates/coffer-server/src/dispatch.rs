@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use coffer_model::TableId;
 use coffer_query::{Error, Outcome, OutcomeKind, SchemaChangePlan, Session, Step};
 use coffer_storage::Lsn;
 use cql_protocol::Event;
@@ -68,13 +69,15 @@ pub(crate) async fn finish(
             }
             Step::NeedsTable(table) => {
                 openings += 1;
-                if openings > OPENINGS_MAX {
-                    return Err(Error::Overloaded(format!(
-                        "the key of table {table} does not stay at hand, try again later"
-                    )));
-                }
+                check_openings(openings, &server, table)?;
                 let timeout = Duration::from_millis(server.limits.table_timeout_millis);
                 server.openings.open(&server.database, table, timeout).await?;
+                work.execute(&server, &mut session)?
+            }
+            Step::NeedsAuthorization { table, principal } => {
+                openings += 1;
+                check_openings(openings, &server, table)?;
+                server.database.authorize(table, &principal).await?;
                 work.execute(&server, &mut session)?
             }
             Step::WaitForRoom => {
@@ -93,6 +96,25 @@ pub(crate) async fn finish(
             }
         };
     }
+}
+
+/// # Errors
+/// [`Error::Overloaded`] when a request found its table closed too often.
+fn check_openings(openings: usize, server: &Server, table: TableId) -> Result<(), Error> {
+    if openings <= OPENINGS_MAX {
+        return Ok(());
+    }
+    let catalog = server.database.engine().catalog();
+    let (name, arn) = match catalog.tables.get(&table) {
+        Some(entry) => (
+            format!("{}.{}", entry.schema.keyspace, entry.schema.name),
+            entry.key.kms_key_arn.clone().unwrap_or_else(|| "AWS_OWNED_KMS_KEY".to_owned()),
+        ),
+        None => (table.to_string(), String::new()),
+    };
+    Err(Error::Overloaded(format!(
+        "the key of table {name} does not stay at hand ({arn}), try again later"
+    )))
 }
 
 /// Executes again each time there may be room, until there is.

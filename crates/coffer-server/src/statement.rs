@@ -167,6 +167,7 @@ impl Work {
                     items,
                     default_timestamp: *default_timestamp,
                     consistency: consistency.code(),
+                    role: session.role.as_deref(),
                 }),
         }
     }

@@ -107,6 +107,15 @@ impl Keyring {
         }
     }
 
+    /// Whether `principal` may use the table's key as far as is known; asks nobody.
+    #[must_use]
+    pub fn is_authorized(&self, table: &[u8; 16], record: &KeyRecord, principal: &str) -> bool {
+        record.encryption_type == EncryptionType::AwsOwned || {
+            let pair = (*table, Arc::from(principal));
+            self.authorizations.is_allowed(&pair, self.clock.key_now_millis())
+        }
+    }
+
     fn start_asking(
         self: &Arc<Self>,
         table: &TableName,

@@ -49,6 +49,7 @@ fn run(database: &Database, request: &BatchRequest<'_>) -> Result<Step, Interrup
     let mut mutations = Vec::with_capacity(request.items.len());
     for item in request.items {
         super::check_current(database, &item.prepared)?;
+        super::check_authorized(database, &item.prepared, request.role)?;
         let Plan::Modification(plan) = &item.prepared.plan else {
             return Err(Error::invalid(
                 "Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed.",

@@ -1,5 +1,7 @@
 //! What can end an execution early: an error, or something the server has to wait for.
 
+use std::sync::Arc;
+
 use coffer_model::TableId;
 
 use crate::database::Step;
@@ -12,6 +14,8 @@ pub(crate) enum Interrupt {
     Error(Error),
     /// The table has to be opened first.
     NeedsTable(TableId),
+    /// The KMS has to be asked whether this principal may use the table's key.
+    NeedsAuthorization(TableId, Arc<str>),
     /// The engine has no room.
     NoRoom,
 }
@@ -22,6 +26,9 @@ impl Interrupt {
         match self {
             Interrupt::Error(error) => Err(error),
             Interrupt::NeedsTable(table) => Ok(Step::NeedsTable(table)),
+            Interrupt::NeedsAuthorization(table, principal) => {
+                Ok(Step::NeedsAuthorization { table, principal })
+            }
             Interrupt::NoRoom => Ok(Step::WaitForRoom),
         }
     }

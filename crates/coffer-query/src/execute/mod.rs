@@ -32,6 +32,9 @@ pub(crate) fn execute(
     session: &mut Session,
 ) -> Result<Step> {
     check_current(database, prepared)?;
+    if let Err(interrupt) = check_authorized(database, prepared, session.role.as_deref()) {
+        return interrupt.into_step();
+    }
     let values = bind::arrange(&prepared.bind, parameters)?;
     let evaluation = Evaluation { database, values: &values };
     let step = match &prepared.plan {
@@ -68,6 +71,30 @@ pub(crate) fn execute(
 fn check_write_consistency(consistency: u16) -> Result<()> {
     if matches!(consistency, SERIAL | LOCAL_SERIAL) {
         return Err(Error::invalid("You must use conditional updates for serializable writes"));
+    }
+    Ok(())
+}
+
+/// Whether the client's role may use the keys of the tables, where it stands for a principal of the
+/// KMS.
+fn check_authorized(
+    database: &Database,
+    prepared: &Prepared,
+    role: Option<&str>,
+) -> Result<(), Interrupt> {
+    let principals = &database.options().encryption.role_principals;
+    if principals.is_empty() {
+        return Ok(());
+    }
+    let Some(principal) = role.and_then(|role| principals.get(role)) else { return Ok(()) };
+    let catalog = database.engine().catalog();
+    for table in prepared.tables() {
+        let id = table.schema.id;
+        if let Some(entry) = catalog.tables.get(&id)
+            && !database.keyring().is_authorized(&id.0, &entry.key, principal)
+        {
+            return Err(Interrupt::NeedsAuthorization(id, principal.as_str().into()));
+        }
     }
     Ok(())
 }

@@ -270,6 +270,7 @@ fn statement_of_a_changed_table_is_unprepared_and_batches_are_whole() {
         items,
         default_timestamp: None,
         consistency: 1,
+        role: None,
     };
     let error = fixture.database.execute_batch(&request(&items[..])).unwrap_err();
     assert_eq!(error, Error::Invalid("Invalid null value in condition for column p".to_owned()));
