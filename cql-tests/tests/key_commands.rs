@@ -150,3 +150,28 @@ fn the_audit_shows_who_did_what_and_verifies() -> Result<()> {
     assert!(printed.contains("NOT AS WRITTEN"), "{printed}");
     Ok(())
 }
+
+#[test]
+fn a_new_root_key_takes_the_place_of_the_old_one_while_the_server_runs() -> Result<()> {
+    let (mut server, mut client, _) = with_tables()?;
+    client.execute("INSERT INTO ks.owned (k) VALUES (7)")?;
+    let file = server.directory().join("root.key");
+    let before = std::fs::read(&file)?;
+    let (code, printed) = coffer(&server, &["root-key", "rotate"])?;
+    assert!(code == Some(0) && printed.contains("back it up"), "{printed}");
+    assert_ne!(std::fs::read(&file)?, before);
+    assert!(!server.directory().join("root.key.next").exists());
+    client.execute("INSERT INTO ks.owned (k) VALUES (8)")?;
+    let (code, printed) = coffer(&server, &["audit", "--verify"])?;
+    assert_eq!(code, Some(0), "{printed}");
+    server.kill()?;
+    server.restart()?;
+    let mut client = Client::connect(server.address())?;
+    assert_eq!(client.rows("SELECT * FROM ks.owned")?.rows.len(), 2);
+    assert_eq!(client.rows("SELECT * FROM ks.t")?.rows.len(), 1);
+    drop(client);
+    server.stop()?;
+    let (code, printed) = coffer(&server, &["root-key", "rotate"])?;
+    assert!(code == Some(1) && printed.contains("no server runs"), "{printed}");
+    Ok(())
+}
