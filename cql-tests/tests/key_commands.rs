@@ -1,9 +1,12 @@
 //! `coffer keys` and `coffer audit` beside a running server.
 #![expect(clippy::indexing_slicing, reason = "a panic fails the test")]
 
+use std::time::{Duration, Instant};
+
 use cql_tests::{Client, Result, Server};
 use serde_json::Value;
 
+const WITHIN: Duration = Duration::from_secs(30);
 const KEYSPACE: &str = "CREATE KEYSPACE ks WITH replication = {'class': 'SingleRegionStrategy'}";
 
 /// Exit code and output of `coffer ARGUMENTS`.
@@ -128,8 +131,15 @@ fn the_audit_shows_who_did_what_and_verifies() -> Result<()> {
         assert!(query.as_str().is_some_and(|query| query.contains(&arn)), "{query}");
         let (_, printed) = audit(&["--key", &arn, "--event", "CreateKey"])?;
         assert_eq!(printed.lines().count(), 1, "{printed}");
-        let (_, printed) = audit(&["--table", "ks.t", "--event", "GenerateDataKey"])?;
-        assert_eq!(printed.lines().count(), 1, "{printed}");
+        // What changes nothing is in the log within a second.
+        let until = Instant::now() + WITHIN;
+        loop {
+            let (_, printed) = audit(&["--table", "ks.t", "--event", "GenerateDataKey"])?;
+            if printed.lines().count() == 1 {
+                break;
+            }
+            assert!(Instant::now() < until, "{printed}");
+        }
         let (_, printed) = audit(&["--until", "2001-01-01"])?;
         assert_eq!(printed, "");
         let (code, printed) = coffer(&server, &["audit", "--verify", "--event", "DropTable"])?;
@@ -148,5 +158,30 @@ fn the_audit_shows_who_did_what_and_verifies() -> Result<()> {
     let (code, printed) = coffer(&server, &["audit", "--verify"])?;
     assert_eq!(code, Some(4), "{printed}");
     assert!(printed.contains("NOT AS WRITTEN"), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn a_new_root_key_takes_the_place_of_the_old_one_while_the_server_runs() -> Result<()> {
+    let (mut server, mut client, _) = with_tables()?;
+    client.execute("INSERT INTO ks.owned (k) VALUES (7)")?;
+    let file = server.directory().join("root.key");
+    let before = std::fs::read(&file)?;
+    let (code, printed) = coffer(&server, &["root-key", "rotate"])?;
+    assert!(code == Some(0) && printed.contains("back it up"), "{printed}");
+    assert_ne!(std::fs::read(&file)?, before);
+    assert!(!server.directory().join("root.key.next").exists());
+    client.execute("INSERT INTO ks.owned (k) VALUES (8)")?;
+    let (code, printed) = coffer(&server, &["audit", "--verify"])?;
+    assert_eq!(code, Some(0), "{printed}");
+    server.kill()?;
+    server.restart()?;
+    let mut client = Client::connect(server.address())?;
+    assert_eq!(client.rows("SELECT * FROM ks.owned")?.rows.len(), 2);
+    assert_eq!(client.rows("SELECT * FROM ks.t")?.rows.len(), 1);
+    drop(client);
+    server.stop()?;
+    let (code, printed) = coffer(&server, &["root-key", "rotate"])?;
+    assert!(code == Some(1) && printed.contains("no server runs"), "{printed}");
     Ok(())
 }

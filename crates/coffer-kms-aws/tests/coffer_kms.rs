@@ -13,6 +13,7 @@ use coffer_kms::http::{Peer, serve_connection};
 use coffer_kms_aws::{AwsKms, AwsKmsOptions, KmsThread};
 use std::{
     fs,
+    io::Write,
     sync::{Arc, Mutex},
 };
 use tokio::net::TcpListener;
@@ -69,9 +70,10 @@ fn add_to_shared_file(section: &str) {
         unsafe { std::env::set_var("AWS_CONFIG_FILE", "/nonexistent") };
         dir
     });
-    let path = dir.path().join("file");
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    fs::write(&path, format!("{text}\n{section}")).unwrap();
+    // what others read of it meanwhile stays as it is
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.create(true).append(true).open(dir.path().join("file")).unwrap();
+    file.write_all(format!("\n{section}").as_bytes()).unwrap();
 }
 
 async fn keyring(options: AwsKmsOptions) -> Arc<Keyring> {

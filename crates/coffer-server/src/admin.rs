@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coffer_keys::{EmbeddedKms, KeyMetadata, NewKey};
+use coffer_keys::{EmbeddedKms, KeyMetadata, NewKey, begin_root_key_rotation};
 use coffer_kms::{Kms, KmsException, UserDescription};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use coffer_query::Database;
 
 use crate::cli::{KeysOperation, KmsOperation};
+use crate::schema_log::SchemaLog;
 use crate::table_keys;
 
 /// The socket's name in the data directory.
@@ -35,6 +36,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for one request that asks the KMS for each table.
 const TABLES_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// Why a KMS that is served alone refuses.
+const KMS_ONLY: &str = "this process serves a KMS only: it has no tables";
+
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,6 +47,8 @@ pub(crate) enum AdminRequest {
     Kms(KmsOperation),
     /// Keys of tables.
     Keys(KeysOperation),
+    /// A new root key.
+    RotateRootKey,
 }
 
 impl AdminRequest {
@@ -50,7 +56,7 @@ impl AdminRequest {
     pub(crate) fn timeout(&self) -> Duration {
         match self {
             Self::Kms(_) => REQUEST_TIMEOUT,
-            Self::Keys(_) => TABLES_TIMEOUT,
+            Self::Keys(_) | Self::RotateRootKey => TABLES_TIMEOUT,
         }
     }
 }
@@ -80,7 +86,28 @@ pub(crate) enum AdminAnswer {
 pub(crate) struct Subjects {
     pub(crate) kms: Arc<EmbeddedKms>,
     /// `None` where the KMS is served alone.
-    pub(crate) database: Option<Arc<Database>>,
+    pub(crate) service: Option<Arc<Service>>,
+}
+
+/// What is under the root key of the service.
+pub(crate) struct Service {
+    pub(crate) database: Arc<Database>,
+    pub(crate) schema_log: Arc<SchemaLog>,
+    pub(crate) root_key_file: PathBuf,
+}
+
+impl Service {
+    /// Puts everything under a new root key, or goes on where that was broken off. Blocks.
+    ///
+    /// # Errors
+    /// A text; both root keys stay in use, and the next call goes on.
+    pub(crate) fn rotate_root_key(&self) -> Result<(), String> {
+        let roots =
+            begin_root_key_rotation(&self.root_key_file).map_err(|error| error.to_string())?;
+        // the audit log first: the old key is gone when the rest is done
+        self.schema_log.replace_root_key(roots.current()).map_err(|error| error.to_string())?;
+        self.database.rotate_root_key(&self.root_key_file).map_err(|error| error.to_string())
+    }
 }
 
 impl Subjects {
@@ -92,12 +119,21 @@ impl Subjects {
                     .map_err(io::Error::other)
             }
             AdminRequest::Keys(operation) => {
-                let Some(database) = &self.database else {
-                    let text = "this process serves a KMS only: it has no tables";
-                    return Ok(AdminAnswer::Error(text.to_owned()));
+                let Some(service) = &self.service else {
+                    return Ok(AdminAnswer::Error(KMS_ONLY.to_owned()));
                 };
-                Ok(match table_keys::perform(database, &operation).await {
+                Ok(match table_keys::perform(&service.database, &operation).await {
                     Ok(report) => AdminAnswer::Report(report),
+                    Err(text) => AdminAnswer::Error(text),
+                })
+            }
+            AdminRequest::RotateRootKey => {
+                let Some(service) = self.service.clone() else {
+                    return Ok(AdminAnswer::Error(KMS_ONLY.to_owned()));
+                };
+                let rotated = tokio::task::spawn_blocking(move || service.rotate_root_key());
+                Ok(match rotated.await.map_err(io::Error::other)? {
+                    Ok(()) => AdminAnswer::Report(Report::default()),
                     Err(text) => AdminAnswer::Error(text),
                 })
             }

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{OPTIONS, OptionSpec};
 
-pub(crate) use keys::{Audit, Keys, KeysCommand, KeysOperation, Policy};
+pub(crate) use keys::{
+    Audit, Keys, KeysCommand, KeysOperation, Policy, RootKeyCommand, RootKeyOperation,
+};
 
 /// Cassandra-compatible database in which every byte at rest is encrypted, table by table, under
 /// keys of a KMS that its owner can rotate, replace and take away; with that KMS built in.
@@ -31,6 +33,8 @@ pub(crate) enum CommandKind {
     Kms(Kms),
     /// Works on the keys of the tables of a running server.
     Keys(Keys),
+    /// Works on the root key of the service.
+    RootKey(RootKeyCommand),
     /// Shows who did what with keys, users and schema, and verifies that nothing is missing. Needs
     /// no server and takes no lock.
     Audit(Audit),

@@ -21,6 +21,7 @@ pub fn run() -> ExitCode {
         CommandKind::Serve(flags) => serve::run(flags, &mut say).map(|()| ExitCode::SUCCESS),
         CommandKind::Kms(command) => run_kms(command),
         CommandKind::Keys(command) => kms_command::run_keys(command, &mut say),
+        CommandKind::RootKey(command) => kms_command::run_root_key(command, &mut say),
         CommandKind::Audit(command) => audit_command::run(command, &mut say),
         CommandKind::Inspect(command) => inspect::run(command, &mut say),
         CommandKind::HashPassword => hash_password().map(|text| {

@@ -32,7 +32,7 @@ use crate::dispatch::Finished;
 use crate::error_response;
 use crate::events::EventQueue;
 use crate::in_flight::ConnectionInFlight;
-use crate::metrics::ConnectionMetrics;
+use crate::metrics::{self, ConnectionMetrics};
 use crate::server::{PageClaim, Server};
 
 /// Frames executed before the answers are written and other connections have their turn.
@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self {
             codec: FrameCodec::new(limits.frame_bytes_max),
             metrics: server.metrics.connect(),
-            round_began: now(),
+            round_began: metrics::now(),
             in_flight: ConnectionInFlight::new(Arc::clone(&server.in_flight)),
             stream,
             input: BytesMut::new(),
@@ -258,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn answer_up_to(&mut self, committed: Lsn) -> bool {
         let (mut requests, mut bytes) = (0_usize, 0_usize);
-        let now = now();
+        let now = metrics::now();
         while let Some(pending) = self.commits.front()
             && pending.lsn <= committed
         {
@@ -349,7 +349,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.has_more_frames = false;
             return false;
         }
-        self.round_began = now();
+        self.round_began = metrics::now();
         let has_progress = self.execute_round();
         if has_progress {
             self.metrics.end_round(self.round_began.elapsed());
@@ -502,10 +502,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         Poll::Ready(Ok(read))
     }
-}
-
-/// The moment, for latencies only.
-#[expect(clippy::disallowed_methods, reason = "a latency is real time")]
-fn now() -> Instant {
-    Instant::now()
 }

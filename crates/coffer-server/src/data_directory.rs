@@ -6,9 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coffer_crypto::RootKey;
+use coffer_crypto::RootKeys;
 use coffer_crypto::clock::Clock;
-use coffer_keys::{EmbeddedKms, EmbeddedKmsOptions, create_root_key, load_root_key};
+use coffer_keys::{EmbeddedKms, EmbeddedKmsOptions, create_root_key, load_root_keys};
 use rustix::fs::FlockOperation;
 
 use crate::config::Config;
@@ -70,7 +70,8 @@ pub(crate) fn open_kms(
 /// A locked data directory with its keys at hand.
 pub(crate) struct DataDirectory {
     pub(crate) path: PathBuf,
-    pub(crate) root_key: RootKey,
+    /// Two while a new root key is put in place.
+    pub(crate) root_keys: RootKeys,
     pub(crate) root_key_file: PathBuf,
     pub(crate) kms: Arc<EmbeddedKms>,
     /// This is the first start.
@@ -88,9 +89,9 @@ impl DataDirectory {
         let lock = DirectoryLock::take(&path)?;
         let root_key_file = config.root_key_file.clone().unwrap_or_else(|| path.join("root.key"));
         let is_new = !path.join("catalog").exists();
-        let root_key = match load_root_key(&root_key_file)? {
-            Some(key) => key,
-            None if is_new => create_root_key(&root_key_file)?,
+        let root_keys = match load_root_keys(&root_key_file)? {
+            Some(keys) => keys,
+            None if is_new => create_root_key(&root_key_file)?.into(),
             None => {
                 return Err(CommandError::RootKeyMissing { file: root_key_file });
             }
@@ -103,6 +104,6 @@ impl DataDirectory {
             ..EmbeddedKmsOptions::default()
         };
         let kms = open_kms(&path, &options, clock)?;
-        Ok(Self { path, root_key, root_key_file, kms, is_new, lock })
+        Ok(Self { path, root_keys, root_key_file, kms, is_new, lock })
     }
 }

@@ -1,5 +1,5 @@
 //! `coffer kms`: through the running server where there is one, else on the files themselves.
-//! `coffer keys`: through the running server.
+//! `coffer keys`, `coffer root-key`: through the running server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,8 +12,8 @@ use coffer_crypto::clock::SystemClock;
 use coffer_keys::EmbeddedKmsOptions;
 use serde_json::Value;
 
-use crate::admin::{AdminAnswer, AdminRequest, SocketPath, perform};
-use crate::cli::{Keys, KeysCommand, Kms, KmsOperation};
+use crate::admin::{AdminAnswer, AdminRequest, Report, SocketPath, perform};
+use crate::cli::{Keys, KeysCommand, Kms, KmsOperation, RootKeyCommand, RootKeyOperation};
 use crate::data_directory::{DirectoryLock, open_kms};
 use crate::error::{CommandError, Result};
 use crate::key_policy;
@@ -53,25 +53,45 @@ pub(crate) fn run_keys(command: &Keys, say: &mut dyn FnMut(&str)) -> Result<Exit
         }
         KeysCommand::Operation(operation) => operation,
     };
-    let Some(stream) = connect(&command.data_dir)? else {
-        return Err(CommandError::Refused(format!(
-            "no server runs on {}: the keys of tables are in the memory of a running server",
-            command.data_dir.display()
-        )));
-    };
-    let request = AdminRequest::Keys(operation.clone());
-    let answer = ask_server(stream, &request).map_err(CommandError::io("ask the server"))?;
-    let report = match answer {
-        AdminAnswer::Report(report) => report,
-        AdminAnswer::Error(error) => return Err(CommandError::Refused(error)),
-        AdminAnswer::Keys(_) => return Err(CommandError::Refused("not an answer".to_owned())),
-    };
+    let report = report_of(&command.data_dir, &AdminRequest::Keys(operation.clone()))?;
     if command.json {
         say(&format!("{:#}\n", Value::from(report.rows)));
     } else {
         report.rows.iter().for_each(|row| say(&report_line(row)));
     }
     Ok(if report.has_findings { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS })
+}
+
+/// Runs `coffer root-key`.
+///
+/// # Errors
+/// No server runs, or it could not do it.
+pub(crate) fn run_root_key(
+    command: &RootKeyCommand,
+    say: &mut dyn FnMut(&str),
+) -> Result<ExitCode> {
+    match command.operation {
+        RootKeyOperation::Rotate => report_of(&command.data_dir, &AdminRequest::RotateRootKey)?,
+    };
+    say(
+        "The root key is a new one: back it up now. Older backups need the root key of their time.\n",
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the running server answers.
+fn report_of(data_dir: &Path, request: &AdminRequest) -> Result<Report> {
+    let Some(stream) = connect(data_dir)? else {
+        return Err(CommandError::Refused(format!(
+            "no server runs on {}: this works on a running server only",
+            data_dir.display()
+        )));
+    };
+    match ask_server(stream, request).map_err(CommandError::io("ask the server"))? {
+        AdminAnswer::Report(report) => Ok(report),
+        AdminAnswer::Error(error) => Err(CommandError::Refused(error)),
+        AdminAnswer::Keys(_) => Err(CommandError::Refused("not an answer".to_owned())),
+    }
 }
 
 fn report_line(row: &Value) -> String {

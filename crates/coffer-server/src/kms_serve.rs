@@ -89,7 +89,7 @@ async fn serve(
     let failed = || CommandError::io("catch signals");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed())?;
-    let subjects = Subjects { kms: Arc::clone(&kms), database: None };
+    let subjects = Subjects { kms: Arc::clone(&kms), service: None };
     let mut background = vec![
         tokio::spawn(admin.serve(Arc::new(subjects))),
         tokio::spawn(run_due(kms)),

@@ -9,7 +9,7 @@ mod families;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
@@ -27,6 +27,12 @@ const ERROR_CODES: [i32; 17] = [
 ];
 /// Of prepared statements that left the cache.
 const UNPREPARED: i32 = 0x2500;
+
+/// The moment, for latencies.
+#[expect(clippy::disallowed_methods, reason = "a latency is real time, whatever clock tests move")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
 
 /// What a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use coffer_crypto::clock::Clock;
-use coffer_crypto::{JournalKind, RootKey};
+use coffer_crypto::{JournalKind, RootKey, RootKeys};
 use coffer_kms::audit::{AuditError, AuditLog, AuditOptions, DatabaseEvent};
 use coffer_query::{SchemaAudit, SchemaAuditEvent};
 
@@ -32,19 +32,29 @@ impl SchemaLog {
     /// When it cannot be read, or is under another root key.
     pub(crate) fn open(
         data_dir: &Path,
-        (root, older_roots): (RootKey, Vec<RootKey>),
+        roots: &RootKeys,
         (account, region): (String, String),
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AuditError> {
         let options = AuditOptions {
             dir: data_dir.join("audit"),
             kind: JournalKind::DatabaseAudit,
-            root,
-            older_roots,
+            root: roots.current().duplicate(),
+            older_roots: roots.previous().map(RootKey::duplicate).into_iter().collect(),
             account: account.clone(),
             region: region.clone(),
         };
         Ok(Self { log: AuditLog::open(options, clock)?, account, region })
+    }
+}
+
+impl SchemaLog {
+    /// Puts all files under this root key.
+    ///
+    /// # Errors
+    /// When one cannot be read or replaced; may be repeated.
+    pub(crate) fn replace_root_key(&self, root: &RootKey) -> Result<(), AuditError> {
+        self.log.replace_root_key(root.duplicate())
     }
 }
 

@@ -15,7 +15,7 @@ use coffer_storage::vfs::OsVfs;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::admin::{AdminSocket, Subjects};
+use crate::admin::{AdminSocket, Service, Subjects};
 use crate::authentication::Authenticator;
 use crate::cli;
 use crate::config::{AuthenticatorKind, Config};
@@ -106,18 +106,25 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
     let result = runtime.block_on(async {
         let schema_log = Arc::new(SchemaLog::open(
             &directory.path,
-            (directory.root_key.duplicate(), Vec::new()),
+            &directory.root_keys,
             (directory.kms.account(), directory.kms.region()),
             Arc::clone(&clock),
         )?);
-        let database = open_database(&config, &clock, &keyring, &engine, schema_log, address)?;
+        let database =
+            open_database(&config, &clock, &keyring, &engine, Arc::clone(&schema_log), address)?;
         let authenticator = Authenticator::new(&config)?;
         let server = Server::new(database, authenticator, &config)?;
         if directory.is_new {
             let kms_address = listeners.kms.as_ref().map(|bound| bound.address);
             say(&first_start(&config, &directory, address, kms_address));
         }
-        serve(Arc::new(server), &directory, &keyring, listeners, tls, say).await
+        let server = Arc::new(server);
+        let service = Arc::new(Service {
+            database: Arc::clone(&server.database),
+            schema_log,
+            root_key_file: directory.root_key_file.clone(),
+        });
+        serve(server, service, &directory, &keyring, listeners, tls, say).await
     });
     // tasks hold the database: they end before the engine does
     runtime.shutdown_timeout(Duration::from_secs(10));
@@ -188,12 +195,12 @@ fn open_engine(
         background_calls_per_second_max: config.kms_calls_per_second_max,
         ..KeyringOptions::default()
     };
-    let keyring = Keyring::new(kms, directory.root_key.duplicate(), Arc::clone(clock), options);
+    let keyring = Keyring::new(kms, directory.root_keys.duplicate(), Arc::clone(clock), options);
     let engine = Arc::new(Engine::open(
         &directory.path,
         config.engine.clone(),
         Arc::clone(&keyring) as Arc<_>,
-        Arc::new(directory.root_key.duplicate()),
+        directory.root_keys.duplicate(),
         Arc::new(OsVfs),
         Arc::clone(clock),
     )?);
@@ -233,6 +240,7 @@ fn open_database(
 /// Serves until a signal comes.
 async fn serve(
     server: Arc<Server>,
+    service: Arc<Service>,
     directory: &DataDirectory,
     keyring: &Arc<Keyring>,
     listeners: Listeners,
@@ -245,8 +253,15 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch signals"))?;
     let (stop, stopping) = watch::channel(false);
-    let subjects =
-        Subjects { kms: Arc::clone(&directory.kms), database: Some(Arc::clone(&server.database)) };
+    if directory.root_keys.is_rotating() {
+        let service = Arc::clone(&service);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = service.rotate_root_key() {
+                tracing::error!(error, "root key is not replaced yet: run coffer root-key rotate");
+            }
+        });
+    }
+    let subjects = Subjects { kms: Arc::clone(&directory.kms), service: Some(service) };
     let mut background = vec![
         tokio::spawn(admin.serve(Arc::new(subjects))),
         tokio::spawn(Arc::clone(keyring).run_refresh()),

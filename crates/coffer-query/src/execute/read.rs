@@ -233,9 +233,11 @@ impl SelectExecution {
             Ok(outcome) => Ok(outcome),
             Err(Interrupt::Error(error)) => Err(error),
             Err(Interrupt::NoRoom) => Err(Error::Overloaded("no room to read".to_owned())),
-            Err(Interrupt::NeedsTable(table) | Interrupt::NeedsAuthorization(table, _)) => Err(Error::KeyUnreachable(format!(
-                "the key of the table went away while it was read, table={table}"
-            ))),
+            Err(Interrupt::NeedsTable(table) | Interrupt::NeedsAuthorization(table, _)) => {
+                Err(Error::KeyUnreachable(format!(
+                    "the key of the table went away while it was read, table={table}"
+                )))
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Command lines of `coffer keys` and `coffer audit`.
+//! Command lines of `coffer keys`, `coffer root-key` and `coffer audit`.
 
 use std::path::PathBuf;
 
@@ -67,6 +67,24 @@ pub(crate) struct Policy {
     /// Region of the key; calls in other Regions are denied by the policy.
     #[arg(long)]
     pub(crate) region: Option<String>,
+}
+
+/// `coffer root-key`.
+#[derive(Debug, Args)]
+pub(crate) struct RootKeyCommand {
+    /// Directory of all files.
+    #[arg(long, global = true, env = "COFFER_DATA_DIR", default_value = "./coffer-data")]
+    pub(crate) data_dir: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) operation: RootKeyOperation,
+}
+
+/// What can be done with the root key of the service.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum RootKeyOperation {
+    /// Makes a new root key and puts everything under it, while the server runs. Back it up after.
+    Rotate,
 }
 
 /// Flags of `coffer audit`.
