@@ -1,5 +1,5 @@
 //! The provider against Coffer's own KMS server: signed requests, users, policies, grants, states.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use coffer_crypto::{
     KeyRecord, RootKey,

@@ -67,6 +67,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "coffer-kms",
             "coffer-keys",
             "coffer-kms-aws",
+            "coffer-query", // turns of waiting key changes, nothing else
             "coffer-server",
             "cql-tests",
             "coffer-bench",

@@ -1,7 +1,8 @@
 //! The engine: open, append, read, and the life of tables. Everything here is synchronous; nothing
 //! waits for a KMS.
 
-use std::collections::HashSet;
+mod keys;
+
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use coffer_crypto::{DataKeySource, RootKeys, TableKeyId, clock::Clock};
+use coffer_crypto::{DataKeySource, RootKeys, clock::Clock};
 use coffer_model::{EntryKind, Mutation, TableId, Token};
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::{FlockOperation, flock};
@@ -309,43 +310,6 @@ impl Engine {
         self.core.compact_where(&store, |segment| segment.created_at_millis < millis)
     }
 
-    /// Closes the table because its key is gone: drops memtables, opened blocks and ciphers. What
-    /// was not flushed is in the log and comes back with [`Engine::open_table`].
-    pub fn forget_key(&self, table: TableId) {
-        let lifecycle = self.core.lifecycle(table);
-        let _lifecycle = lifecycle.lock();
-        if self.core.tables.load().contains_key(&table) {
-            self.core.close_store(table);
-        }
-    }
-
-    /// Seals what is written to the table from now on with a data key under its present table key.
-    pub fn renew_log_key(&self, table: TableId) {
-        self.core.log.fence(table, || ());
-    }
-
-    /// Seals with `root_keys.current()` from now on; what is under the previous one still opens.
-    pub fn set_root_keys(&self, root_keys: RootKeys) {
-        *self.core.root_keys.write() = root_keys;
-    }
-
-    /// Seals anew, under the root key that is current, all files that may be under the previous one:
-    /// the catalog, and the log, whose older files are freed by flushing (or setting aside) the tables
-    /// that hold them. Blocks; reads and writes go on. May be repeated after an error or a crash.
-    ///
-    /// # Errors
-    /// `Io`, `Poisoned`, `ShutDown`; `Overloaded` when a table keeps an older log file.
-    pub fn leave_previous_root_key(&self) -> Result<()> {
-        // the spare file after the one being written may be under the previous key as well
-        let first = self.core.log.file_number() + 2;
-        while self.core.log.file_number() < first {
-            self.core.log.end_current_file()?;
-        }
-        // also waits until the log says this version, and with it that its older files ended
-        self.core.update(|old| Ok(old.clone()))?;
-        self.core.free_log_before(first)
-    }
-
     /// Sizes and counts of one table.
     ///
     /// # Errors
@@ -359,18 +323,6 @@ impl Engine {
             segments: entry.segments.len() as u64,
             segment_bytes: entry.segments.iter().map(|segment| segment.length).sum(),
             tails: entry.tails.len() as u64,
-        })
-    }
-
-    /// The table keys that live files of the table need: segments, tail files, log files, and those
-    /// being written. A swap keeps these, and those made under the current key meanwhile.
-    ///
-    /// # Errors
-    /// `NoSuchTable`.
-    pub fn table_keys_in_use(&self, table: TableId) -> Result<HashSet<TableKeyId>> {
-        self.core.table_keys_in_use(table, || {
-            let catalog = self.core.catalog.settled();
-            catalog.tables.get(&table).cloned().ok_or(Error::NoSuchTable(table))
         })
     }
 

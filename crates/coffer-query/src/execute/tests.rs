@@ -99,6 +99,10 @@ impl Fixture {
                 self.database.open_table(table)?;
                 Ok(None)
             }
+            Step::NeedsAuthorization { table, principal } => {
+                self.runtime.block_on(self.database.authorize(table, &principal))?;
+                Ok(None)
+            }
             Step::WaitForRoom => Err(Error::Overloaded("no room".to_owned())),
             Step::Continue(mut execution) => loop {
                 if let Some(outcome) = execution.step(&self.database, 100)? {

@@ -299,6 +299,9 @@ impl Running {
                     self.runtime.block_on(self.database.load_table_key(table))?;
                     self.database.open_table(table)?;
                 }
+                Step::NeedsAuthorization { table, principal } => {
+                    self.runtime.block_on(self.database.authorize(table, &principal))?;
+                }
                 Step::WaitForRoom => return Err(Error::Overloaded("no room".into())),
                 Step::Continue(mut execution) => loop {
                     if let Some(outcome) = execution.step(&self.database, 100)? {
