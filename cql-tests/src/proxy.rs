@@ -6,7 +6,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -16,6 +16,8 @@ use serde_json::Value;
 
 use crate::Result;
 
+/// How often the end of open connections is looked for.
+const LOOKS_MAX: usize = 250;
 /// How often a held connection looks whether it is let go.
 const LOOK: Duration = Duration::from_millis(20);
 const HEADER_BYTES_MAX: usize = 64 << 10;
@@ -61,6 +63,8 @@ struct Shared {
     calls: Mutex<Vec<Call>>,
     /// Changes with every [`Proxy::set`], so that held connections are let go.
     turn: AtomicU64,
+    /// Connections whose bytes are passed on.
+    passing: AtomicUsize,
     is_ending: AtomicBool,
 }
 
@@ -102,6 +106,7 @@ impl Proxy {
             wire: Mutex::new(Wire::Pass),
             calls: Mutex::default(),
             turn: AtomicU64::new(0),
+            passing: AtomicUsize::new(0),
             is_ending: AtomicBool::new(false),
         });
         let mut proxy = Self { address, shared, listener: None };
@@ -123,6 +128,12 @@ impl Proxy {
         let is_refusing = wire == Wire::Refuse;
         *lock(&self.shared.wire) = wire;
         self.shared.turn.fetch_add(1, Ordering::SeqCst);
+        for _ in 0..LOOKS_MAX {
+            if self.shared.passing.load(Ordering::SeqCst) == 0 {
+                break;
+            }
+            std::thread::park_timeout(LOOK);
+        }
         if is_refusing {
             self.stop_listening()
         } else if self.listener.is_none() {
@@ -281,6 +292,13 @@ fn serve_bytes(client: &TcpStream, shared: &Shared) -> io::Result<()> {
         return client.try_clone()?.write_all(&[21, 3, 3, 0, 2, 2, 40]);
     }
     let upstream = TcpStream::connect(shared.upstream)?;
+    shared.passing.fetch_add(1, Ordering::SeqCst);
+    let served = pass_on(client, &upstream, || shared.turn.load(Ordering::SeqCst) != turn);
+    shared.passing.fetch_sub(1, Ordering::SeqCst);
+    served
+}
+
+fn pass_on(client: &TcpStream, upstream: &TcpStream, is_over: impl Fn() -> bool) -> io::Result<()> {
     std::thread::scope(|scope| {
         let (mut from, mut to) = (upstream.try_clone()?, client.try_clone()?);
         scope.spawn(move || {
@@ -289,7 +307,7 @@ fn serve_bytes(client: &TcpStream, shared: &Shared) -> io::Result<()> {
         });
         let (mut from, mut to) = (client.try_clone()?, upstream.try_clone()?);
         let other = scope.spawn(move || drop(io::copy(&mut from, &mut to)));
-        while !other.is_finished() && shared.turn.load(Ordering::SeqCst) == turn {
+        while !other.is_finished() && !is_over() {
             std::thread::park_timeout(LOOK);
         }
         // Ends both copies.

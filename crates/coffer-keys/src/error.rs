@@ -34,6 +34,17 @@ pub enum KeyError {
     /// `encryption_specification` says nothing that can be done (CQL 0x2200).
     #[error(transparent)]
     Specification(#[from] SpecificationError),
+    /// The KMS answered with a key that is not the table's (CQL 0x1300).
+    #[error(
+        "KMS key blob error: {arn}: the KMS decrypts the table's key to another one (table {table}; \
+         integrity; ask who runs the KMS, or restore the table's key record from a backup)"
+    )]
+    WrongTableKey {
+        /// The table.
+        table: TableName,
+        /// ARN of the KMS key.
+        arn: String,
+    },
     /// Keys kept on this machine are damaged, or wrapped under another root key (CQL 0x1300).
     #[error("open keys of table {table}: {source}")]
     Damaged {
@@ -109,7 +120,9 @@ impl KeyError {
         match self {
             Self::Definitive(_) => ErrorClass::Definitive,
             Self::Transient(_) | Self::Superseded(_) => ErrorClass::Transient,
-            Self::Integrity(_) | Self::Damaged { .. } => ErrorClass::Integrity,
+            Self::Integrity(_) | Self::WrongTableKey { .. } | Self::Damaged { .. } => {
+                ErrorClass::Integrity
+            }
             Self::Credentials(_) => ErrorClass::Credentials,
             Self::Ambiguous(_) => ErrorClass::Ambiguous,
             Self::Configuration(_) | Self::Specification(_) | Self::KeyFile { .. } => {

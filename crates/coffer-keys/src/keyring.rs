@@ -382,7 +382,7 @@ impl Keyring {
         if key.id() == record.table_key_id {
             Ok(key)
         } else {
-            Err(KeyError::damaged(table, Error::WrongKey))
+            Err(KeyError::WrongTableKey { table: table.clone(), arn: arn.to_owned() })
         }
     }
 

@@ -97,7 +97,9 @@ impl From<KeyError> for Error {
                 Error::KeyUnreachable(text)
             }
             KeyError::Configuration(_) | KeyError::Specification(_) => Error::Invalid(text),
-            KeyError::Integrity(_) | KeyError::Damaged { .. } => Error::ReadFailure(text),
+            KeyError::Integrity(_) | KeyError::WrongTableKey { .. } | KeyError::Damaged { .. } => {
+                Error::ReadFailure(text)
+            }
             KeyError::Superseded(_) => Error::Overloaded(text),
             _ => Error::Server(text),
         }

@@ -61,17 +61,6 @@ fn flush(database: &Database, table: Option<&str>) -> Result<Report, String> {
     Ok(Report { rows: vec![json!({"flushed": flushed})], has_findings: false })
 }
 
-fn class_name(error: &KeyError) -> &'static str {
-    match error {
-        KeyError::Definitive(_) => "definitive",
-        KeyError::Transient(_) | KeyError::Superseded(_) => "transient",
-        KeyError::Integrity(_) | KeyError::Damaged { .. } => "integrity",
-        KeyError::Credentials(_) => "credentials",
-        KeyError::Ambiguous(_) => "ambiguous",
-        _ => "configuration",
-    }
-}
-
 fn row_of(target: &str, result: &CheckResult) -> Value {
     let mut row = json!({
         "target": target,
@@ -81,7 +70,7 @@ fn row_of(target: &str, result: &CheckResult) -> Value {
     });
     if let (Err(error), Some(fields)) = (&result.outcome, row.as_object_mut()) {
         fields.insert("outcome".to_owned(), json!("failed"));
-        fields.insert("class".to_owned(), json!(class_name(error)));
+        fields.insert("class".to_owned(), json!(error.class().as_str()));
         fields.insert("message".to_owned(), json!(error.to_string()));
     }
     row

@@ -305,7 +305,7 @@ async fn a_blob_that_was_changed_or_belongs_to_another_table_is_named() {
     // with the other table's context too the KMS opens it, and its id tells
     swapped.encryption_context = other.encryption_context;
     let error = f.keyring.open(&table(1), &swapped).await.unwrap_err();
-    assert!(matches!(error, KeyError::Damaged { .. }), "{error}");
+    assert!(matches!(error, KeyError::WrongTableKey { .. }), "{error}");
     f.keyring.open(&table(1), &record).await.unwrap();
 }
 
