@@ -101,7 +101,15 @@ impl EmbeddedKms {
     /// # Errors
     /// `NotFoundException`.
     pub fn describe(&self, key: &str) -> std::result::Result<KeyMetadata, KmsException> {
-        self.describe_as(&self.operator, key)
+        let described = self.describe_as(&self.operator, key);
+        let is_bare = !key.contains([':', '/']);
+        match described {
+            Err(error) if is_bare && error.name() == "NotFoundException" => {
+                let by_alias = self.describe_as(&self.operator, &format!("alias/{key}"));
+                by_alias.map_err(|_| error)
+            }
+            described => described,
+        }
     }
 
     /// Makes a key usable.
