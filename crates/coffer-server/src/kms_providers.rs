@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coffer_keys::{HookedKms, KmsProvider, ProviderScope, Providers};
-use coffer_kms_aws::{AwsKms, AwsKmsOptions, KmsThread};
+use coffer_kms_aws::AwsKms;
 
 use crate::config::{AwsProviderOptions, KmsProviderOptions};
 use crate::error::{CommandError, Result};
@@ -27,7 +27,8 @@ pub(crate) async fn build(
         let thread = start_kms_thread("coffer-kms").map_err(CommandError::io("start threads"))?;
         let mut providers = Vec::with_capacity(configured.len());
         for KmsProviderOptions::Aws(options) in configured {
-            let provider = connect(options, Arc::clone(&thread)).await.map_err(refused)?;
+            let provider = AwsKms::new(options.client.clone(), Arc::clone(&thread)).await;
+            let provider = provider.map_err(|error| refused(error.to_string()))?;
             providers.push((scope(options), Arc::new(provider) as Arc<dyn KmsProvider>));
         }
         let all = Providers::new(kms, providers).map_err(|error| refused(error.to_string()))?;
@@ -44,24 +45,7 @@ pub(crate) async fn build(
 fn scope(options: &AwsProviderOptions) -> ProviderScope {
     ProviderScope {
         partition: options.partition.clone(),
-        region: Some(options.region.clone()),
+        region: Some(options.client.region.clone()),
         account: options.account.clone(),
     }
-}
-
-async fn connect(
-    options: &AwsProviderOptions,
-    thread: Arc<KmsThread>,
-) -> std::result::Result<AwsKms, String> {
-    let options = AwsKmsOptions {
-        region: options.region.clone(),
-        endpoint: options.endpoint.clone(),
-        profile: options.profile.clone(),
-        assume_role_arn: options.assume_role_arn.clone(),
-        control_role_arn: options.control_role_arn.clone(),
-        data_role_arn: options.data_role_arn.clone(),
-        principal_arn: options.principal_arn.clone(),
-        ca_file: options.ca_file.clone(),
-    };
-    AwsKms::new(options, thread).await.map_err(|error| error.to_string())
 }

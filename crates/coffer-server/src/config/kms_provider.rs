@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use coffer_kms_aws::AwsKmsOptions;
+
 use super::ConfigError;
 
 /// Name of the array of tables.
@@ -22,26 +24,12 @@ pub enum KmsProviderOptions {
 /// AWS KMS, or what speaks its API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AwsProviderOptions {
-    /// Region of its keys.
-    pub region: String,
     /// Account of its keys; any when missing.
     pub account: Option<String>,
     /// Partition of its keys; `aws` when missing.
     pub partition: Option<String>,
-    /// URL, where it is not AWS's.
-    pub endpoint: Option<String>,
-    /// Profile of the AWS configuration files.
-    pub profile: Option<String>,
-    /// Role that all calls are made as.
-    pub assume_role_arn: Option<String>,
-    /// Role of calls that describe keys and make grants.
-    pub control_role_arn: Option<String>,
-    /// Role of calls that make and open table keys.
-    pub data_role_arn: Option<String>,
-    /// Who the credentials are, where no STS can be asked.
-    pub principal_arn: Option<String>,
-    /// File of certificates (PEM) to trust besides those of the system.
-    pub ca_file: Option<PathBuf>,
+    /// How it is reached, and as whom; its Region is that of its keys.
+    pub client: AwsKmsOptions,
 }
 
 fn wrong(source: &str, problem: String) -> ConfigError {
@@ -75,25 +63,27 @@ fn parse_one(table: &toml::Table) -> Result<KmsProviderOptions, String> {
         let text = text.to_owned();
         match name.as_str() {
             "kind" => kind = Some(text),
-            "region" => options.region = text,
+            "region" => options.client.region = text,
             "account" if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) => {
                 options.account = Some(text);
             }
             "account" => return Err(format!("account {text:?} is not 12 digits")),
             "partition" => options.partition = Some(text),
             "endpoint" if text.starts_with("https://") || text.starts_with("http://") => {
-                options.endpoint = Some(text);
+                options.client.endpoint = Some(text);
             }
             "endpoint" => {
                 return Err(format!("endpoint {text:?} begins with neither https:// nor http://"));
             }
-            "profile" => options.profile = Some(text),
-            "assume_role_arn" => options.assume_role_arn = Some(role(name, text)?),
-            "control_role_arn" => options.control_role_arn = Some(role(name, text)?),
-            "data_role_arn" => options.data_role_arn = Some(role(name, text)?),
-            "principal_arn" if text.starts_with("arn:") => options.principal_arn = Some(text),
+            "profile" => options.client.profile = Some(text),
+            "assume_role_arn" => options.client.assume_role_arn = Some(role(name, text)?),
+            "control_role_arn" => options.client.control_role_arn = Some(role(name, text)?),
+            "data_role_arn" => options.client.data_role_arn = Some(role(name, text)?),
+            "principal_arn" if text.starts_with("arn:") => {
+                options.client.principal_arn = Some(text)
+            }
             "principal_arn" => return Err(format!("principal_arn {text:?} is no ARN")),
-            "ca_file" => options.ca_file = Some(PathBuf::from(text)),
+            "ca_file" => options.client.ca_file = Some(PathBuf::from(text)),
             other => return Err(format!("it has no {other}")),
         }
     }
@@ -102,7 +92,7 @@ fn parse_one(table: &toml::Table) -> Result<KmsProviderOptions, String> {
         Some(other) => return Err(format!("kind {other:?} is not one that is there")),
         None => return Err("kind is missing".to_owned()),
     }
-    if options.region.is_empty() {
+    if options.client.region.is_empty() {
         return Err("region is missing".to_owned());
     }
     Ok(KmsProviderOptions::Aws(options))

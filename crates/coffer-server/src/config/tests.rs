@@ -142,10 +142,10 @@ fn providers_are_read_from_the_file_and_wrong_ones_refused_by_name() {
     let config = load(&two, &[], &[]).unwrap();
     let KmsProviderOptions::Aws(first) = &config.kms_providers[0];
     assert_eq!(
-        (first.region.as_str(), first.account.as_deref()),
+        (first.client.region.as_str(), first.account.as_deref()),
         ("eu-west-1", Some("111122223333"))
     );
-    assert_eq!(first.data_role_arn.as_deref(), Some("arn:aws:iam::1:role/d"));
+    assert_eq!(first.client.data_role_arn.as_deref(), Some("arn:aws:iam::1:role/d"));
     assert_eq!(config.kms_providers.len(), 2);
     for (wrong, wanted) in [
         (file("region = \"r\""), "kind"),
