@@ -1,6 +1,7 @@
 //! What happened to each table, kept in the sealed catalog so that it outlives the table.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use coffer_crypto::KeyRecord;
 use coffer_model::TableSchema;
@@ -54,7 +55,7 @@ pub(crate) fn record(
     let surplus = events.len().saturating_sub(EVENTS_PER_TABLE_MAX);
     events.drain(..surplus);
     if let Ok(text) = serde_json::to_string(&events) {
-        catalog.properties.insert(property, text);
+        Arc::make_mut(&mut catalog.properties).insert(property, text);
     }
     if event == "DROP" {
         forget_oldest_dropped(catalog);
@@ -75,7 +76,7 @@ fn forget_oldest_dropped(catalog: &mut Catalog) {
     dropped.sort();
     let surplus = dropped.len().saturating_sub(DROPPED_TABLES_MAX);
     for (_, name) in dropped.drain(..surplus) {
-        catalog.properties.remove(&name);
+        Arc::make_mut(&mut catalog.properties).remove(&name);
     }
 }
 

@@ -22,6 +22,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("coffer-kms", &["coffer-crypto"]),
     ("coffer-keys", &["coffer-crypto", "coffer-kms"]),
     ("coffer-kms-aws", &["coffer-keys"]),
+    ("coffer-health", &[]),
+    ("coffer-notify", &[]),
+    ("coffer-backup", &["coffer-model", "coffer-crypto", "coffer-storage", "coffer-keys"]),
     (
         "coffer-query",
         &[
@@ -31,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "coffer-storage",
             "coffer-keys",
             "coffer-crypto",
+            "coffer-health",
         ],
     ),
     (
@@ -45,6 +49,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "coffer-kms",
             "coffer-kms-aws",
             "coffer-query",
+            "coffer-health",
+            "coffer-notify",
+            "coffer-backup",
         ],
     ),
     ("cql-tests", &["cql-protocol", "cql-types"]),
@@ -67,6 +74,8 @@ const HOMES: &[(&str, &[&str])] = &[
             "coffer-kms",
             "coffer-keys",
             "coffer-kms-aws",
+            "coffer-notify",
+            "coffer-backup",
             "coffer-query", // turns of waiting key changes, nothing else
             "coffer-server",
             "cql-tests",
@@ -79,6 +88,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &["coffer-kms", "coffer-server"]),
     ("rustls", &["coffer-server"]),
     ("prometheus-client", &["coffer-server"]),
+    ("lettre", &["coffer-notify"]),
+    ("reqwest", &["coffer-notify"]),
+    ("object_store", &["coffer-backup"]),
     ("scylla", &["cql-tests", "coffer-bench"]),
 ];
 

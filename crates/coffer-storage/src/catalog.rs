@@ -13,7 +13,7 @@ use coffer_model::{KeyspaceSchema, TableId, TableSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::Lsn;
-use crate::ids::ClusterId;
+use crate::ids::{ClusterId, SnapshotId};
 use crate::segment::SegmentEntry;
 
 /// What the catalog says about one tail file: log records set aside while the table's key is away.
@@ -29,6 +29,13 @@ pub struct TailRecord {
     pub last: Lsn,
     /// The table keys that wrap its data keys.
     pub table_keys: Vec<TableKeyId>,
+    /// The table whose log records they are; after a restore not the one they belong to.
+    pub table: TableId,
+    /// When its first and its last frame were committed: server's clock of writes, milliseconds
+    /// since 1970. 0 when not known.
+    pub committed_millis: (i64, i64),
+    /// Frames that were committed after this are not read; a restore to a point in time sets it.
+    pub read_until_millis: Option<i64>,
 }
 
 impl TailRecord {
@@ -71,15 +78,33 @@ pub struct Catalog {
     pub keyspaces: BTreeMap<String, Arc<KeyspaceSchema>>,
     /// Tables by id.
     pub tables: BTreeMap<TableId, Arc<TableEntry>>,
-    /// Small settings of the layers above (account, region, schema version), by name.
-    pub properties: BTreeMap<String, String>,
+    /// Small documents of the layers above (account, region, schema version, histories), by name.
+    pub properties: Arc<BTreeMap<String, String>>,
     /// Changes of keys that have begun and are not published, by the table they are for. The entry
     /// of a table that is being created stands only here.
     pub key_changes: BTreeMap<TableId, KeyChange>,
     /// Grants at a KMS that nothing needs any more, or will not need from some time on.
     pub retiring_grants: Vec<Arc<RetiringGrant>>,
+    /// Snapshots, of live tables and of dropped ones.
+    pub snapshots: BTreeMap<SnapshotId, Arc<SnapshotRecord>>,
+    /// Log records kept for point-in-time recovery, by table, live or dropped.
+    pub archives: BTreeMap<TableId, Arc<Archive>>,
+    /// Dropped tables of which there is still a snapshot or an archive.
+    pub dropped: BTreeMap<TableId, Arc<DroppedTable>>,
+    /// How long the data directory has lived, as far as is sure.
+    pub age: Age,
     /// What is known of the commit log's files.
     pub log: LogRecord,
+}
+
+/// How long a data directory has lived, and when that was noted: see [`crate::Engine::age_millis`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Age {
+    /// Milliseconds.
+    pub millis: i64,
+    /// Wall clock of keys, milliseconds since 1970.
+    pub noted_at_millis: i64,
 }
 
 /// The intent of a change of a table's key: written before the KMS is asked for anything that lasts,
@@ -101,6 +126,9 @@ pub struct KeyChange {
     pub started_at_millis: i64,
     /// Whether the table is created by it.
     pub is_create: bool,
+    /// Whether the table is restored by it.
+    #[serde(default)]
+    pub is_restore: bool,
 }
 
 /// A grant that is to be retired.
@@ -152,7 +180,12 @@ impl TableEntry {
 }
 
 mod document;
+mod retained;
 mod store;
+
+pub use retained::{
+    Archive, ArchivedLog, DroppedTable, SnapshotKind, SnapshotRecord, archive_directory,
+};
 
 pub(crate) use store::{CatalogStore, SharedRootKeys, read_catalog, read_newest};
 
@@ -165,9 +198,13 @@ impl Catalog {
             cluster_id,
             keyspaces: BTreeMap::new(),
             tables: BTreeMap::new(),
-            properties: BTreeMap::new(),
+            properties: Arc::default(),
             key_changes: BTreeMap::new(),
             retiring_grants: Vec::new(),
+            snapshots: BTreeMap::new(),
+            archives: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+            age: Age::default(),
             log: LogRecord::default(),
         }
     }

@@ -32,11 +32,14 @@ mod table_store;
 pub mod vfs;
 mod view;
 
-pub use catalog::{Catalog, KeyChange, LogRecord, RetiringGrant, TableEntry, TailRecord};
+pub use catalog::{
+    Age, Archive, ArchivedLog, Catalog, DroppedTable, KeyChange, LogRecord, RetiringGrant,
+    SnapshotKind, SnapshotRecord, TableEntry, TailRecord, archive_directory,
+};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use figures::EngineFigures;
-pub use ids::{ClusterId, SegmentId};
+pub use ids::{ClusterId, SegmentId, SnapshotId};
 pub use merge::Advance;
 pub use options::{Durability, EngineOptions};
 pub use read::{

@@ -245,6 +245,7 @@ impl Database {
             encryption_context: context.clone(),
             started_at_millis: self.clock().now_millis(),
             is_create,
+            is_restore: false,
         };
         let under_way = self.key_queues().begin(change.change_id);
         self.engine().update_catalog(&mut |catalog| {

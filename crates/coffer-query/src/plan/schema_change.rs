@@ -178,7 +178,7 @@ fn next(catalog: &Catalog) -> Box<Catalog> {
     let revision =
         catalog.properties.get(SCHEMA_REVISION).and_then(|text| text.parse::<u64>().ok());
     let revision = revision.unwrap_or(0).saturating_add(1);
-    next.properties.insert(SCHEMA_REVISION.to_owned(), revision.to_string());
+    Arc::make_mut(&mut next.properties).insert(SCHEMA_REVISION.to_owned(), revision.to_string());
     next
 }
 

@@ -12,7 +12,10 @@ use coffer_model::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Catalog, KeyChange, LogRecord, RetiringGrant, TableEntry, TailRecord};
+use super::{
+    Age, Archive, ArchivedLog, Catalog, DroppedTable, KeyChange, LogRecord, RetiringGrant,
+    SnapshotKind, SnapshotRecord, TableEntry, TailRecord,
+};
 use crate::Lsn;
 use crate::segment::SegmentEntry;
 
@@ -36,12 +39,67 @@ struct Document<Table> {
     cluster: String,
     keyspaces: Vec<KeyspaceDocument>,
     tables: Vec<Table>,
-    properties: BTreeMap<String, String>,
+    properties: Arc<BTreeMap<String, String>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     key_changes: Vec<KeyChangeDocument>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     retiring_grants: Vec<RetiringGrant>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    snapshots: Vec<SnapshotDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    archives: Vec<ArchiveDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dropped: Vec<DroppedDocument>,
+    #[serde(default)]
+    age: Age,
     log: LogDocument,
+}
+
+/// `schema` has no key and no files.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SnapshotDocument {
+    id: String,
+    kind: SnapshotKind,
+    name: String,
+    schema: TableDocument,
+    types: Vec<TypeDocument>,
+    key_arn: Option<String>,
+    segments: Vec<SegmentEntry>,
+    tails: Vec<TailDocument>,
+    as_of: u64,
+    as_of_millis: i64,
+    taken_at_millis: i64,
+    expires_at_age: Option<i64>,
+    verified_at_millis: Option<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ArchiveDocument {
+    table: String,
+    schemas: Vec<(i64, TableDocument)>,
+    types: Vec<TypeDocument>,
+    log: Vec<ArchivedLogDocument>,
+    archived_to: u64,
+    since_millis: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ArchivedLogDocument {
+    tail: TailDocument,
+    archived_at_age: i64,
+}
+
+/// `table` has a key and no files.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DroppedDocument {
+    table: TableDocument,
+    types: Vec<TypeDocument>,
+    dropped_at_millis: i64,
+    is_key_loss: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,7 +131,15 @@ impl TableTexts {
             {
                 return Ok(Arc::clone(&kept.text));
             }
-            let text: Arc<RawValue> = to_raw_value(&table_document(entry))?.into();
+            let document = TableDocument {
+                key: Some((*entry.key).clone()),
+                segments: entry.segments.clone(),
+                tails: entry.tails.iter().map(tail_document).collect(),
+                replay_from: entry.replay_from.0,
+                truncated_at: entry.truncated_at.0,
+                ..schema_document(&entry.schema)
+            };
+            let text: Arc<RawValue> = to_raw_value(&document)?.into();
             let kept = TableText { entry: Arc::clone(entry), text: Arc::clone(&text) };
             self.tables.insert(*id, kept);
             Ok(text)
@@ -124,7 +190,8 @@ struct TableDocument {
     created_at_millis: u64,
     options: OptionsDocument,
     custom_properties: BTreeMap<String, BTreeMap<String, String>>,
-    key: KeyRecord,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<KeyRecord>,
     segments: Vec<SegmentEntry>,
     tails: Vec<TailDocument>,
     replay_from: u64,
@@ -193,6 +260,10 @@ struct TailDocument {
     sha256: String,
     last: u64,
     table_keys: Vec<TableKeyId>,
+    table: String,
+    committed_millis: (i64, i64),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_until_millis: Option<i64>,
 }
 
 /// The document of a catalog.
@@ -206,9 +277,13 @@ pub(super) fn encode(catalog: &Catalog, texts: &mut TableTexts) -> Result<Vec<u8
         cluster: hex::encode(catalog.cluster_id.0),
         keyspaces: catalog.keyspaces.values().map(|keyspace| keyspace_document(keyspace)).collect(),
         tables: tables.iter().map(|text| &**text).collect(),
-        properties: catalog.properties.clone(),
+        properties: Arc::clone(&catalog.properties),
         key_changes: changes.collect(),
         retiring_grants: catalog.retiring_grants.iter().map(|grant| (**grant).clone()).collect(),
+        snapshots: catalog.snapshots.values().map(|snapshot| snapshot_document(snapshot)).collect(),
+        archives: catalog.archives.iter().map(archive_document).collect(),
+        dropped: catalog.dropped.values().map(|dropped| dropped_document(dropped)).collect(),
+        age: catalog.age,
         log: LogDocument {
             oldest: catalog.log.oldest,
             known: catalog.log.known,
@@ -248,21 +323,146 @@ pub(super) fn decode(bytes: &[u8], version: u64) -> Result<Catalog, Invalid> {
         let entry = table_of(table, &keyspace.types)?;
         catalog.tables.insert(entry.schema.id, Arc::new(entry));
     }
+    for snapshot in document.snapshots {
+        let snapshot = snapshot_of(snapshot)?;
+        catalog.snapshots.insert(snapshot.id, Arc::new(snapshot));
+    }
+    for archive in document.archives {
+        let table = archive.table.parse()?;
+        catalog.archives.insert(table, Arc::new(archive_of(archive)?));
+    }
+    for dropped in document.dropped {
+        let dropped = dropped_of(dropped)?;
+        catalog.dropped.insert(dropped.schema.id, Arc::new(dropped));
+    }
+    catalog.age = document.age;
     Ok(catalog)
 }
 
-fn keyspace_document(keyspace: &KeyspaceSchema) -> KeyspaceDocument {
-    let types = in_order(&keyspace.types).into_iter().map(|ty| TypeDocument {
+fn types_document(types: &UserTypes) -> Vec<TypeDocument> {
+    let document = |ty: &UserType| TypeDocument {
         name: ty.name.clone(),
         fields: ty.fields.iter().map(|(name, ty)| (name.clone(), ty.to_string())).collect(),
+    };
+    in_order(types).into_iter().map(document).collect()
+}
+
+fn types_of(keyspace: &str, documents: Vec<TypeDocument>) -> Result<UserTypes, Invalid> {
+    let mut types = UserTypes::new();
+    for ty in documents {
+        let fields =
+            ty.fields.into_iter().map(|(name, text)| Ok((name, parse_type(&text, &types)?)));
+        let fields = fields.collect::<Result<_, coffer_model::Error>>()?;
+        let ty = UserType { keyspace: keyspace.to_owned(), name: ty.name, fields };
+        types.insert(ty.name.clone(), Arc::new(ty));
+    }
+    Ok(types)
+}
+
+fn snapshot_document(snapshot: &SnapshotRecord) -> SnapshotDocument {
+    SnapshotDocument {
+        id: snapshot.id.to_string(),
+        kind: snapshot.kind,
+        name: snapshot.name.clone(),
+        schema: schema_document(&snapshot.schema),
+        types: types_document(&snapshot.types),
+        key_arn: snapshot.key_arn.clone(),
+        segments: snapshot.segments.clone(),
+        tails: snapshot.tails.iter().map(tail_document).collect(),
+        as_of: snapshot.as_of.0,
+        as_of_millis: snapshot.as_of_millis,
+        taken_at_millis: snapshot.taken_at_millis,
+        expires_at_age: snapshot.expires_at_age,
+        verified_at_millis: snapshot.verified_at_millis,
+    }
+}
+
+fn snapshot_of(document: SnapshotDocument) -> Result<SnapshotRecord, Invalid> {
+    let types = types_of(&document.schema.keyspace, document.types)?;
+    Ok(SnapshotRecord {
+        id: document.id.parse().map_err(|_| Invalid::Field("snapshot id"))?,
+        kind: document.kind,
+        name: document.name,
+        schema: Arc::new(schema_of(document.schema, &types)?),
+        types,
+        key_arn: document.key_arn,
+        segments: document.segments,
+        tails: document.tails.iter().map(tail_of).collect::<Result<_, _>>()?,
+        as_of: Lsn(document.as_of),
+        as_of_millis: document.as_of_millis,
+        taken_at_millis: document.taken_at_millis,
+        expires_at_age: document.expires_at_age,
+        verified_at_millis: document.verified_at_millis,
+    })
+}
+
+fn archive_document((table, archive): (&TableId, &Arc<Archive>)) -> ArchiveDocument {
+    let log = archive.log.iter().map(|archived| ArchivedLogDocument {
+        tail: tail_document(&archived.tail),
+        archived_at_age: archived.archived_at_age,
     });
+    let schemas = archive.schemas.iter().map(|(from, schema)| (*from, schema_document(schema)));
+    ArchiveDocument {
+        table: table.to_string(),
+        schemas: schemas.collect(),
+        types: types_document(&archive.types),
+        log: log.collect(),
+        archived_to: archive.archived_to.0,
+        since_millis: archive.since_millis,
+    }
+}
+
+fn archive_of(document: ArchiveDocument) -> Result<Archive, Invalid> {
+    let keyspace = document.schemas.first().map(|(_, schema)| schema.keyspace.clone());
+    let types = types_of(&keyspace.unwrap_or_default(), document.types)?;
+    let schemas = document.schemas.into_iter();
+    let schemas = schemas.map(|(from, schema)| Ok((from, Arc::new(schema_of(schema, &types)?))));
+    let log = document.log.iter().map(|archived| {
+        Ok(ArchivedLog {
+            tail: tail_of(&archived.tail)?,
+            archived_at_age: archived.archived_at_age,
+        })
+    });
+    Ok(Archive {
+        schemas: schemas.collect::<Result<_, Invalid>>()?,
+        log: log.collect::<Result<_, Invalid>>()?,
+        types,
+        archived_to: Lsn(document.archived_to),
+        since_millis: document.since_millis,
+    })
+}
+
+fn dropped_document(dropped: &DroppedTable) -> DroppedDocument {
+    let table =
+        TableDocument { key: Some((*dropped.key).clone()), ..schema_document(&dropped.schema) };
+    DroppedDocument {
+        table,
+        types: types_document(&dropped.types),
+        dropped_at_millis: dropped.dropped_at_millis,
+        is_key_loss: dropped.is_key_loss,
+    }
+}
+
+fn dropped_of(mut document: DroppedDocument) -> Result<DroppedTable, Invalid> {
+    let types = types_of(&document.table.keyspace, document.types)?;
+    let key = document.table.key.take().ok_or(Invalid::Field("key of a dropped table"))?;
+    Ok(DroppedTable {
+        schema: Arc::new(schema_of(document.table, &types)?),
+        types,
+        key: Arc::new(key),
+        dropped_at_millis: document.dropped_at_millis,
+        is_key_loss: document.is_key_loss,
+    })
+}
+
+fn keyspace_document(keyspace: &KeyspaceSchema) -> KeyspaceDocument {
     KeyspaceDocument {
         name: keyspace.name.clone(),
         replication: keyspace.replication.clone(),
         durable_writes: keyspace.durable_writes,
         tags: keyspace.tags.clone(),
         custom_properties: keyspace.custom_properties.clone(),
-        types: types.collect(),
+        types: types_document(&keyspace.types),
     }
 }
 
@@ -288,14 +488,7 @@ fn in_order(types: &UserTypes) -> Vec<&UserType> {
 }
 
 fn keyspace_of(document: KeyspaceDocument) -> Result<KeyspaceSchema, Invalid> {
-    let mut types = UserTypes::new();
-    for ty in document.types {
-        let fields =
-            ty.fields.into_iter().map(|(name, text)| Ok((name, parse_type(&text, &types)?)));
-        let fields = fields.collect::<Result<_, coffer_model::Error>>()?;
-        let ty = UserType { keyspace: document.name.clone(), name: ty.name, fields };
-        types.insert(ty.name.clone(), Arc::new(ty));
-    }
+    let types = types_of(&document.name, document.types)?;
     Ok(KeyspaceSchema {
         name: document.name,
         replication: document.replication,
@@ -306,8 +499,8 @@ fn keyspace_of(document: KeyspaceDocument) -> Result<KeyspaceSchema, Invalid> {
     })
 }
 
-fn table_document(entry: &TableEntry) -> TableDocument {
-    let schema = &entry.schema;
+/// A table without key and files.
+fn schema_document(schema: &TableSchema) -> TableDocument {
     let columns = schema.columns.iter().map(|column| ColumnDocument {
         id: column.id.0,
         name: column.name.clone(),
@@ -328,13 +521,6 @@ fn table_document(entry: &TableEntry) -> TableDocument {
         is_static: column.kind == ColumnKind::Static,
         dropped_at: column.dropped_at.0,
     });
-    let tails = entry.tails.iter().map(|tail| TailDocument {
-        id: hex::encode(tail.id),
-        length: tail.length,
-        sha256: hex::encode(tail.sha256),
-        last: tail.last.0,
-        table_keys: tail.table_keys.clone(),
-    });
     TableDocument {
         id: schema.id.to_string(),
         keyspace: schema.keyspace.clone(),
@@ -345,11 +531,24 @@ fn table_document(entry: &TableEntry) -> TableDocument {
         created_at_millis: schema.created_at_millis,
         options: options_document(&schema.options),
         custom_properties: schema.custom_properties.clone(),
-        key: (*entry.key).clone(),
-        segments: entry.segments.clone(),
-        tails: tails.collect(),
-        replay_from: entry.replay_from.0,
-        truncated_at: entry.truncated_at.0,
+        key: None,
+        segments: Vec::new(),
+        tails: Vec::new(),
+        replay_from: 0,
+        truncated_at: 0,
+    }
+}
+
+fn tail_document(tail: &TailRecord) -> TailDocument {
+    TailDocument {
+        id: hex::encode(tail.id),
+        length: tail.length,
+        sha256: hex::encode(tail.sha256),
+        last: tail.last.0,
+        table_keys: tail.table_keys.clone(),
+        table: tail.table.to_string(),
+        committed_millis: tail.committed_millis,
+        read_until_millis: tail.read_until_millis,
     }
 }
 
@@ -442,6 +641,9 @@ fn tail_of(document: &TailDocument) -> Result<TailRecord, Invalid> {
         sha256: [0; 32],
         last: Lsn(document.last),
         table_keys: document.table_keys.clone(),
+        table: document.table.parse()?,
+        committed_millis: document.committed_millis,
+        read_until_millis: document.read_until_millis,
     };
     hex::decode_to_slice(&document.id, &mut tail.id).map_err(|_| Invalid::Field("tail id"))?;
     hex::decode_to_slice(&document.sha256, &mut tail.sha256)
@@ -449,13 +651,12 @@ fn tail_of(document: &TailDocument) -> Result<TailRecord, Invalid> {
     Ok(tail)
 }
 
-fn table_of(document: TableDocument, types: &UserTypes) -> Result<TableEntry, Invalid> {
-    let id: TableId = document.id.parse()?;
+fn schema_of(document: TableDocument, types: &UserTypes) -> Result<TableSchema, Invalid> {
     let columns = document.columns.into_iter().map(|column| column_of(column, types));
     let dropped =
         document.dropped_columns.into_iter().map(|column| dropped_column_of(column, types));
-    let schema = TableSchema {
-        id,
+    Ok(TableSchema {
+        id: document.id.parse()?,
         keyspace: document.keyspace,
         name: document.name,
         columns: columns.collect::<Result<_, _>>()?,
@@ -464,13 +665,18 @@ fn table_of(document: TableDocument, types: &UserTypes) -> Result<TableEntry, In
         dropped_columns: dropped.collect::<Result<_, _>>()?,
         next_column_id: document.next_column_id,
         created_at_millis: document.created_at_millis,
-    };
+    })
+}
+
+fn table_of(mut document: TableDocument, types: &UserTypes) -> Result<TableEntry, Invalid> {
+    let key = document.key.take().ok_or(Invalid::Field("key of a table"))?;
+    let tails = document.tails.iter().map(tail_of).collect::<Result<_, _>>()?;
     Ok(TableEntry {
-        schema: Arc::new(schema),
-        key: Arc::new(document.key),
-        segments: document.segments,
-        tails: document.tails.iter().map(tail_of).collect::<Result<_, _>>()?,
+        key: Arc::new(key),
+        segments: std::mem::take(&mut document.segments),
+        tails,
         replay_from: Lsn(document.replay_from),
         truncated_at: Lsn(document.truncated_at),
+        schema: Arc::new(schema_of(document, types)?),
     })
 }

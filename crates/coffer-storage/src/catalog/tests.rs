@@ -41,6 +41,7 @@ fn catalog() -> Catalog {
         )]),
         types: types.into(),
     };
+    let keyspace_types = keyspace.types.clone();
     catalog.keyspaces.insert("k".into(), Arc::new(keyspace));
     let id = TableId([9; 16]);
     let column =
@@ -88,7 +89,40 @@ fn catalog() -> Catalog {
         sha256: [5; 32],
         last: Lsn(11),
         table_keys: vec![TableKeyId([1; 16])],
+        table: id,
+        committed_millis: (3, 4),
+        read_until_millis: Some(5),
     });
+    let (schema, key) = (Arc::clone(&entry.schema), Arc::clone(&entry.key));
+    let types = keyspace_types.clone();
+    let snapshot = SnapshotRecord {
+        id: SnapshotId([6; 16]),
+        kind: SnapshotKind::KeyLoss,
+        name: "n".into(),
+        schema: Arc::clone(&schema),
+        types: types.clone(),
+        key_arn: key.kms_key_arn.clone(),
+        segments: Vec::new(),
+        tails: entry.tails.clone(),
+        as_of: Lsn(13),
+        as_of_millis: 14,
+        taken_at_millis: 15,
+        expires_at_age: Some(16),
+        verified_at_millis: Some(17),
+    };
+    catalog.snapshots.insert(snapshot.id, Arc::new(snapshot));
+    let log = vec![ArchivedLog { tail: entry.tails[0].clone(), archived_at_age: 18 }];
+    let archive = Archive {
+        schemas: vec![(19, Arc::clone(&schema))],
+        types: types.clone(),
+        log,
+        archived_to: Lsn(20),
+        since_millis: 21,
+    };
+    catalog.archives.insert(id, Arc::new(archive));
+    let dropped = DroppedTable { schema, types, key, dropped_at_millis: 22, is_key_loss: true };
+    catalog.dropped.insert(id, Arc::new(dropped));
+    catalog.age = Age { millis: 23, noted_at_millis: 24 };
     catalog.tables.insert(id, Arc::new(entry));
     catalog.log.recovered.insert(3, 4096);
     let change = KeyChange {
@@ -99,6 +133,7 @@ fn catalog() -> Catalog {
         encryption_context: BTreeMap::from([("a".into(), "b".into())]),
         started_at_millis: 6,
         is_create: true,
+        is_restore: false,
     };
     catalog.key_changes.insert(TableId([8; 16]), change);
     catalog.retiring_grants.push(Arc::new(RetiringGrant {
@@ -109,7 +144,7 @@ fn catalog() -> Catalog {
         keyspace: "k".into(),
         table: "v".into(),
     }));
-    catalog.properties.insert("account".into(), "000000000000".into());
+    Arc::make_mut(&mut catalog.properties).insert("account".into(), "000000000000".into());
     catalog
 }
 
@@ -152,7 +187,7 @@ fn noting(name: &str) -> impl FnOnce(&Catalog) -> crate::Result<Catalog> {
     let name = name.to_owned();
     move |catalog| {
         let mut next = catalog.clone();
-        next.properties.insert(name, String::new());
+        Arc::make_mut(&mut next.properties).insert(name, String::new());
         Ok(next)
     }
 }

@@ -51,7 +51,16 @@ pub(crate) fn write_tail(
     let sha256 = out.hash.finalize().into();
     out.file.publish()?;
     let table_keys = files.iter().map(|file| file.records.wrapped.table_key_id).collect();
-    Ok(TailRecord { id, length, sha256, last, table_keys })
+    Ok(TailRecord {
+        id,
+        length,
+        sha256,
+        last,
+        table_keys,
+        table,
+        committed_millis: (0, 0),
+        read_until_millis: None,
+    })
 }
 
 struct TailWriter {

@@ -45,7 +45,8 @@ pub(super) fn create(catalog: &Catalog, create: &CreateKeyspace) -> Result<Chang
     };
     catalog.keyspaces.insert(name.clone(), Arc::new(schema));
     if properties.client_side_timestamps == Some(true) {
-        catalog.properties.insert(format!("{CLIENT_SIDE_TIMESTAMPS}{name}"), "ENABLED".to_owned());
+        Arc::make_mut(&mut catalog.properties)
+            .insert(format!("{CLIENT_SIDE_TIMESTAMPS}{name}"), "ENABLED".to_owned());
     }
     Ok(Change::Next(catalog, event("CREATED", "KEYSPACE", name, "")))
 }
@@ -76,7 +77,7 @@ pub(super) fn alter(catalog: &Catalog, alter: &AlterKeyspace) -> Result<Change> 
             let property = format!("{CLIENT_SIDE_TIMESTAMPS}{name}");
             match properties.client_side_timestamps {
                 Some(true) => {
-                    catalog.properties.insert(property, "ENABLED".to_owned());
+                    Arc::make_mut(&mut catalog.properties).insert(property, "ENABLED".to_owned());
                 }
                 Some(false) if catalog.properties.contains_key(&property) => {
                     return Err(Error::Invalid(format!(
@@ -113,7 +114,7 @@ pub(super) fn drop(
         next.tables.remove(&entry.schema.id);
     }
     next.keyspaces.remove(name);
-    next.properties.remove(&format!("{CLIENT_SIDE_TIMESTAMPS}{name}"));
+    Arc::make_mut(&mut next.properties).remove(&format!("{CLIENT_SIDE_TIMESTAMPS}{name}"));
     Ok(Change::Next(next, event("DROPPED", "KEYSPACE", name, "")))
 }
 

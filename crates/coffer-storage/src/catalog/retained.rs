@@ -1,0 +1,144 @@
+//! What is kept beside the live tables: snapshots, archived log records, and what is needed to
+//! restore tables that were dropped.
+//!
+//! The keys of all of it are in one place: the key record of the table, or of the dropped table. So a
+//! swap reaches snapshots and archives by what it does anyway, and crypto-erasing is the removal of
+//! one record.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coffer_crypto::KeyRecord;
+use coffer_model::{TableId, TableSchema, UserType};
+use serde::{Deserialize, Serialize};
+
+use super::TailRecord;
+use crate::Lsn;
+use crate::ids::SnapshotId;
+use crate::segment::SegmentEntry;
+
+/// Why a snapshot was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotKind {
+    /// The table's key was lost for as long as its policy says, and the table dropped.
+    KeyLoss,
+    /// A client dropped the table.
+    Drop,
+    /// An operator asked for it.
+    Manual,
+    /// It is where point-in-time recovery begins: archived log records come after it.
+    Base,
+}
+
+impl SnapshotKind {
+    /// Its name in tables and documents.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeyLoss => "key_loss",
+            Self::Drop => "drop",
+            Self::Manual => "manual",
+            Self::Base => "base",
+        }
+    }
+}
+
+/// The files of one table at one moment: links to its segments, and its unflushed log records in a
+/// tail file, all in `snapshots/<id>/`. Nothing in it is plaintext, and no key is needed to take it.
+#[derive(Debug, Clone)]
+pub struct SnapshotRecord {
+    /// Identity, and name of its directory.
+    pub id: SnapshotId,
+    /// Why it was taken.
+    pub kind: SnapshotKind,
+    /// What an operator called it; empty for the other kinds.
+    pub name: String,
+    /// The table as it was. Its id is the table whose key record, live or dropped, opens the files.
+    pub schema: Arc<TableSchema>,
+    /// The user types that the table needs.
+    pub types: BTreeMap<String, Arc<UserType>>,
+    /// ARN of the KMS key that the table was under at that time; `None` for an owned key.
+    pub key_arn: Option<String>,
+    /// Segments.
+    pub segments: Vec<SegmentEntry>,
+    /// Tail files.
+    pub tails: Vec<TailRecord>,
+    /// The last log frame that may be in it.
+    pub as_of: Lsn,
+    /// Server's clock of writes, milliseconds since 1970: every write that was committed by then is
+    /// in it.
+    pub as_of_millis: i64,
+    /// Wall clock of keys, milliseconds since 1970.
+    pub taken_at_millis: i64,
+    /// Age of the data directory ([`crate::Engine::age_millis`]) at which it is erased; `None` is
+    /// never.
+    pub expires_at_age: Option<i64>,
+    /// When all its files were read and found to be as the catalog says: wall clock of keys,
+    /// milliseconds since 1970.
+    pub verified_at_millis: Option<i64>,
+}
+
+impl SnapshotRecord {
+    /// Directory of its files.
+    #[must_use]
+    pub fn directory(&self, data_directory: &Path) -> PathBuf {
+        data_directory.join("snapshots").join(self.id.to_string())
+    }
+
+    /// Length of all its files, bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let segments = self.segments.iter().map(|segment| segment.length);
+        segments.chain(self.tails.iter().map(|tail| tail.length)).sum()
+    }
+}
+
+/// What is kept of a table that is not there any more, until the last snapshot and archived log of
+/// it is gone.
+#[derive(Debug, Clone)]
+pub struct DroppedTable {
+    /// The table as it was.
+    pub schema: Arc<TableSchema>,
+    /// The user types that it needs.
+    pub types: BTreeMap<String, Arc<UserType>>,
+    /// Its keys.
+    pub key: Arc<KeyRecord>,
+    /// Server's clock of writes, milliseconds since 1970: nothing was written after it.
+    pub dropped_at_millis: i64,
+    /// Whether the loss of its key was the reason.
+    pub is_key_loss: bool,
+}
+
+/// Log records kept for point-in-time recovery of one table, dropped or not. Files are in
+/// `archive/<table id>/`.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    /// The table's schemas, oldest first: each was in force from its moment on (server's clock of
+    /// writes, milliseconds since 1970).
+    pub schemas: Vec<(i64, Arc<TableSchema>)>,
+    /// The user types that these need.
+    pub types: BTreeMap<String, Arc<UserType>>,
+    /// The records, in the order of the log. Each file begins where the one before it ends.
+    pub log: Vec<ArchivedLog>,
+    /// The log frame up to which records are in `log` or in the newest base.
+    pub archived_to: Lsn,
+    /// Since when history is kept without a gap: server's clock of writes, milliseconds since 1970.
+    pub since_millis: i64,
+}
+
+/// One file of archived log records.
+#[derive(Debug, Clone)]
+pub struct ArchivedLog {
+    /// The file.
+    pub tail: TailRecord,
+    /// Age of the data directory when it was written.
+    pub archived_at_age: i64,
+}
+
+/// Directory of a table's archived log.
+#[must_use]
+pub fn archive_directory(data_directory: &Path, table: TableId) -> PathBuf {
+    data_directory.join("archive").join(table.to_string())
+}
