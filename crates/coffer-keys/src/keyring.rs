@@ -4,6 +4,7 @@
 //! One mutex guards the map of tables and is never held across an await or a KMS call. Concurrent
 //! requests for one table share one `Decrypt`: the first starts a task, all wait for its result.
 
+mod adopt;
 mod authorize;
 mod budget;
 mod check;
@@ -14,6 +15,7 @@ mod refresh;
 mod rewrap;
 mod statistics;
 
+pub use adopt::{KeySource, SourceAccess, SourceKeys};
 pub use check::CheckResult;
 pub use grants::GrantNames;
 pub use prepare::{NewKeys, PreparedKeys};
@@ -377,13 +379,7 @@ impl Keyring {
         let asked = Asked { operation: KmsOperation::Decrypt, table: Some(table), key_arn: arn };
         let decrypted =
             self.call(asked, call).await.map_err(|error| KeyError::from_kms(table, arn, error))?;
-        let key = TableKey::from_slice(&decrypted.plaintext)
-            .map_err(|error| KeyError::damaged(table, error))?;
-        if key.id() == record.table_key_id {
-            Ok(key)
-        } else {
-            Err(KeyError::WrongTableKey { table: table.clone(), arn: arn.to_owned() })
-        }
+        adopt::record_key(table, record, &decrypted.plaintext)
     }
 
     /// Takes over what a `Decrypt` gave, unless the table's keys changed meanwhile.

@@ -107,6 +107,11 @@ pub trait KmsProvider: Send + Sync {
     /// refused.
     fn decrypt<'a>(&'a self, request: DecryptRequest<'a>) -> KmsFuture<'a, DecryptedKey>;
 
+    /// `Decrypt` as the control identity, which the snapshot grant of a table is for: the table is
+    /// dropped, and its data grant retired. [`DecryptRequest::principal`] is not used.
+    fn decrypt_as_control<'a>(&'a self, request: DecryptRequest<'a>)
+    -> KmsFuture<'a, DecryptedKey>;
+
     /// `ReEncrypt`, as the data identity.
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted>;
 }

@@ -17,8 +17,9 @@ mod table_name;
 pub use coffer_kms::KmsOptions as EmbeddedKmsOptions;
 pub use error::{KeyChangeError, KeyError, Refusal, Result};
 pub use keyring::{
-    CallTimes, CheckResult, DropReason, GrantNames, Keyring, KeyringOptions, KeyringStatistics,
-    KmsCalls, NewKeys, OnDropped, OnRevoked, PreparedKeys, RequestCount, TableKeyStatistics,
+    CallTimes, CheckResult, DropReason, GrantNames, KeySource, Keyring, KeyringOptions,
+    KeyringStatistics, KmsCalls, NewKeys, OnDropped, OnRevoked, PreparedKeys, RequestCount,
+    SourceAccess, SourceKeys, TableKeyStatistics,
 };
 pub use kms::{
     CreateGrantRequest, CreatedGrant, DecryptRequest, DecryptedKey, EmbeddedKms, EncryptionContext,

@@ -82,6 +82,51 @@ fn grant_operations(kind: GrantKind) -> Vec<GrantOperation> {
     operations
 }
 
+/// As whom a table key is opened.
+enum Opener {
+    Data,
+    Control,
+    Role(String),
+}
+
+impl AwsKms {
+    fn decrypt_as<'a>(
+        &'a self,
+        opener: Opener,
+        request: DecryptRequest<'a>,
+    ) -> KmsFuture<'a, DecryptedKey> {
+        let operation = KmsOperation::Decrypt;
+        let (key, context) = (request.key.to_owned(), pairs(request.context));
+        let (tokens, dry_run) = (tokens(request.grant_tokens), request.dry_run);
+        let blob = request.blob.to_vec();
+        self.call(operation, move |clients| async move {
+            let client = match opener {
+                Opener::Data => clients.data().clone(),
+                Opener::Control => clients.control().clone(),
+                Opener::Role(role) => clients.acting_as(&role).await,
+            };
+            let answer = client
+                .decrypt()
+                .key_id(key)
+                .ciphertext_blob(Blob::new(blob))
+                .set_encryption_context(Some(context))
+                .set_grant_tokens(tokens)
+                .set_dry_run(dry_run.then_some(true))
+                .send()
+                .await;
+            let opened = answer.map_err(|error| answer::failed(operation, error))?;
+            let plaintext = opened.plaintext.map(|blob| Zeroizing::new(blob.into_inner()));
+            match (plaintext, opened.key_id) {
+                (Some(plaintext), Some(key_arn)) => {
+                    let key_material_id = opened.key_material_id;
+                    Ok(DecryptedKey { plaintext, key_arn, key_material_id })
+                }
+                _ => Err(answer::unreadable(operation, "no key in the answer")),
+            }
+        })
+    }
+}
+
 impl KmsProvider for AwsKms {
     fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
         let (operation, key) = (KmsOperation::DescribeKey, key.to_owned());
@@ -168,34 +213,15 @@ impl KmsProvider for AwsKms {
     }
 
     fn decrypt<'a>(&'a self, request: DecryptRequest<'a>) -> KmsFuture<'a, DecryptedKey> {
-        let operation = KmsOperation::Decrypt;
-        let (key, context) = (request.key.to_owned(), pairs(request.context));
-        let (tokens, dry_run) = (tokens(request.grant_tokens), request.dry_run);
-        let (blob, principal) = (request.blob.to_vec(), request.principal.map(str::to_owned));
-        self.call(operation, move |clients| async move {
-            let client = match principal {
-                None => clients.data().clone(),
-                Some(role) => clients.acting_as(&role).await,
-            };
-            let answer = client
-                .decrypt()
-                .key_id(key)
-                .ciphertext_blob(Blob::new(blob))
-                .set_encryption_context(Some(context))
-                .set_grant_tokens(tokens)
-                .set_dry_run(dry_run.then_some(true))
-                .send()
-                .await;
-            let opened = answer.map_err(|error| answer::failed(operation, error))?;
-            let plaintext = opened.plaintext.map(|blob| Zeroizing::new(blob.into_inner()));
-            match (plaintext, opened.key_id) {
-                (Some(plaintext), Some(key_arn)) => {
-                    let key_material_id = opened.key_material_id;
-                    Ok(DecryptedKey { plaintext, key_arn, key_material_id })
-                }
-                _ => Err(answer::unreadable(operation, "no key in the answer")),
-            }
-        })
+        let opener = request.principal.map_or(Opener::Data, |role| Opener::Role(role.to_owned()));
+        self.decrypt_as(opener, request)
+    }
+
+    fn decrypt_as_control<'a>(
+        &'a self,
+        request: DecryptRequest<'a>,
+    ) -> KmsFuture<'a, DecryptedKey> {
+        self.decrypt_as(Opener::Control, request)
     }
 
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted> {

@@ -53,6 +53,32 @@ impl PreparedKeys {
         &self.record
     }
 
+    /// Wraps the current one of `keys`, and those older ones of `record` that are in `still_needed`,
+    /// under the prepared key, bound to the table that it is for.
+    pub(super) fn with_older(
+        mut self,
+        keys: &TableKeys,
+        record: &KeyRecord,
+        still_needed: &HashSet<TableKeyId>,
+    ) -> Result<Self> {
+        let damaged = |table: &TableName, error| KeyError::damaged(table, error);
+        let needed = record.older.iter().map(|older| older.table_key_id);
+        let needed = needed.filter(|id| still_needed.contains(id)).chain([record.table_key_id]);
+        for id in needed {
+            let table = &self.table;
+            let older = keys.get(id).ok_or_else(|| damaged(table, Error::UnknownTableKey(id)))?;
+            let wrapped = self.current.wrap_older(&table.id, older);
+            let wrapped = wrapped.map_err(|error| damaged(table, error))?;
+            let opened = self.current.unwrap_older(&table.id, id, &wrapped);
+            let opened = opened.map_err(|error| damaged(table, error))?;
+            self.older.insert(id, opened);
+            self.record.wraps += 1;
+            let wrapped = HexBytes(wrapped);
+            self.record.older.push(OlderTableKey { table_key_id: id, wrapped });
+        }
+        Ok(self)
+    }
+
     pub(super) fn into_entry(self, lease: Arc<KeyLease>) -> Entry {
         let keys = TableKeys { current: self.current, older: self.older };
         Entry::new(self.table, self.record, keys, lease, self.asked_at_millis)
@@ -164,7 +190,7 @@ impl Keyring {
         self: &Arc<Self>,
         table: &TableName,
         record: &KeyRecord,
-        mut prepared: PreparedKeys,
+        prepared: PreparedKeys,
         still_needed: &HashSet<TableKeyId>,
     ) -> Result<PreparedKeys> {
         // while the new key was made, the old one may have left the cache
@@ -175,19 +201,7 @@ impl Keyring {
         if !entry.is_for(record) {
             return Err(superseded());
         }
-        let needed = record.older.iter().map(|older| older.table_key_id);
-        let needed = needed.filter(|id| still_needed.contains(id)).chain([record.table_key_id]);
-        for id in needed {
-            let damaged = |error| KeyError::damaged(table, error);
-            let older = keys.get(id).ok_or_else(|| damaged(Error::UnknownTableKey(id)))?;
-            let wrapped = prepared.current.wrap_older(&table.id, older).map_err(damaged)?;
-            let opened = prepared.current.unwrap_older(&table.id, id, &wrapped).map_err(damaged)?;
-            prepared.older.insert(id, opened);
-            prepared.record.wraps += 1;
-            let wrapped = HexBytes(wrapped);
-            prepared.record.older.push(OlderTableKey { table_key_id: id, wrapped });
-        }
-        Ok(prepared)
+        prepared.with_older(&keys, record, still_needed)
     }
 
     fn new_owned(&self, table: &TableName) -> Result<PreparedKeys> {

@@ -12,6 +12,7 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
+mod adopt;
 mod cache;
 mod envelope;
 mod grants;

@@ -251,6 +251,24 @@ impl EmbeddedKms {
         }
     }
 
+    fn decrypt_as(&self, caller: &Caller, request: &DecryptRequest<'_>) -> Answer<DecryptedKey> {
+        let request = api::DecryptRequest {
+            key_id: Some(request.key.to_owned()),
+            ciphertext_blob: request.blob.into(),
+            encryption_context: request.context.clone(),
+            grant_tokens: request.grant_tokens.to_vec(),
+            dry_run: request.dry_run.then_some(true),
+            ..api::DecryptRequest::default()
+        };
+        let opened = self.kms.perform(caller, &request);
+        let opened = opened.map_err(|error| told(KmsOperation::Decrypt, &error))?;
+        Ok(DecryptedKey {
+            plaintext: opened.plaintext.0,
+            key_arn: opened.key_id,
+            key_material_id: Some(opened.key_material_id),
+        })
+    }
+
     /// Who a table key is opened for: the data identity, or another principal of the account.
     fn opener(&self, principal: Option<&str>) -> Answer<Caller> {
         let Some(arn) = principal else {
@@ -325,22 +343,15 @@ impl KmsProvider for EmbeddedKms {
     fn decrypt<'a>(&'a self, request: DecryptRequest<'a>) -> KmsFuture<'a, DecryptedKey> {
         Box::pin(async move {
             let caller = self.opener(request.principal)?;
-            let request = api::DecryptRequest {
-                key_id: Some(request.key.to_owned()),
-                ciphertext_blob: request.blob.into(),
-                encryption_context: request.context.clone(),
-                grant_tokens: request.grant_tokens.to_vec(),
-                dry_run: request.dry_run.then_some(true),
-                ..api::DecryptRequest::default()
-            };
-            let opened = self.kms.perform(&caller, &request);
-            let opened = opened.map_err(|error| told(KmsOperation::Decrypt, &error))?;
-            Ok(DecryptedKey {
-                plaintext: opened.plaintext.0,
-                key_arn: opened.key_id,
-                key_material_id: Some(opened.key_material_id),
-            })
+            self.decrypt_as(&caller, &request)
         })
+    }
+
+    fn decrypt_as_control<'a>(
+        &'a self,
+        request: DecryptRequest<'a>,
+    ) -> KmsFuture<'a, DecryptedKey> {
+        Box::pin(async move { self.decrypt_as(&self.control, &request) })
     }
 
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted> {

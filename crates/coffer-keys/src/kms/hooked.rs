@@ -84,6 +84,14 @@ impl KmsProvider for HookedKms {
         Box::pin(self.around(KmsOperation::Decrypt, request.key, call))
     }
 
+    fn decrypt_as_control<'a>(
+        &'a self,
+        request: DecryptRequest<'a>,
+    ) -> KmsFuture<'a, DecryptedKey> {
+        let call = self.inner.decrypt_as_control(request);
+        Box::pin(self.around(KmsOperation::Decrypt, request.key, call))
+    }
+
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted> {
         let call = self.inner.re_encrypt(request);
         Box::pin(self.around(KmsOperation::ReEncrypt, request.destination_key, call))

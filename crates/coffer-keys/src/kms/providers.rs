@@ -132,6 +132,13 @@ impl KmsProvider for Providers {
         self.call(request.key, move |provider| provider.decrypt(request))
     }
 
+    fn decrypt_as_control<'a>(
+        &'a self,
+        request: DecryptRequest<'a>,
+    ) -> KmsFuture<'a, DecryptedKey> {
+        self.call(request.key, move |provider| provider.decrypt_as_control(request))
+    }
+
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted> {
         let (from, to) = (self.of(request.source_key).0, self.of(request.destination_key).0);
         if !Arc::ptr_eq(from, to) {
@@ -175,6 +182,9 @@ mod tests {
             self.refuse(KmsOperation::GenerateDataKey)
         }
         fn decrypt<'a>(&'a self, _: DecryptRequest<'a>) -> KmsFuture<'a, DecryptedKey> {
+            self.refuse(KmsOperation::Decrypt)
+        }
+        fn decrypt_as_control<'a>(&'a self, _: DecryptRequest<'a>) -> KmsFuture<'a, DecryptedKey> {
             self.refuse(KmsOperation::Decrypt)
         }
         fn re_encrypt<'a>(&'a self, _: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted> {

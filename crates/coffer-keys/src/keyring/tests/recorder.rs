@@ -76,7 +76,7 @@ impl KmsProvider for Recorder {
         let principal = request.principal.map(str::to_owned);
         self.calls.lock().push(Call {
             operation: operation.to_string(),
-            grant_tokens: Vec::new(),
+            grant_tokens: request.grant_tokens.to_vec(),
             dry_run: request.dry_run,
             principal: principal.clone(),
         });
@@ -87,6 +87,18 @@ impl KmsProvider for Recorder {
         }
         // whom to ask for is this provider's matter
         self.inner.decrypt(DecryptRequest { principal: None, ..request })
+    }
+
+    fn decrypt_as_control<'a>(
+        &'a self,
+        request: DecryptRequest<'a>,
+    ) -> KmsFuture<'a, DecryptedKey> {
+        self.calls.lock().push(Call {
+            operation: KmsOperation::Decrypt.to_string(),
+            principal: Some("control".to_owned()),
+            ..Call::default()
+        });
+        self.inner.decrypt_as_control(request)
     }
 
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted> {

@@ -152,6 +152,13 @@ impl KmsProvider for GrantingKms {
         self.kms.decrypt(request)
     }
 
+    fn decrypt_as_control<'a>(
+        &'a self,
+        request: DecryptRequest<'a>,
+    ) -> KmsFuture<'a, DecryptedKey> {
+        self.kms.decrypt_as_control(request)
+    }
+
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted> {
         self.kms.re_encrypt(request)
     }
