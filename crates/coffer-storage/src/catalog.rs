@@ -16,7 +16,7 @@ use crate::Lsn;
 use crate::ids::{ClusterId, SnapshotId};
 use crate::segment::SegmentEntry;
 
-/// What the catalog says about one tail file: log records set aside while the table's key is away.
+/// What the catalog says about one tail file: log records of a table, as they were sealed in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TailRecord {
     /// Identity and file name.
@@ -31,8 +31,8 @@ pub struct TailRecord {
     pub table_keys: Vec<TableKeyId>,
     /// The table whose log records they are; after a restore not the one they belong to.
     pub table: TableId,
-    /// When its first and its last frame were committed: server's clock of writes, milliseconds
-    /// since 1970. 0 when not known.
+    /// When its earliest and its latest frame were committed: server's clock of writes, milliseconds
+    /// since 1970.
     pub committed_millis: (i64, i64),
     /// Frames that were committed after this are not read; a restore to a point in time sets it.
     pub read_until_millis: Option<i64>,

@@ -190,6 +190,8 @@ impl Core {
             Ok(())
         };
         for tail in &entry.tails {
+            // frames of another log, after a restore, have their numbers from there
+            let mut apply = |lsn: Lsn, records: &Bytes| apply(lsn.min(entry.replay_from), records);
             commit_log::read_tail(vfs, keys, &store.directory, store.id, tail, &mut apply)?;
             store.note_tail(tail.id);
         }

@@ -47,10 +47,12 @@ pub struct LogFrames {
 /// What a tail file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TailStructure {
-    /// The table whose records are in it.
+    /// The table whose log records they are; after a restore not the one it belongs to.
     pub table: TableId,
     /// Groups of records by the table key that wraps their data key.
     pub groups: BTreeMap<TableKeyId, u64>,
+    /// When the earliest and the latest of them were committed, milliseconds since 1970.
+    pub committed_millis: Option<(i64, i64)>,
 }
 
 /// Whether a file that begins with these bytes is a log file.
@@ -122,17 +124,19 @@ fn read_header(vfs: &dyn Vfs, path: &Path) -> Result<FileHeader> {
 pub fn inspect_tail(vfs: &dyn Vfs, path: &Path) -> Result<TailStructure> {
     let bytes =
         vfs.read(path, TAIL_BYTES_MAX).map_err(|error| Error::io("read tail", path, error))?;
-    tail_structure(&bytes).ok_or_else(|| Error::corrupt(path, "tail file"))
+    let mut rest = bytes.as_slice();
+    let (table, parts) = tail::header(&mut rest).map_err(|what| Error::corrupt(path, what))?;
+    tail_structure(table, parts, rest).ok_or_else(|| Error::corrupt(path, "tail file"))
 }
 
-fn tail_structure(bytes: &[u8]) -> Option<TailStructure> {
-    let mut rest = bytes;
-    let (table, parts) = tail::header(&mut rest)?;
-    let mut structure = TailStructure { table, groups: BTreeMap::new() };
+fn tail_structure(table: TableId, parts: u32, mut rest: &[u8]) -> Option<TailStructure> {
+    let mut structure = TailStructure { table, groups: BTreeMap::new(), committed_millis: None };
     for _ in 0..parts {
         let (_, wrapped, groups) = tail::part(&mut rest)?;
         for _ in 0..groups {
-            tail::group(&mut rest)?;
+            let millis = tail::group(&mut rest)?.commit_millis;
+            let (first, last) = structure.committed_millis.unwrap_or((millis, millis));
+            structure.committed_millis = Some((first.min(millis), last.max(millis)));
         }
         *structure.groups.entry(wrapped.table_key_id).or_default() += u64::from(groups);
     }

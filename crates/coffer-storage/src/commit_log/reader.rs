@@ -276,12 +276,12 @@ impl FileScan {
         end: usize,
     ) {
         let mut offset = (self.position + FRAME_HEADER_LEN) as u64;
-        let mut places = Vec::with_capacity(directory.groups.len());
+        let mut offsets = Vec::with_capacity(directory.groups.len());
         for group in &directory.groups {
-            places.push((offset, header.lsn));
+            offsets.push(offset);
             offset += u64::from(group.length) + TAG_LEN as u64;
         }
-        scan.index.record(&self.header, directory, &places);
+        scan.index.record(&self.header, header, directory, &offsets);
         scan.last = header.lsn;
         self.unsynced.push_back(FrameSpan {
             start: self.position,

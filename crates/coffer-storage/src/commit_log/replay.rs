@@ -7,7 +7,7 @@ use bytes::Bytes;
 use coffer_crypto::{DataKeySource, FileIdentity, Opener, TAG_LEN, TableKeyId, WrappedDataKey};
 use coffer_model::TableId;
 
-use super::record::{Directory, FileHeader, open_group};
+use super::record::{Directory, FileHeader, FrameHeader, open_group};
 use crate::Lsn;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
@@ -17,6 +17,8 @@ use crate::vfs::Vfs;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupPlace {
     pub(crate) lsn: Lsn,
+    /// When the frame was committed, milliseconds since 1970.
+    pub(crate) commit_millis: i64,
     pub(crate) block: u64,
     pub(crate) offset: u64,
     /// Bytes of the plaintext.
@@ -87,12 +89,13 @@ impl LogIndex {
         }
     }
 
-    /// Notes the groups of a frame; `places` are their offsets, in order.
+    /// Notes the groups of a frame; `offsets` are their places, in order.
     pub(crate) fn record(
         &mut self,
         header: &FileHeader,
+        frame: &FrameHeader,
         directory: &Directory,
-        places: &[(u64, Lsn)],
+        offsets: &[u64],
     ) {
         let Some(file) = self.files.get_mut(&header.number) else { return };
         for (table, wrapped) in &directory.keys {
@@ -100,13 +103,14 @@ impl LogIndex {
             let records = TableRecords { wrapped: wrapped.clone(), groups: Vec::new() };
             file.tables.entry(*table).or_default().push(records);
         }
-        for (group, (offset, lsn)) in directory.groups.iter().zip(places) {
-            file.last = file.last.max(*lsn);
+        for (group, offset) in directory.groups.iter().zip(offsets) {
+            file.last = file.last.max(frame.lsn);
             if let Some(records) =
                 file.tables.get_mut(&group.table).and_then(|keyed| keyed.last_mut())
             {
                 records.groups.push(GroupPlace {
-                    lsn: *lsn,
+                    lsn: frame.lsn,
+                    commit_millis: frame.commit_millis,
                     block: group.block,
                     offset: *offset,
                     length: group.length,

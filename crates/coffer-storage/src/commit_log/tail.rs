@@ -1,10 +1,11 @@
-//! Tail files: log records of one table, set aside unchanged because the table's key is away, so
-//! that the shared log can be freed.
+//! Tail files: log records of one table, copied unchanged: set aside because the table's key is away,
+//! so that the shared log can be freed, or kept in a snapshot or for point-in-time recovery.
 //!
 //! ```text
 //! file    magic 8 "COFRTAL\0", format u16, table 16, number of parts u32, part*
 //! part    file identity 50 (of the log file, for this table), wrapped data key 108,
-//!         number of groups u32, (lsn u64, block u64, length u32, ciphertext and tag)*
+//!         number of groups u32, group*
+//! group   lsn u64, commit time i64 (milliseconds), block u64, length u32, ciphertext and tag
 //! ```
 //! Integers are big endian. The catalog holds length and SHA-256 of the file, so nothing in it can be
 //! changed unnoticed; the groups are sealed as they were in the log.
@@ -13,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffer_crypto::{DataKeySource, FORMAT_VERSION, FileIdentity, Opener, TAG_LEN, WrappedDataKey};
+use coffer_crypto::{DataKeySource, FileIdentity, Opener, TAG_LEN, WrappedDataKey};
 use coffer_model::TableId;
 use sha2::{Digest as _, Sha256};
 
@@ -25,6 +26,8 @@ use crate::error::{Error, Result};
 use crate::vfs::{UnpublishedFile, Vfs};
 
 pub(super) const MAGIC: [u8; 8] = *b"COFRTAL\0";
+/// Groups have their commit times since version 2.
+const TAIL_VERSION: u16 = 2;
 
 /// Writes and publishes a tail file with these records.
 pub(crate) fn write_tail(
@@ -38,27 +41,32 @@ pub(crate) fn write_tail(
     let path = TailRecord::path_of(directory, id);
     let mut out = TailWriter { file: UnpublishedFile::create(vfs, &path)?, hash: Sha256::new() };
     let mut header = MAGIC.to_vec();
-    header.extend_from_slice(&FORMAT_VERSION.to_be_bytes());
+    header.extend_from_slice(&TAIL_VERSION.to_be_bytes());
     header.extend_from_slice(&table.0);
     header.extend_from_slice(&count(files.len()).to_be_bytes());
     out.append(&header)?;
-    let mut last = Lsn(0);
     for file in files {
         write_part(vfs.as_ref(), &mut out, file)?;
-        last = file.records.groups.last().map_or(last, |group| group.lsn);
     }
+    let groups = || files.iter().flat_map(|file| &file.records.groups);
+    let committed = groups().map(|group| group.commit_millis);
     let length = out.file.length();
     let sha256 = out.hash.finalize().into();
     out.file.publish()?;
-    let table_keys = files.iter().map(|file| file.records.wrapped.table_key_id).collect();
+    let mut table_keys: Vec<_> =
+        files.iter().map(|file| file.records.wrapped.table_key_id).collect();
+    table_keys.dedup();
     Ok(TailRecord {
         id,
         length,
         sha256,
-        last,
+        last: groups().map(|group| group.lsn).max().unwrap_or_default(),
         table_keys,
         table,
-        committed_millis: (0, 0),
+        committed_millis: (
+            committed.clone().min().unwrap_or_default(),
+            committed.max().unwrap_or_default(),
+        ),
         read_until_millis: None,
     })
 }
@@ -90,6 +98,7 @@ fn write_part(vfs: &dyn Vfs, out: &mut TailWriter, file: &FileRecords) -> Result
             return Err(Error::tampered(&file.path, format!("frame {}", group.lsn.0)));
         }
         let mut clear = group.lsn.0.to_be_bytes().to_vec();
+        clear.extend_from_slice(&group.commit_millis.to_be_bytes());
         clear.extend_from_slice(&group.block.to_be_bytes());
         clear.extend_from_slice(&group.length.to_be_bytes());
         out.append(&clear)?;
@@ -102,7 +111,8 @@ fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// Hands the plaintext of each group of a tail file to `apply`, in order.
+/// Hands the plaintext of each group of a tail file to `apply`, in order, but for groups that were
+/// committed after what the catalog's line says. `table` is the one it belongs to, whose keys open it.
 pub(crate) fn read_tail(
     vfs: &dyn Vfs,
     keys: &dyn DataKeySource,
@@ -122,18 +132,29 @@ pub(crate) fn read_tail(
         return Err(Error::tampered(&path, "length or hash"));
     }
     let malformed = || Error::corrupt(&path, "tail file");
+    let until = tail.read_until_millis.unwrap_or(i64::MAX);
     let mut rest = bytes.as_slice();
-    let parts = header(&mut rest).filter(|(owner, _)| *owner == table).ok_or_else(malformed)?.1;
+    let (birth, parts) = header(&mut rest).map_err(|what| Error::corrupt(&path, what))?;
+    if birth != tail.table {
+        return Err(Error::tampered(&path, "tail file of another table"));
+    }
     for _ in 0..parts {
         let (identity, wrapped, groups) = part(&mut rest).ok_or_else(malformed)?;
+        if identity.table_id != birth.0 {
+            return Err(Error::tampered(&path, "records of another table"));
+        }
         let opener = keys
             .unwrap_data_key(table.as_bytes(), &wrapped, &identity)
             .and_then(|key| Opener::new(&key, &identity))
             .map_err(|error| Error::sealed(&path, "wrapped data key", error))?;
         for _ in 0..groups {
-            let (lsn, block, sealed) = group(&mut rest).ok_or_else(malformed)?;
-            let mut sealed = sealed.to_vec();
-            let opened = open_group(&opener, lsn, block, &mut sealed).map(|plain| plain.len());
+            let group = group(&mut rest).ok_or_else(malformed)?;
+            if group.commit_millis > until {
+                continue;
+            }
+            let (lsn, mut sealed) = (group.lsn, group.sealed.to_vec());
+            let opened =
+                open_group(&opener, lsn, group.block, &mut sealed).map(|plain| plain.len());
             let length = opened.map_err(|_| Error::tampered(&path, format!("frame {}", lsn.0)))?;
             sealed.truncate(length);
             apply(lsn, &Bytes::from(sealed))?;
@@ -142,12 +163,20 @@ pub(crate) fn read_tail(
     if rest.is_empty() { Ok(()) } else { Err(malformed()) }
 }
 
-/// The table and the number of parts.
-pub(super) fn header(rest: &mut &[u8]) -> Option<(TableId, u32)> {
-    if take(rest)? != MAGIC || take(rest)? != FORMAT_VERSION.to_be_bytes() {
-        return None;
+/// The table whose log records they are, and the number of parts.
+pub(super) fn header(rest: &mut &[u8]) -> std::result::Result<(TableId, u32), String> {
+    let cut = || "header of a tail file".to_owned();
+    if take(rest) != Some(MAGIC) {
+        return Err(cut());
     }
-    Some((TableId(take(rest)?), u32::from_be_bytes(take(rest)?)))
+    let version = u16::from_be_bytes(take(rest).ok_or_else(cut)?);
+    if version != TAIL_VERSION {
+        return Err(format!(
+            "tail file of format version {version}, this server reads version {TAIL_VERSION}"
+        ));
+    }
+    let table = TableId(take(rest).ok_or_else(cut)?);
+    Ok((table, u32::from_be_bytes(take(rest).ok_or_else(cut)?)))
 }
 
 /// The head of a part: identity, key, number of groups.
@@ -157,12 +186,21 @@ pub(super) fn part(rest: &mut &[u8]) -> Option<(FileIdentity, WrappedDataKey, u3
     Some((identity, wrapped, u32::from_be_bytes(take(rest)?)))
 }
 
-/// A group: frame, block, ciphertext and tag.
-pub(super) fn group<'a>(rest: &mut &'a [u8]) -> Option<(Lsn, u64, &'a [u8])> {
+/// What a frame of the log had of the table.
+pub(super) struct TailGroup<'a> {
+    pub(super) lsn: Lsn,
+    pub(super) commit_millis: i64,
+    pub(super) block: u64,
+    /// Ciphertext and tag.
+    pub(super) sealed: &'a [u8],
+}
+
+pub(super) fn group<'a>(rest: &mut &'a [u8]) -> Option<TailGroup<'a>> {
     let lsn = Lsn(u64::from_be_bytes(take(rest)?));
+    let commit_millis = i64::from_be_bytes(take(rest)?);
     let block = u64::from_be_bytes(take(rest)?);
     let length = usize::try_from(u32::from_be_bytes(take(rest)?)).ok()?;
     let (sealed, back) = rest.split_at_checked(length.checked_add(TAG_LEN)?)?;
     *rest = back;
-    Some((lsn, block, sealed))
+    Some(TailGroup { lsn, commit_millis, block, sealed })
 }

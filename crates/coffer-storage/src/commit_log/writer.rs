@@ -464,9 +464,9 @@ impl LogThread {
             keys: std::mem::take(&mut frame.keys),
             groups: Vec::with_capacity(frame.groups.len()),
         };
-        let mut places = Vec::with_capacity(frame.groups.len());
+        let mut offsets = Vec::with_capacity(frame.groups.len());
         for group in &frame.groups {
-            places.push((frame.offset + buffer.len() as u64, frame.lsn));
+            offsets.push(frame.offset + buffer.len() as u64);
             let sealed = seal_group(buffer, group, frame.lsn);
             let refused = |error| Error::sealed(&frame.file.path, "group", error);
             directory.groups.push(sealed.map_err(refused)?);
@@ -498,7 +498,7 @@ impl LogThread {
         let wrote = io.file.write_at(frame.offset, buffer);
         wrote.map_err(|error| Error::io("write log", &frame.file.path, error))?;
         drop(io);
-        log.index.lock().record(&frame.file.header, &directory, &places);
+        log.index.lock().record(&frame.file.header, &header, &directory, &offsets);
         if self.buffer.capacity() > 4 << 20 {
             self.buffer = Vec::new();
         }

@@ -24,6 +24,7 @@ mod failing_table;
 mod inspection;
 mod rollback;
 mod root_keys;
+mod tails;
 
 const A: TableId = TableId([0xa1; 16]);
 const B: TableId = TableId([0xb2; 16]);
@@ -34,6 +35,7 @@ struct House {
     root_key: Arc<RootKey>,
     keys: Arc<MemoryKeys>,
     vfs: Arc<dyn Vfs>,
+    clock: Arc<dyn Clock>,
     options: EngineOptions,
 }
 
@@ -49,6 +51,7 @@ impl House {
             root_key: Arc::new(RootKey::generate().unwrap()),
             keys: Arc::default(),
             vfs,
+            clock: Arc::new(SystemClock),
             options,
         }
     }
@@ -65,7 +68,7 @@ impl House {
             keys,
             root_keys,
             Arc::clone(&self.vfs),
-            Arc::new(SystemClock),
+            Arc::clone(&self.clock),
         )
     }
 
@@ -623,6 +626,7 @@ fn copy_of(house: &House) -> House {
         root_key: Arc::clone(&house.root_key),
         keys: Arc::clone(&house.keys),
         vfs: Arc::new(OsVfs),
+        clock: Arc::clone(&house.clock),
         options: house.options.clone(),
     };
     let from = house.directory.path();
