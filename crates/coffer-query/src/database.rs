@@ -44,6 +44,8 @@ pub struct DatabaseOptions {
     pub encryption: EncryptionOptions,
     /// Who is told of schema statements.
     pub schema_audit: Option<Arc<dyn SchemaAudit>>,
+    /// Names of the channels that events are told by.
+    pub notification_channels: Vec<String>,
 }
 
 /// State of one connection that statements read and change.
@@ -379,6 +381,11 @@ impl Database {
     pub(crate) fn next_timeuuid(&self) -> [u8; 16] {
         // Micros are handed out once each, in 100 ns units there is no other of the same.
         crate::functions::timeuuid(self.next_timestamp().saturating_mul(10), self.timeuuid_node)
+    }
+
+    /// Clock sequence and node of timeuuids.
+    pub(crate) fn timeuuid_node(&self) -> [u8; 8] {
+        self.timeuuid_node
     }
 
     /// Whether the table is in the schema just as the plan saw it.

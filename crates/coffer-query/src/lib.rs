@@ -13,6 +13,7 @@ mod describe;
 mod digest;
 mod encryption_policy;
 mod error;
+mod events;
 mod execute;
 mod filter;
 mod functions;
@@ -41,6 +42,7 @@ pub use database::{
 };
 pub use encryption_policy::EncryptionOptions;
 pub use error::{Error, Result};
+pub use events::{Event, EventKind};
 pub use execute::SelectExecution;
 pub use execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
 pub use metadata::{BindMetadata, ColumnSpec, ResultMetadata};

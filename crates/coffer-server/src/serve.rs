@@ -232,6 +232,7 @@ fn open_database(
             role_principals: config.role_principals.clone(),
         },
         schema_audit: Some(schema_log),
+        notification_channels: Vec::new(),
     };
     let (engine, keyring) = (Arc::clone(engine), Arc::clone(keyring));
     Ok(Arc::new(Database::open(engine, keyring, Arc::clone(clock), options)?))

@@ -22,6 +22,7 @@ use crate::custom_properties::{CustomProperties, ENCRYPTION_CONTEXT};
 use crate::database::Database;
 use crate::encryption_policy::EncryptionPolicy;
 use crate::error::{Error, Result};
+use crate::events::{self, NewEvent};
 use crate::key_queue::UnderWay;
 use crate::plan::schema_change as plan;
 use crate::table_keys::table_name;
@@ -265,13 +266,24 @@ impl Database {
     fn give_up(&self, begun: Option<&Begun>, failed: Failed) -> Error {
         let Some(begun) = begun else { return *failed.error };
         if !failed.is_lost || begun.change.target_arn.is_none() {
-            self.remove_change(&begun.table, &begun.change, &failed.grants);
+            let event = events::create_failed(&begun.change, &failed.error);
+            self.end_change(&begun.table, &begun.change, &failed.grants, event.as_ref());
         }
         *failed.error
     }
 
     /// Removes an intent; its grants are due at once.
     pub(crate) fn remove_change(&self, table: &TableName, change: &KeyChange, grants: &[KeyGrant]) {
+        self.end_change(table, change, grants, None);
+    }
+
+    fn end_change(
+        &self,
+        table: &TableName,
+        change: &KeyChange,
+        grants: &[KeyGrant],
+        event: Option<&NewEvent>,
+    ) {
         let now = self.clock().key_wall_millis();
         let removed = self.engine().update_catalog(&mut |catalog| {
             let id = TableId(table.id);
@@ -283,6 +295,9 @@ impl Database {
             next.key_changes.remove(&id);
             let due = |grant: &KeyGrant| retiring(grant, now, &change.keyspace, &change.name);
             next.retiring_grants.extend(grants.iter().map(due));
+            if let Some(event) = event {
+                self.record_event(&mut next, event.clone());
+            }
             Ok(next)
         });
         match removed {

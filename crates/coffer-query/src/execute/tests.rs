@@ -56,6 +56,7 @@ impl Fixture {
             page_rows_max: 5000,
             encryption: crate::EncryptionOptions::default(),
             schema_audit: None,
+            notification_channels: Vec::new(),
         };
         let database = Database::open(Arc::new(engine), keyring, clock, options).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

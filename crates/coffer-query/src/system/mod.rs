@@ -3,6 +3,7 @@
 
 pub(crate) mod cells;
 mod definition;
+mod events;
 mod keys;
 mod local;
 mod multiregion;
@@ -30,6 +31,8 @@ pub(crate) fn keyspaces() -> Result<BTreeMap<String, Arc<Keyspace>>> {
     let mut system = local::tables();
     system.extend(local::empty_tables());
     system.extend(peers::tables());
+    let mut system_coffer = keys::tables();
+    system_coffer.push(events::events());
     [
         ("system", system),
         ("system_schema", schema::tables()),
@@ -37,7 +40,7 @@ pub(crate) fn keyspaces() -> Result<BTreeMap<String, Arc<Keyspace>>> {
         ("system_multiregion_info", multiregion::tables()),
         (virtual_schema::KEYSPACE, virtual_schema::tables()),
         ("system_traces", traces::tables()),
-        ("system_coffer", keys::tables()),
+        ("system_coffer", system_coffer),
     ]
     .into_iter()
     .map(|(name, tables)| Ok((name.to_owned(), Arc::new(definition::keyspace(name, &tables)?))))

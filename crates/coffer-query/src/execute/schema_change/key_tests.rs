@@ -244,6 +244,7 @@ impl House {
             page_rows_max: 5000,
             encryption: self.encryption.clone(),
             schema_audit: Some(self.audit.clone()),
+            notification_channels: vec!["webhook".into()],
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         Running {
@@ -783,8 +784,26 @@ fn a_key_disabled_while_its_table_is_made_leaves_nothing() {
     });
     assert!(running.database.engine().catalog().table("k", "new").is_none());
     assert_eq!(std::fs::read_dir(house.data().join("tables")).unwrap().count(), 2);
+    let refused = format!("CREATE TABLE k.new (a int PRIMARY KEY) {}", with_key(&key));
+    assert!(matches!(running.run(&refused), Err(Error::KeyRefused(_))), "before it began");
     running.stop();
-    assert_eq!(house.start().database.engine().catalog().tables.len(), 2);
+    let running = house.start();
+    assert_eq!(running.database.engine().catalog().tables.len(), 2);
+    // told once: a refusal before anything began is the client's alone
+    let events = running.database.pending_events("webhook");
+    assert_eq!(events.len(), 1, "{events:?}");
+    let event = &events[0];
+    assert_eq!(event.kind, crate::EventKind::CreateFailed);
+    assert_eq!((&*event.keyspace, &*event.table), ("k", "new"));
+    assert_eq!(event.key_arn.as_ref(), Some(&key));
+    assert!(event.detail.contains("DisabledException"), "{}", event.detail);
+    running.database.event_delivered(event.id, "webhook").unwrap();
+    running.database.event_delivered(event.id, "no such channel").unwrap();
+    assert!(running.database.pending_events("webhook").is_empty());
+    let told = "SELECT id FROM system_coffer.events WHERE day = '2023-11-14' AND kind = \
+                'create_failed' ALLOW FILTERING";
+    let OutcomeKind::Rows(rows) = running.ok(told).kind else { panic!("no rows") };
+    assert_eq!(rows.count, 1);
 }
 
 #[test]
