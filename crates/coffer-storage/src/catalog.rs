@@ -183,6 +183,7 @@ mod document;
 mod retained;
 mod store;
 
+pub(crate) use retained::table_keys;
 pub use retained::{
     Archive, ArchivedLog, DroppedTable, SnapshotKind, SnapshotRecord, archive_directory,
 };

@@ -1,7 +1,6 @@
 //! What the engine and its threads share: the catalog, the log, the open tables.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,8 +14,9 @@ use parking_lot::Mutex;
 use crate::Lsn;
 use crate::background::Signal;
 use crate::block_cache::BlockCache;
-use crate::catalog::{Catalog, CatalogStore, SharedRootKeys, TableEntry};
+use crate::catalog::{Catalog, CatalogStore, SharedRootKeys, TableEntry, table_keys};
 use crate::commit_log::{self, CommitLog, error_chain};
+use crate::engine::AgeClock;
 use crate::error::{Error, Result};
 use crate::key_use::KeyUse;
 use crate::memtable::MemoryUse;
@@ -35,6 +35,7 @@ pub(crate) struct Core {
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) catalog: CatalogStore,
+    pub(crate) age: AgeClock,
     pub(crate) log: CommitLog,
     pub(crate) root_keys: SharedRootKeys,
     pub(crate) tables: ArcSwap<TableMap>,
@@ -46,6 +47,23 @@ pub(crate) struct Core {
     pub(crate) flushing: Arc<Signal>,
     pub(crate) compacting: Arc<Signal>,
     pub(crate) stopping: AtomicBool,
+}
+
+/// What the catalog says about the table keys of a table's files.
+pub(crate) struct ListedKeys {
+    /// Log records up to this one are in files that the catalog lists.
+    pub(crate) flushed: Lsn,
+    /// The table keys that these files need.
+    pub(crate) needed: HashSet<TableKeyId>,
+}
+
+impl ListedKeys {
+    /// Those of a live table and of what is kept of it.
+    pub(crate) fn of(catalog: &Catalog, entry: &TableEntry) -> Self {
+        let mut needed = catalog.retained_table_keys(entry.schema.id);
+        needed.extend(table_keys(&entry.segments, &entry.tails));
+        Self { flushed: entry.replay_from, needed }
+    }
 }
 
 impl Core {
@@ -71,6 +89,7 @@ impl Core {
     ) -> Result<Arc<Catalog>> {
         let updated = self.catalog.update(|old| {
             let mut new = change(old)?;
+            new.age = self.age.noted();
             new.log.committed = new.log.committed.max(self.log.durable());
             Ok(new)
         });
@@ -92,35 +111,34 @@ impl Core {
             let mut entry =
                 TableEntry::clone(old.tables.get(&table).ok_or(Error::NoSuchTable(table))?);
             change(&mut entry)?;
-            self.settle_keys(&mut entry)?;
             let mut new = old.clone();
+            self.settle_keys(old, &mut entry)?;
             new.tables.insert(table, Arc::new(entry));
             Ok(new)
         })
     }
 
     /// The table keys that files of the table need: those being written, what is written next,
-    /// records of the log that are in no segment, segments, tail files. Files go from each of these
-    /// to a later one, so it looks in this order; `entry` gives the table as it is at the moment.
-    pub(crate) fn table_keys_in_use<E: Deref<Target = TableEntry>>(
+    /// records of the log that are in no segment, segments, tail files, snapshots, archived log. Files
+    /// go from each of these to a later one, so it looks in this order; `listed` gives what the catalog
+    /// has of the table at the moment.
+    pub(crate) fn table_keys_in_use(
         &self,
         table: TableId,
-        entry: impl Fn() -> Result<E>,
+        listed: impl Fn() -> Result<ListedKeys>,
     ) -> Result<HashSet<TableKeyId>> {
-        let flushed = entry()?.replay_from;
+        let flushed = listed()?.flushed;
         let newborn = self.key_use.of(table);
         let mut needed = newborn.needed;
         needed.extend(newborn.wrapping.map(|(id, _)| id));
         needed.extend(self.log.index.lock().table_keys(table, flushed));
-        let entry = entry()?;
-        needed.extend(entry.segments.iter().map(|segment| segment.table_key));
-        needed.extend(entry.tails.iter().flat_map(|tail| &tail.table_keys));
+        needed.extend(listed()?.needed);
         Ok(needed)
     }
 
     /// Brings the key record up to date. Does nothing while the record's own key is not the one that
     /// wraps data keys: the key is away, or a swap was published and is not installed yet.
-    fn settle_keys(&self, entry: &mut TableEntry) -> Result<()> {
+    pub(crate) fn settle_keys(&self, catalog: &Catalog, entry: &mut TableEntry) -> Result<()> {
         let table = entry.schema.id;
         let wrapping = self.keys.wrapping_key(table.as_bytes());
         let Some((id, wraps)) = wrapping else { return Ok(()) };
@@ -128,7 +146,7 @@ impl Core {
             return Ok(());
         }
         // the caller holds the catalog: the entry stays as it is
-        let needed = self.table_keys_in_use(table, || Ok(&*entry))?;
+        let needed = self.table_keys_in_use(table, || Ok(ListedKeys::of(catalog, entry)))?;
         let mut key = (*entry.key).clone();
         key.older.retain(|older| needed.contains(&older.table_key_id));
         key.wraps = key.wraps.max(wraps);
@@ -250,36 +268,6 @@ impl Core {
         if let Err(error) = self.vfs.remove(path) {
             tracing::warn!(file = %path.display(), %error, "a file of no use stays until the next start");
         }
-    }
-
-    /// Unlinks what crashed writers left and what the catalog does not name.
-    pub(crate) fn remove_orphans(&self) -> Result<()> {
-        let catalog = self.catalog.current();
-        let tables = self.directory.join("tables");
-        let names =
-            self.vfs.list(&tables).map_err(|error| Error::io("list tables", &tables, error))?;
-        for name in names {
-            let Ok(table) = name.parse::<TableId>() else { continue };
-            let Some(entry) = catalog.tables.get(&table) else {
-                if let Err(error) = self.unlink_table(table) {
-                    tracing::warn!(%table, error = %error_chain(&error), "files of no table stay until the next start");
-                }
-                continue;
-            };
-            let directory = tables.join(&name);
-            let live = |path: &PathBuf| {
-                entry.segments.iter().any(|segment| segment.path(&directory) == *path)
-                    || entry.tails.iter().any(|tail| tail.path(&directory) == *path)
-            };
-            let files =
-                self.vfs.list(&directory).map_err(|e| Error::io("list table", &directory, e))?;
-            for path in
-                files.into_iter().map(|file| directory.join(file)).filter(|path| !live(path))
-            {
-                self.remove_file(&path);
-            }
-        }
-        Ok(())
     }
 
     /// How the table's segments are written.

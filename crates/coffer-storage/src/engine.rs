@@ -1,40 +1,40 @@
 //! The engine: open, append, read, and the life of tables. Everything here is synchronous; nothing
 //! waits for a KMS.
 
+mod age;
 mod keys;
+mod open;
+mod orphans;
+mod publish;
+mod restore;
+mod snapshot;
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::thread::JoinHandle;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use coffer_crypto::{DataKeySource, RootKeys, clock::Clock};
 use coffer_model::{EntryKind, Mutation, TableId, Token};
 use parking_lot::{Mutex, RwLock};
-use rustix::fs::{FlockOperation, flock};
 
-use crate::background::{Priority, Signal, spawn};
-use crate::block_cache::BlockCache;
-use crate::catalog::{Catalog, CatalogStore, SharedRootKeys, TableEntry};
-use crate::commit_log::{self, CommitLog, LogContext, LogScan};
+use crate::background::{Priority, spawn};
+use crate::catalog::Catalog;
+use crate::commit_log;
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::ids::ClusterId;
-use crate::key_use::KeyUse;
-use crate::memtable::MemoryUse;
 use crate::options::EngineOptions;
-use crate::table_store::TableMap;
-use crate::vfs::{self, Vfs};
+use crate::vfs::Vfs;
 use crate::view::Point;
 use crate::{Lsn, PartitionCursor, PartitionRead, ScanCursor, ScanRange, TableStatistics};
 
-/// Smallest commit log file; options below are raised to it.
-const LOG_FILE_BYTES_MIN: u64 = 64 * 1024;
+pub(crate) use age::AgeClock;
+use open::{lock_directory, open_core};
+pub use restore::RestoreSource;
+pub use snapshot::SnapshotRequest;
 
 /// The storage engine over one data directory.
 pub struct Engine {
@@ -79,37 +79,6 @@ impl Engine {
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
         self.core.catalog.current()
-    }
-
-    /// Changes the catalog: `change` maps the present value to the next one, which is persisted and
-    /// then published. Changes are serialised. `version`, `log`, and the file lists of existing
-    /// tables are the engine's own: what `change` does to them is ignored.
-    ///
-    /// # Errors
-    /// What `change` returns, or `Io` (then nothing is published).
-    pub fn update_catalog(
-        &self,
-        change: &mut dyn FnMut(&Catalog) -> Result<Catalog>,
-    ) -> Result<Arc<Catalog>> {
-        let mut dropped = Vec::new();
-        let published = self.core.update(|old| {
-            let new = change(old)?;
-            dropped =
-                old.tables.keys().filter(|id| !new.tables.contains_key(id)).copied().collect();
-            Ok(self.keep_own_fields(old, new))
-        })?;
-        for table in dropped {
-            let lifecycle = self.core.lifecycle(table);
-            let _lifecycle = lifecycle.lock();
-            self.core.close_store(table);
-            if let Err(error) = self.core.unlink_table(table) {
-                let error = commit_log::error_chain(&error);
-                tracing::warn!(%table, error, "files of a dropped table stay until the next start");
-            }
-            self.core.lifecycles.lock().remove(&table);
-        }
-        self.core.housekeeping.notify();
-        Ok(published)
     }
 
     /// Opens a table of the catalog: its segments, its tail files, its records in the log. Blocking;
@@ -239,49 +208,6 @@ impl Engine {
         ScanCursor::new(store, Arc::clone(&self.core.clock), range, now_seconds)
     }
 
-    /// Removes all rows of the table, those in the log included, and unlinks its files. Works while
-    /// the key is away.
-    ///
-    /// # Errors
-    /// `NoSuchTable`, `Io`.
-    pub fn truncate(&self, table: TableId) -> Result<()> {
-        let lifecycle = self.core.lifecycle(table);
-        let _lifecycle = lifecycle.lock();
-        let was_open = self.core.tables.load().contains_key(&table);
-        let last = self.core.close_store(table);
-        if was_open {
-            self.core.log.wait_committed(last)?;
-        }
-        self.core.log.wait_durable(self.core.log.committed())?;
-        let mut removed = TableFiles::default();
-        self.core.update_table(table, |entry| {
-            removed.segments = std::mem::take(&mut entry.segments);
-            removed.tails = std::mem::take(&mut entry.tails);
-            entry.replay_from = entry.replay_from.max(last.min(self.core.log.committed()));
-            entry.truncated_at = entry.replay_from;
-            Ok(())
-        })?;
-        let directory = self.core.table_directory(table);
-        for path in removed.paths(&directory) {
-            self.core.remove_file(&path);
-        }
-        self.core.housekeeping.notify();
-        Ok(())
-    }
-
-    /// Removes the table from the catalog and unlinks its files. Works while the key is away.
-    ///
-    /// # Errors
-    /// `NoSuchTable`, `Io`.
-    pub fn drop_table(&self, table: TableId) -> Result<()> {
-        let mut remove = |old: &Catalog| {
-            let mut new = old.clone();
-            new.tables.remove(&table).ok_or(Error::NoSuchTable(table))?;
-            Ok(new)
-        };
-        self.update_catalog(&mut remove).map(drop)
-    }
-
     /// Writes the table's memtables to segments; returns when they are in the catalog.
     ///
     /// # Errors
@@ -363,32 +289,6 @@ impl Engine {
         Ok(())
     }
 
-    /// What the layers above may not change: the file lists of tables, and what the log knows.
-    fn keep_own_fields(&self, old: &Catalog, mut new: Catalog) -> Catalog {
-        new.log = old.log.clone();
-        for (id, entry) in &mut new.tables {
-            match old.tables.get(id) {
-                Some(before) if Arc::ptr_eq(before, entry) => {}
-                Some(before) => {
-                    let kept = Arc::make_mut(entry);
-                    kept.segments.clone_from(&before.segments);
-                    kept.tails.clone_from(&before.tails);
-                    kept.replay_from = before.replay_from;
-                    kept.truncated_at = before.truncated_at;
-                }
-                // records of a dropped table with the same id must not come back
-                None => {
-                    let mut kept =
-                        TableEntry::new(Arc::clone(&entry.schema), Arc::clone(&entry.key));
-                    kept.replay_from = self.core.log.durable();
-                    kept.truncated_at = kept.replay_from;
-                    *entry = Arc::new(kept);
-                }
-            }
-        }
-        new
-    }
-
     fn start_threads(&self) -> Result<()> {
         let mut threads = self.threads.lock();
         let poison = |core: Arc<Core>| move || core.log.poison("a thread of the engine panicked");
@@ -448,144 +348,6 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.stop_threads();
     }
-}
-
-/// Files that leave the catalog together.
-#[derive(Default)]
-struct TableFiles {
-    segments: Vec<crate::SegmentEntry>,
-    tails: Vec<crate::TailRecord>,
-}
-
-impl TableFiles {
-    fn paths(&self, directory: &Path) -> Vec<std::path::PathBuf> {
-        let segments = self.segments.iter().map(|segment| segment.path(directory));
-        segments.chain(self.tails.iter().map(|tail| tail.path(directory))).collect()
-    }
-}
-
-/// Creates the data directory if need be and locks it: the first thing that is done to it.
-fn lock_directory(directory: &Path) -> Result<File> {
-    vfs::OsVfs
-        .create_directory(directory)
-        .map_err(|error| Error::io("create data directory", directory, error))?;
-    let path = directory.join("LOCK");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let file = file.map_err(|error| Error::io("open lock", &path, error))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| Error::Locked { directory: directory.to_path_buf() })?;
-    Ok(file)
-}
-
-fn open_core(
-    directory: &Path,
-    mut options: EngineOptions,
-    keys: Arc<dyn DataKeySource>,
-    root_keys: &SharedRootKeys,
-    vfs: &Arc<dyn Vfs>,
-    clock: Arc<dyn Clock>,
-) -> Result<Core> {
-    options.log_file_bytes = options.log_file_bytes.max(LOG_FILE_BYTES_MIN).next_multiple_of(4096);
-    let [log_directory, catalog_directory, tables_directory] =
-        ["log", "catalog", "tables"].map(|name| directory.join(name));
-    for directory in [&log_directory, &catalog_directory, &tables_directory] {
-        vfs.create_directory(directory)
-            .map_err(|error| Error::io("create directory", directory, error))?;
-        vfs::remove_unpublished(vfs.as_ref(), directory)?;
-    }
-    let catalog = match CatalogStore::open(vfs, &catalog_directory, root_keys)? {
-        Some(catalog) => catalog,
-        None => create_catalog(vfs, directory, root_keys)?,
-    };
-    let known = catalog.current();
-    let scan = {
-        let roots = root_keys.read();
-        commit_log::scan(vfs.as_ref(), &log_directory, &roots, known.cluster_id, &known.log)?
-    };
-    check_version(&known, &scan, &catalog_directory)?;
-    check_replayed(&known, &scan, &catalog_directory)?;
-    scan.settle(vfs.as_ref())?;
-    let (recovered, last, number) = (scan.recovered.clone(), scan.last, scan.next_number);
-    let [housekeeping, flushing, compacting] = [(); 3].map(|()| Arc::<Signal>::default());
-    let memory = Arc::<MemoryUse>::default();
-    let key_use = Arc::new(KeyUse::new(Arc::clone(&keys)));
-    let context = LogContext {
-        directory: log_directory,
-        vfs: Arc::clone(vfs),
-        root_keys: Arc::clone(root_keys),
-        keys: Arc::clone(&key_use),
-        clock: Arc::clone(&clock),
-        cluster: known.cluster_id,
-        options: options.clone(),
-        memory: Arc::clone(&memory),
-    };
-    let log = CommitLog::start(context, scan, Arc::clone(&housekeeping), Arc::clone(&flushing))?;
-    catalog.update(|old| {
-        let mut new = old.clone();
-        new.log.oldest = new.log.oldest.max(1);
-        new.log.known = number;
-        new.log.recovered = recovered;
-        new.log.committed = last;
-        Ok(new)
-    })?;
-    Ok(Core {
-        directory: directory.to_path_buf(),
-        cache: Arc::new(BlockCache::new(options.block_cache_bytes)),
-        options,
-        keys,
-        key_use,
-        vfs: Arc::clone(vfs),
-        clock,
-        catalog,
-        log,
-        root_keys: Arc::clone(root_keys),
-        tables: ArcSwap::from_pointee(TableMap::default()),
-        memory,
-        lifecycles: Mutex::default(),
-        housekeeping,
-        flushing,
-        compacting,
-        stopping: AtomicBool::new(false),
-    })
-}
-
-/// A new data directory gets a catalog; one that has data and no catalog was tampered with.
-fn create_catalog(
-    vfs: &Arc<dyn Vfs>,
-    directory: &Path,
-    root_keys: &SharedRootKeys,
-) -> Result<CatalogStore> {
-    let catalog_directory = directory.join("catalog");
-    for name in ["log", "tables"] {
-        let path = directory.join(name);
-        let names = vfs.list(&path).map_err(|error| Error::io("list directory", &path, error))?;
-        if !names.is_empty() {
-            return Err(Error::tampered(catalog_directory, "catalog is missing"));
-        }
-    }
-    let cluster = coffer_crypto::random_array()
-        .map_err(|error| Error::sealed(&catalog_directory, "cluster id", error))?;
-    CatalogStore::create(vfs, &catalog_directory, root_keys, ClusterId(cluster))
-}
-
-/// The catalog is not older than the log says.
-fn check_version(catalog: &Catalog, scan: &LogScan, directory: &Path) -> Result<()> {
-    let (newest, known) = (catalog.version, scan.catalog_version);
-    if newest < known {
-        let what = format!("version {newest} is newest, the log knows of {known}");
-        return Err(Error::tampered(directory, what));
-    }
-    Ok(())
-}
-
-/// No table was flushed further than the log goes.
-fn check_replayed(catalog: &Catalog, scan: &LogScan, directory: &Path) -> Result<()> {
-    let flushed = catalog.tables.values().map(|table| table.replay_from).max().unwrap_or_default();
-    if flushed > scan.last {
-        let what = format!("log ends at frame {}, catalog knows of {}", scan.last.0, flushed.0);
-        return Err(Error::tampered(directory.with_file_name("log"), what));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

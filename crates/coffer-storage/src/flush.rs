@@ -23,6 +23,8 @@ const WARNING_INTERVAL_MILLIS: i64 = 10_000;
 /// Wait before work that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MILLIS: i64 = 1000;
+/// How often the age of the directory is looked at when nothing else is to do.
+const AGE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a pass of a background thread came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -390,15 +392,16 @@ impl Core {
         while !self.is_stopping() {
             let prepared = self.log.prepare_spare();
             let freed = self.free_log();
+            let aged = self.note_age();
             let failed =
-                [prepared, freed].into_iter().filter_map(Result::err).fold(false, |_, error| {
-                    tracing::warn!(error = %error_chain(&error), "commit log files: trying again");
+                [prepared, freed, aged].into_iter().filter_map(Result::err).fold(false, |_, error| {
+                    tracing::warn!(error = %error_chain(&error), "commit log files or age of the directory: trying again");
                     true
                 });
             if self.log.file_bytes() > self.options.log_total_bytes / 2 {
                 self.flushing.notify();
             }
-            self.housekeeping.wait(failed.then_some(RETRY));
+            self.housekeeping.wait(Some(if failed { RETRY } else { AGE_INTERVAL }));
         }
     }
 

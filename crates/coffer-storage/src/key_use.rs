@@ -63,6 +63,29 @@ impl KeyUse {
     }
 }
 
+/// Table keys that count as needed until this is dropped.
+pub(crate) struct HeldKeys {
+    key_use: Arc<KeyUse>,
+    scope: u64,
+}
+
+impl KeyUse {
+    /// Counts these table keys as needed: files that need them are about to be listed.
+    pub(crate) fn hold(self: &Arc<Self>, table: TableId, keys: &HashSet<TableKeyId>) -> HeldKeys {
+        let mut newborn = self.newborn.lock();
+        newborn.last_scope += 1;
+        let scope = newborn.last_scope;
+        newborn.files.extend(keys.iter().map(|key| (scope, table, *key)));
+        HeldKeys { key_use: Arc::clone(self), scope }
+    }
+}
+
+impl Drop for HeldKeys {
+    fn drop(&mut self) {
+        self.key_use.newborn.lock().files.retain(|(scope, _, _)| *scope != self.scope);
+    }
+}
+
 impl Drop for Newborn<'_> {
     fn drop(&mut self) {
         self.key_use.newborn.lock().files.retain(|(scope, _, _)| *scope != self.scope);

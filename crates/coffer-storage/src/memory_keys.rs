@@ -29,6 +29,14 @@ impl MemoryKeys {
         self.away.lock().retain(|away| *away != table);
     }
 
+    /// `table` gets the key of `source`.
+    pub(crate) fn adopt(&self, source: [u8; 16], table: [u8; 16]) {
+        let mut keys = self.keys.lock();
+        if let Some(key) = keys.get(&source).cloned() {
+            keys.insert(table, key);
+        }
+    }
+
     fn key(&self, table: [u8; 16]) -> Result<Leased> {
         if self.away.lock().contains(&table) {
             return Err(KeyUnavailable { table, reason: UnavailableReason::Revoked }.into());

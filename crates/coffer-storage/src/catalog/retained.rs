@@ -5,18 +5,20 @@
 //! swap reaches snapshots and archives by what it does anyway, and crypto-erasing is the removal of
 //! one record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coffer_crypto::KeyRecord;
+use coffer_crypto::{KeyRecord, TableKeyId};
 use coffer_model::{TableId, TableSchema, UserType};
 use serde::{Deserialize, Serialize};
 
-use super::TailRecord;
+use super::{Catalog, TailRecord};
 use crate::Lsn;
 use crate::ids::SnapshotId;
 use crate::segment::SegmentEntry;
+
+type UserTypes = BTreeMap<String, Arc<UserType>>;
 
 /// Why a snapshot was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -92,6 +94,47 @@ impl SnapshotRecord {
     pub fn bytes(&self) -> u64 {
         let segments = self.segments.iter().map(|segment| segment.length);
         segments.chain(self.tails.iter().map(|tail| tail.length)).sum()
+    }
+
+    /// The table keys that wrap the data keys of its files.
+    #[must_use]
+    pub fn table_keys(&self) -> HashSet<TableKeyId> {
+        table_keys(&self.segments, &self.tails)
+    }
+}
+
+/// The table keys that wrap the data keys of these files.
+pub(crate) fn table_keys(segments: &[SegmentEntry], tails: &[TailRecord]) -> HashSet<TableKeyId> {
+    let segments = segments.iter().map(|segment| segment.table_key);
+    segments.chain(tails.iter().flat_map(|tail| tail.table_keys.iter().copied())).collect()
+}
+
+impl Catalog {
+    /// The snapshots of a table, live or dropped.
+    pub fn snapshots_of(&self, table: TableId) -> impl Iterator<Item = &Arc<SnapshotRecord>> {
+        self.snapshots.values().filter(move |snapshot| snapshot.schema.id == table)
+    }
+
+    /// The table keys that snapshots and archived log of a table need.
+    pub(crate) fn retained_table_keys(&self, table: TableId) -> HashSet<TableKeyId> {
+        let mut needed: HashSet<TableKeyId> =
+            self.snapshots_of(table).flat_map(|snapshot| snapshot.table_keys()).collect();
+        if let Some(archive) = self.archives.get(&table) {
+            needed.extend(archive.log.iter().flat_map(|archived| &archived.tail.table_keys));
+        }
+        needed
+    }
+
+    /// The user types of its keyspace that a table needs.
+    pub(crate) fn types_of(&self, schema: &TableSchema) -> UserTypes {
+        let Some(keyspace) = self.keyspaces.get(&schema.keyspace) else { return UserTypes::new() };
+        let is_needed = |name: &str| {
+            let live = schema.columns.iter().map(|column| &column.ty);
+            let dropped = schema.dropped_columns.iter().map(|column| &column.ty);
+            live.chain(dropped).any(|ty| ty.mentions(&schema.keyspace, name))
+        };
+        let needed = keyspace.types.iter().filter(|(name, _)| is_needed(name));
+        needed.map(|(name, ty)| (name.clone(), Arc::clone(ty))).collect()
     }
 }
 

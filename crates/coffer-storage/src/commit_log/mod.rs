@@ -152,6 +152,11 @@ impl CommitLog {
         pending.last_assigned()
     }
 
+    /// The last frame to which something was appended.
+    pub(crate) fn last_assigned(&self) -> Lsn {
+        self.pending.lock().last_assigned()
+    }
+
     pub(crate) fn committed(&self) -> Lsn {
         Lsn(self.committed.load(Ordering::Acquire))
     }

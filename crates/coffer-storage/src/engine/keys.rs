@@ -6,6 +6,7 @@ use coffer_crypto::{RootKeys, TableKeyId};
 use coffer_model::TableId;
 
 use super::Engine;
+use crate::core::ListedKeys;
 use crate::error::{Error, Result};
 
 impl Engine {
@@ -46,15 +47,16 @@ impl Engine {
         self.core.free_log_before(first)
     }
 
-    /// The table keys that live files of the table need: segments, tail files, log files, and those
-    /// being written. A swap keeps these, and those made under the current key meanwhile.
+    /// The table keys that files of the table need: segments, tail files, log files, snapshots,
+    /// archived log, and those being written. A swap keeps these, and those made under the current key meanwhile.
     ///
     /// # Errors
     /// `NoSuchTable`.
     pub fn table_keys_in_use(&self, table: TableId) -> Result<HashSet<TableKeyId>> {
         self.core.table_keys_in_use(table, || {
             let catalog = self.core.catalog.settled();
-            catalog.tables.get(&table).cloned().ok_or(Error::NoSuchTable(table))
+            let entry = catalog.tables.get(&table).ok_or(Error::NoSuchTable(table))?;
+            Ok(ListedKeys::of(&catalog, entry))
         })
     }
 }

@@ -17,13 +17,15 @@ use super::*;
 use crate::memory_keys::MemoryKeys;
 use crate::options::Durability;
 use crate::vfs::{CrashLoss, Fault, FaultVfs, OsVfs};
-use crate::{Advance, ScanItem};
+use crate::{Advance, ScanItem, TableEntry};
 
+mod ages;
 mod crashes;
 mod failing_table;
 mod inspection;
 mod rollback;
 mod root_keys;
+mod snapshots;
 mod tails;
 
 const A: TableId = TableId([0xa1; 16]);

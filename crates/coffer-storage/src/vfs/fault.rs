@@ -128,15 +128,21 @@ impl FaultVfs {
                 _ => {}
             }
         }
-        let mut files = Vec::new();
+        let mut files: Vec<Contents> = Vec::new();
         let mut names = BTreeMap::new();
+        // what one name of a file has lost all its names have lost
+        let mut renumbered: BTreeMap<usize, usize> = BTreeMap::new();
         for (path, number) in survivors {
+            if let Some(known) = renumbered.get(&number) {
+                let durable = files.get(*known).map(|file| file.durable.clone());
+                rewrite(&path, &durable.unwrap_or_default())?;
+                names.insert(path, *known);
+                continue;
+            }
             let contents = state.files.get(number).cloned().unwrap_or_default();
             let durable = contents.after_crash(&mut choice);
-            if let Some(directory) = path.parent() {
-                fs::create_dir_all(directory)?;
-            }
-            fs::write(&path, &durable)?;
+            rewrite(&path, &durable)?;
+            renumbered.insert(number, files.len());
             names.insert(path, files.len());
             files.push(Contents { durable, pending: Vec::new() });
         }
@@ -145,6 +151,13 @@ impl FaultVfs {
         state.durable_names = names;
         Ok(())
     }
+}
+
+fn rewrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::write(path, bytes)
 }
 
 impl State {
@@ -330,6 +343,17 @@ impl Vfs for FaultVfs {
         if let Some(number) = state.names.remove(from) {
             state.names.insert(to.to_path_buf(), number);
         }
+        Ok(())
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.begin()?;
+        state.adopt(from)?;
+        state.adopt(to)?;
+        OsVfs.hard_link(from, to)?;
+        let number = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        state.names.insert(to.to_path_buf(), number);
         Ok(())
     }
 

@@ -61,6 +61,13 @@ pub trait Vfs: fmt::Debug + Send + Sync {
     /// The operating system's.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a published file a second name. Durable after [`Vfs::sync_directory`].
+    ///
+    /// # Errors
+    /// The operating system's, `AlreadyExists` among them; `Unsupported` and the like where it has no
+    /// second names.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file. Durable after [`Vfs::sync_directory`].
     ///
     /// # Errors
@@ -256,6 +263,46 @@ pub fn publish(vfs: &Arc<dyn Vfs>, path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = UnpublishedFile::create(vfs, path)?;
     file.append(bytes)?;
     file.publish()
+}
+
+/// Bytes copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Gives a published file a second name, or makes a published copy of it where the system refuses
+/// that. Durable after [`Vfs::sync_directory`] of the second name's directory.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn link_or_copy(vfs: &Arc<dyn Vfs>, from: &Path, to: &Path) -> Result<()> {
+    match vfs.hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(error) if refuses_links(error.kind()) => copy(vfs, from, to),
+        Err(error) => Err(Error::io("link file", from, error)),
+    }
+}
+
+fn refuses_links(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::Unsupported
+            | io::ErrorKind::CrossesDevices
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::TooManyLinks
+    )
+}
+
+fn copy(vfs: &Arc<dyn Vfs>, from: &Path, to: &Path) -> Result<()> {
+    let source = vfs.open(from).map_err(|error| Error::io("open file", from, error))?;
+    let mut file = UnpublishedFile::create(vfs, to)?;
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        let read = source.read_at(file.length(), &mut buffer);
+        let read = read.map_err(|error| Error::io("read file", from, error))?;
+        match buffer.get(..read).filter(|bytes| !bytes.is_empty()) {
+            Some(bytes) => file.append(bytes)?,
+            None => return file.publish(),
+        }
+    }
 }
 
 /// Removes what crashed writers left in a directory, and tells how many files that were.

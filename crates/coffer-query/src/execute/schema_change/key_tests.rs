@@ -439,6 +439,10 @@ impl Vfs for SlowCatalog {
         OsVfs.rename(from, to)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        OsVfs.hard_link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> std::io::Result<()> {
         OsVfs.remove(path)
     }

@@ -1,0 +1,206 @@
+//! Changes of the catalog, and what becomes of the files that leave it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coffer_model::TableId;
+
+use super::Engine;
+use crate::catalog::{Catalog, DroppedTable, SnapshotKind, TableEntry};
+use crate::commit_log;
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::{SegmentEntry, TailRecord};
+
+/// A change of the layers above: the present catalog to the next one.
+pub(super) type Change<'a> = &'a mut dyn FnMut(&Catalog) -> Result<Catalog>;
+
+/// A change of what is the engine's own, made after one of the layers above.
+pub(super) type OwnChange<'a> = &'a mut dyn FnMut(&mut Catalog) -> Result<()>;
+
+impl Engine {
+    /// Changes the catalog: `change` maps the present value to the next one, which is persisted and
+    /// then published. Changes are serialised. `version`, `log`, `age`, `snapshots`, `archives`,
+    /// `dropped`, and the file lists of existing tables are the engine's own: what `change` does to
+    /// them is ignored. A table that leaves is kept in `dropped` when there is a snapshot or an
+    /// archive of it.
+    ///
+    /// # Errors
+    /// What `change` returns, or `Io` (then nothing is published); `Overloaded` when it sets a key
+    /// record without a table key that a file has come to need meanwhile: make it again.
+    pub fn update_catalog(
+        &self,
+        change: &mut dyn FnMut(&Catalog) -> Result<Catalog>,
+    ) -> Result<Arc<Catalog>> {
+        let (published, dropped) = self.core.publish(change, &mut |_| Ok(()))?;
+        for table in dropped {
+            let lifecycle = self.core.lifecycle(table);
+            let _lifecycle = lifecycle.lock();
+            self.core.leave_dropped(table);
+        }
+        self.core.housekeeping.notify();
+        Ok(published)
+    }
+
+    /// Removes all rows of the table, those in the log included, and unlinks its files. Works while
+    /// the key is away.
+    ///
+    /// # Errors
+    /// `NoSuchTable`, `Io`.
+    pub fn truncate(&self, table: TableId) -> Result<()> {
+        let lifecycle = self.core.lifecycle(table);
+        let _lifecycle = lifecycle.lock();
+        let was_open = self.core.tables.load().contains_key(&table);
+        let last = self.core.close_store(table);
+        if was_open {
+            self.core.log.wait_committed(last)?;
+        }
+        self.core.log.wait_durable(self.core.log.committed())?;
+        let mut removed = TableFiles::default();
+        self.core.update_table(table, |entry| {
+            removed.segments = std::mem::take(&mut entry.segments);
+            removed.tails = std::mem::take(&mut entry.tails);
+            entry.replay_from = entry.replay_from.max(last.min(self.core.log.committed()));
+            entry.truncated_at = entry.replay_from;
+            Ok(())
+        })?;
+        let directory = self.core.table_directory(table);
+        for path in removed.paths(&directory) {
+            self.core.remove_file(&path);
+        }
+        self.core.housekeeping.notify();
+        Ok(())
+    }
+
+    /// Removes the table from the catalog and unlinks its files. Works while the key is away.
+    ///
+    /// # Errors
+    /// `NoSuchTable`, `Io`.
+    pub fn drop_table(&self, table: TableId) -> Result<()> {
+        let mut remove = |old: &Catalog| {
+            let mut new = old.clone();
+            new.tables.remove(&table).ok_or(Error::NoSuchTable(table))?;
+            Ok(new)
+        };
+        self.update_catalog(&mut remove).map(drop)
+    }
+}
+
+impl Core {
+    /// Publishes `change`, and `own` on top of it. Returns also the tables that left the catalog; their
+    /// files are still there.
+    pub(super) fn publish(
+        &self,
+        change: Change<'_>,
+        own: OwnChange<'_>,
+    ) -> Result<(Arc<Catalog>, Vec<TableId>)> {
+        let mut dropped = Vec::new();
+        let published = self.update(|old| {
+            let mut new = self.keep_own_fields(old, change(old)?)?;
+            own(&mut new)?;
+            dropped =
+                old.tables.keys().filter(|id| !new.tables.contains_key(id)).copied().collect();
+            for table in &dropped {
+                self.keep_dropped(old, &mut new, *table);
+            }
+            Ok(new)
+        })?;
+        Ok((published, dropped))
+    }
+
+    /// Closes a table that left the catalog and unlinks its files. The caller holds its lifecycle lock.
+    pub(super) fn leave_dropped(&self, table: TableId) {
+        self.close_store(table);
+        if let Err(error) = self.unlink_table(table) {
+            let error = commit_log::error_chain(&error);
+            tracing::warn!(%table, error, "files of a dropped table stay until the next start");
+        }
+        self.lifecycles.lock().remove(&table);
+    }
+
+    /// Keeps the key record of a table that leaves, for as long as something needs it.
+    fn keep_dropped(&self, old: &Catalog, new: &mut Catalog, table: TableId) {
+        let Some(entry) = old.tables.get(&table) else { return };
+        let needed = new.retained_table_keys(table);
+        let mut snapshots = new.snapshots_of(table).peekable();
+        if snapshots.peek().is_none() && !new.archives.contains_key(&table) {
+            return;
+        }
+        let is_key_loss = snapshots
+            .max_by_key(|snapshot| snapshot.as_of)
+            .is_some_and(|newest| newest.kind == SnapshotKind::KeyLoss);
+        let mut key = (*entry.key).clone();
+        key.older.retain(|older| needed.contains(&older.table_key_id));
+        let dropped = DroppedTable {
+            schema: Arc::clone(&entry.schema),
+            types: old.types_of(&entry.schema),
+            key: Arc::new(key),
+            dropped_at_millis: self.clock.now_millis(),
+            is_key_loss,
+        };
+        new.dropped.insert(table, Arc::new(dropped));
+    }
+
+    /// What the layers above may not change: the file lists of tables, what is kept beside the
+    /// tables, and what the log knows.
+    fn keep_own_fields(&self, old: &Catalog, mut new: Catalog) -> Result<Catalog> {
+        new.log = old.log.clone();
+        new.snapshots.clone_from(&old.snapshots);
+        new.archives.clone_from(&old.archives);
+        new.dropped.clone_from(&old.dropped);
+        for (id, entry) in &mut new.tables {
+            match old.tables.get(id) {
+                Some(before) if Arc::ptr_eq(before, entry) => {}
+                Some(before) => {
+                    let kept = Arc::make_mut(entry);
+                    kept.segments.clone_from(&before.segments);
+                    kept.tails.clone_from(&before.tails);
+                    kept.replay_from = before.replay_from;
+                    kept.truncated_at = before.truncated_at;
+                    if !Arc::ptr_eq(&before.key, &kept.key) {
+                        check_keys(old, before, kept)?;
+                    }
+                }
+                None if old.dropped.contains_key(id) => {
+                    return Err(Error::Refused(format!("table {id} was dropped, its id is kept")));
+                }
+                // records of a dropped table with the same id must not come back
+                None => {
+                    let mut kept =
+                        TableEntry::new(Arc::clone(&entry.schema), Arc::clone(&entry.key));
+                    kept.replay_from = self.log.durable();
+                    kept.truncated_at = kept.replay_from;
+                    *entry = Arc::new(kept);
+                }
+            }
+        }
+        Ok(new)
+    }
+}
+
+/// Whether a new key record opens all files that the record before it opened. Files of which it was
+/// not known when the record was made have come to the catalog meanwhile.
+fn check_keys(old: &Catalog, before: &TableEntry, after: &TableEntry) -> Result<()> {
+    let mut needed = old.retained_table_keys(before.schema.id);
+    needed.extend(before.segments.iter().map(|segment| segment.table_key));
+    needed.extend(before.tails.iter().flat_map(|tail| &tail.table_keys));
+    let is_lost = |id| before.key.holds(id) && !after.key.holds(id);
+    if needed.into_iter().any(is_lost) {
+        return Err(Error::Overloaded("a file has come to need an older table key meanwhile"));
+    }
+    Ok(())
+}
+
+/// Files that leave the catalog together.
+#[derive(Default)]
+struct TableFiles {
+    segments: Vec<SegmentEntry>,
+    tails: Vec<TailRecord>,
+}
+
+impl TableFiles {
+    fn paths(&self, directory: &Path) -> Vec<PathBuf> {
+        let segments = self.segments.iter().map(|segment| segment.path(directory));
+        segments.chain(self.tails.iter().map(|tail| tail.path(directory))).collect()
+    }
+}
