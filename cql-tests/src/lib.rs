@@ -4,12 +4,15 @@
 
 mod boto;
 mod client;
+pub mod dump;
+pub mod files;
 mod key_script;
 pub mod key_status;
 mod kms_service;
 pub mod poll;
 mod proxy;
 pub mod python;
+mod python_driver;
 pub mod random;
 mod script;
 mod server;
@@ -22,5 +25,6 @@ pub use client::{Client, exchange};
 pub use key_script::{KeyScript, WITH_OWNED_KEY, free_address, with_key};
 pub use kms_service::{KmsService, ProxiedKms, SERVICE_ACCOUNT, SERVICE_REGION};
 pub use proxy::{Call, Proxy, Wire};
+pub use python_driver::{DriverDump, PythonDriver};
 pub use script::{Script, Transcript, run_script};
 pub use server::{Server, ServerBuilder, build, executable, run_coffer};

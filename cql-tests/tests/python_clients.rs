@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use cql_tests::{
-    Result, Server, ServerBuilder,
+    Client, PythonDriver, Result, Server, ServerBuilder, dump,
     python::{environment, folder, run},
 };
 use tempfile::TempDir;
@@ -75,5 +75,30 @@ fn cqlsh_and_the_python_driver_work_unmodified_over_tls() -> Result<()> {
     assert!(out.contains("local") && out.contains("(1 rows)"), "{out}{err}");
     let output = shell(&[])?;
     assert!(!output.status.success(), "a plain connection was accepted");
+    Ok(())
+}
+
+/// What tests compare whole tables with sees the least change, and none where there is none.
+#[test]
+fn a_dump_of_a_whole_table_is_the_same_after_a_kill_and_other_after_a_change() -> Result<()> {
+    let mut server = Server::start()?;
+    let mut driver = PythonDriver::start(server.address())?;
+    driver.execute("CREATE KEYSPACE ks WITH replication = {'class': 'SingleRegionStrategy'}")?;
+    driver.create_everything("ks.t", "")?;
+    driver.fill_everything("ks.t", 120)?;
+    let before = driver.dump("ks.t")?;
+    let cells = dump::table(&mut Client::connect(server.address())?, "ks", "t")?;
+    assert!(before.rows.len() > 80 && before.rows.len() == cells.1.len(), "{}", before.rows.len());
+    assert!(before.expires.iter().flatten().any(Option::is_some), "no cell expires");
+    server.kill()?;
+    server.restart()?;
+    let mut driver = PythonDriver::start(server.address())?;
+    let mut client = Client::connect(server.address())?;
+    assert_eq!(before.difference(&driver.dump("ks.t")?), None);
+    assert!(cells == dump::table(&mut client, "ks", "t")?, "cells differ after a restart");
+    // The same value again, with another time of writing.
+    driver.execute("INSERT INTO ks.t (p, q, owner) VALUES (1000, 'only static', 'nobody')")?;
+    assert!(before.difference(&driver.dump("ks.t")?).is_some(), "a change is not seen");
+    assert!(cells != dump::table(&mut client, "ks", "t")?, "a change is not seen");
     Ok(())
 }

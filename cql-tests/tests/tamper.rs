@@ -18,7 +18,10 @@ use std::{
 };
 
 use cql_protocol::ReceivedBody;
-use cql_tests::{Client, Result, Server, ServerBuilder, executable};
+use cql_tests::{
+    Client, Result, Server, ServerBuilder, executable,
+    files::{copy_tree, files_below, relative},
+};
 use tempfile::TempDir;
 
 const READ_FAILURE: i32 = 0x1300;
@@ -103,35 +106,6 @@ struct Prepared {
     directory: PathBuf,
     /// Older versions of files that have been replaced since, by kind.
     older: BTreeMap<String, Vec<(PathBuf, Vec<u8>)>>,
-}
-
-fn relative(directory: &Path, path: &Path) -> String {
-    path.strip_prefix(directory).unwrap_or(path).to_string_lossy().into_owned()
-}
-
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            match entry.file_type()? {
-                kind if kind.is_dir() => folders.push(entry.path()),
-                kind if kind.is_file() => files.push(entry.path()),
-                _ => {}
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    for path in files_below(from)? {
-        let target = to.join(relative(from, &path));
-        fs::create_dir_all(target.parent().ok_or("no parent")?)?;
-        fs::copy(&path, &target)?;
-    }
-    Ok(())
 }
 
 const ARGUMENTS: [&str; 6] =
