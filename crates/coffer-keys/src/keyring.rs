@@ -11,6 +11,7 @@ mod check;
 mod entry;
 mod grants;
 mod prepare;
+mod probe;
 mod refresh;
 mod rewrap;
 mod statistics;
@@ -19,6 +20,7 @@ pub use adopt::{KeySource, SourceAccess, SourceKeys};
 pub use check::CheckResult;
 pub use grants::GrantNames;
 pub use prepare::{NewKeys, PreparedKeys};
+pub use probe::Probe;
 pub use statistics::{CallTimes, KeyringStatistics, KmsCalls, RequestCount, TableKeyStatistics};
 
 use crate::{

@@ -112,6 +112,11 @@ pub trait KmsProvider: Send + Sync {
     fn decrypt_as_control<'a>(&'a self, request: DecryptRequest<'a>)
     -> KmsFuture<'a, DecryptedKey>;
 
+    /// Who is asked about this key, and as whom: provider, endpoint and caller as one text. The same
+    /// text means that an answer can be compared with an earlier one. May ask who the caller is, never
+    /// about the key.
+    fn identity<'a>(&'a self, key: &'a str) -> KmsFuture<'a, String>;
+
     /// `ReEncrypt`, as the data identity.
     fn re_encrypt<'a>(&'a self, request: ReEncryptRequest<'a>) -> KmsFuture<'a, ReEncrypted>;
 }

@@ -18,7 +18,7 @@ pub use coffer_kms::KmsOptions as EmbeddedKmsOptions;
 pub use error::{KeyChangeError, KeyError, Refusal, Result};
 pub use keyring::{
     CallTimes, CheckResult, DropReason, GrantNames, KeySource, Keyring, KeyringOptions,
-    KeyringStatistics, KmsCalls, NewKeys, OnDropped, OnRevoked, PreparedKeys, RequestCount,
+    KeyringStatistics, KmsCalls, NewKeys, OnDropped, OnRevoked, PreparedKeys, Probe, RequestCount,
     SourceAccess, SourceKeys, TableKeyStatistics,
 };
 pub use kms::{

@@ -6,7 +6,7 @@ use aws_config::{
     provider_config::ProviderConfig, retry::RetryConfig, sts::AssumeRoleProvider,
     timeout::TimeoutConfig,
 };
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_kms::{
     Client,
     config::{
@@ -18,7 +18,7 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
-use coffer_keys::{KmsError, KmsOperation};
+use coffer_keys::{KmsError, KmsOperation, failure};
 use std::{collections::HashMap, time::Duration};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -117,6 +117,25 @@ impl Clients {
         let own = self.own_arn().await?;
         let or_own = |role: &Option<String>| role.clone().unwrap_or_else(|| own.to_owned());
         Ok((or_own(data), or_own(control)))
+    }
+
+    /// Endpoint and caller, as one text. Temporary credentials change each hour and are told by the
+    /// role they are of, others by the id of the access key.
+    pub(crate) async fn identity(&self, operation: KmsOperation) -> Result<String, KmsError> {
+        let options = &self.options;
+        let missing = |text: String| KmsError::new(operation, failure::NO_CREDENTIALS, text);
+        let provider = self.config.credentials_provider();
+        let provider = provider.ok_or_else(|| missing("no credentials are configured".into()))?;
+        let found = provider.provide_credentials().await;
+        let found = found.map_err(|error| missing(error.to_string()))?;
+        let caller = match found.session_token() {
+            Some(_) => self.own_arn().await?,
+            None => found.access_key_id(),
+        };
+        let roles = [&options.assume_role_arn, &options.control_role_arn, &options.data_role_arn];
+        let roles: Vec<&str> = roles.iter().filter_map(|role| role.as_deref()).collect();
+        let endpoint = options.endpoint.as_deref().unwrap_or("AWS");
+        Ok(format!("aws {} at {endpoint} as {caller} {}", options.region, roles.join(" ")))
     }
 
     async fn own_arn(&self) -> Result<&str, KmsError> {

@@ -128,6 +128,11 @@ impl AwsKms {
 }
 
 impl KmsProvider for AwsKms {
+    fn identity<'a>(&'a self, _key: &'a str) -> KmsFuture<'a, String> {
+        let operation = KmsOperation::DescribeKey;
+        self.call(operation, |clients| async move { clients.identity(operation).await })
+    }
+
     fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
         let (operation, key) = (KmsOperation::DescribeKey, key.to_owned());
         self.call(operation, |clients| async move {

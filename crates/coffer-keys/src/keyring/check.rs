@@ -2,8 +2,8 @@
 
 use super::{Keyring, statistics::Asked};
 use crate::{
-    DecryptRequest, EncryptionContext, GenerateDataKeyRequest, KeyError, KmsError, KmsOperation,
-    TableName, keyring::prepare,
+    EncryptionContext, GenerateDataKeyRequest, KeyError, KmsError, KmsOperation, TableName,
+    keyring::prepare,
 };
 use coffer_crypto::{EncryptionType, KeyRecord};
 
@@ -34,21 +34,7 @@ impl Keyring {
         let context = &record.encryption_context;
         let mut results = self.check_key_of(table, arn, context).await;
         let operation = KmsOperation::Decrypt;
-        let outcome = match self.kms_blob(table, record) {
-            Err(error) => Err(error),
-            Ok(blob) => {
-                let call = self.kms.decrypt(DecryptRequest {
-                    key: arn,
-                    blob: &blob,
-                    context,
-                    grant_tokens: &[],
-                    dry_run: true,
-                    principal: None,
-                });
-                let asked = Asked { operation, table: Some(table), key_arn: arn };
-                dry_run(table, arn, self.call(asked, call).await)
-            }
-        };
+        let outcome = self.check_decrypt(table, record).await;
         results.push(CheckResult { operation, key_arn: arn.to_owned(), outcome });
         results
     }
@@ -86,7 +72,11 @@ impl Keyring {
 }
 
 /// A KMS that does not know dry runs does the thing, which is an answer too.
-fn dry_run<T>(table: &TableName, arn: &str, answer: Result<T, KmsError>) -> Result<(), KeyError> {
+pub(super) fn dry_run<T>(
+    table: &TableName,
+    arn: &str,
+    answer: Result<T, KmsError>,
+) -> Result<(), KeyError> {
     match answer {
         Err(error) if error.name() != DRY_RUN => Err(KeyError::from_kms(table, arn, error)),
         _ => Ok(()),

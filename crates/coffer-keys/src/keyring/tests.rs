@@ -16,6 +16,7 @@ mod adopt;
 mod cache;
 mod envelope;
 mod grants;
+mod probe;
 mod recorder;
 mod refresh;
 mod swap;

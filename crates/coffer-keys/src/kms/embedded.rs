@@ -292,6 +292,12 @@ fn told(operation: KmsOperation, error: &KmsException) -> KmsError {
 }
 
 impl KmsProvider for EmbeddedKms {
+    fn identity<'a>(&'a self, _key: &'a str) -> KmsFuture<'a, String> {
+        let arn = self.data.principal.arn(&self.kms.account());
+        let identity = format!("embedded {} as {arn}", self.kms.region());
+        Box::pin(async { Ok(identity) })
+    }
+
     fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
         Box::pin(async move {
             let described = self.describe_as(&self.control, key);

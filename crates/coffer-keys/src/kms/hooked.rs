@@ -56,6 +56,10 @@ impl HookedKms {
 }
 
 impl KmsProvider for HookedKms {
+    fn identity<'a>(&'a self, key: &'a str) -> KmsFuture<'a, String> {
+        self.inner.identity(key)
+    }
+
     fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
         let call = self.inner.describe_key(key);
         Box::pin(self.around(KmsOperation::DescribeKey, key, call))

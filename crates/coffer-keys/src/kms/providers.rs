@@ -109,6 +109,10 @@ fn explained(error: KmsError, key: &str) -> KmsError {
 }
 
 impl KmsProvider for Providers {
+    fn identity<'a>(&'a self, key: &'a str) -> KmsFuture<'a, String> {
+        self.of(key).0.identity(key)
+    }
+
     fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
         self.call(key, move |provider| provider.describe_key(key))
     }
@@ -166,6 +170,9 @@ mod tests {
     }
 
     impl KmsProvider for Named {
+        fn identity<'a>(&'a self, _: &'a str) -> KmsFuture<'a, String> {
+            Box::pin(async { Ok(self.0.to_owned()) })
+        }
         fn describe_key<'a>(&'a self, _: &'a str) -> KmsFuture<'a, KeyMetadata> {
             self.refuse(KmsOperation::DescribeKey)
         }

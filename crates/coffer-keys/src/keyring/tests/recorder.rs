@@ -38,6 +38,10 @@ impl Recorder {
 }
 
 impl KmsProvider for Recorder {
+    fn identity<'a>(&'a self, key: &'a str) -> KmsFuture<'a, String> {
+        self.inner.identity(key)
+    }
+
     fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
         self.note(KmsOperation::DescribeKey);
         self.inner.describe_key(key)

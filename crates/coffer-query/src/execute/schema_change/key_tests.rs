@@ -111,6 +111,10 @@ struct House {
 }
 
 impl KmsProvider for GrantingKms {
+    fn identity<'a>(&'a self, key: &'a str) -> KmsFuture<'a, String> {
+        self.kms.identity(key)
+    }
+
     fn describe_key<'a>(&'a self, key: &'a str) -> KmsFuture<'a, KeyMetadata> {
         self.kms.describe_key(key)
     }
