@@ -23,6 +23,7 @@ mod root_key;
 mod root_keys;
 mod seal;
 mod secret;
+mod signature;
 mod table_key;
 mod wrap;
 
@@ -45,5 +46,6 @@ pub use random::{fill_random, random_array};
 pub use root_key::RootKey;
 pub use root_keys::RootKeys;
 pub use seal::{Backend, Opener, SEALS_PER_COMPONENT_MAX, Sealer, TAG_LEN};
+pub use signature::{SigningKey, is_signed_by};
 pub use table_key::{TableKey, TableKeyId};
 pub use wrap::{WRAP_OVERHEAD, WRAPS_PER_KEY_MAX, WrappingKey};

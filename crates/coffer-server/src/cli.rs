@@ -1,6 +1,7 @@
 //! The command line.
 
 mod keys;
+mod retained;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use crate::config::{OPTIONS, OptionSpec};
 pub(crate) use keys::{
     Audit, Keys, KeysCommand, KeysOperation, Policy, RootKeyCommand, RootKeyOperation,
 };
+pub(crate) use retained::Verify;
 
 /// Cassandra-compatible database in which every byte at rest is encrypted, table by table, under
 /// keys of a KMS that its owner can rotate, replace and take away; with that KMS built in.
@@ -41,6 +43,10 @@ pub(crate) enum CommandKind {
     /// Tells what a file is and verifies it; never shows plaintext. Exit code 3: key not at hand,
     /// structure only; 4: tampered.
     Inspect(Inspect),
+    /// Verifies every file of a data directory, of a running server too, or of a copy: what it is,
+    /// under which key, whether it is as it was written. Exit code 3: some keys not at hand,
+    /// structure only; 4: tampered.
+    Verify(Verify),
     /// Reads a password from standard input and prints the value of option password_hash.
     HashPassword,
 }

@@ -8,7 +8,7 @@ use coffer_crypto::PasswordHash;
 
 use crate::cli::{Cli, CommandKind, Kms, KmsCommand};
 use crate::error::{CommandError, Result};
-use crate::{audit_command, inspect, kms_command, kms_serve, serve};
+use crate::{audit_command, inspect, kms_command, kms_serve, serve, verify};
 
 /// Longest password read.
 const PASSWORD_BYTES_MAX: u64 = 1024;
@@ -24,6 +24,7 @@ pub fn run() -> ExitCode {
         CommandKind::RootKey(command) => kms_command::run_root_key(command, &mut say),
         CommandKind::Audit(command) => audit_command::run(command, &mut say),
         CommandKind::Inspect(command) => inspect::run(command, &mut say),
+        CommandKind::Verify(command) => verify::run(command, &mut say),
         CommandKind::HashPassword => hash_password().map(|text| {
             say(&text);
             ExitCode::SUCCESS

@@ -2,7 +2,7 @@
 //! plaintext. Takes no lock, so it works beside a running server.
 
 mod journal;
-mod keys;
+pub(crate) mod keys;
 
 use std::fs::File;
 use std::io::Read;
@@ -36,7 +36,7 @@ const KMS_STORE_BYTES_MAX: u64 = 256 << 20;
 
 /// What could be proven.
 #[derive(Debug)]
-enum Proof {
+pub(crate) enum Proof {
     /// All tags hold.
     Verified,
     /// The key is not at hand, for this reason.
@@ -47,10 +47,10 @@ enum Proof {
 
 /// What is known of a file.
 #[derive(Debug)]
-struct Report {
+pub(crate) struct Report {
     kind: &'static str,
     fields: Map<String, Value>,
-    proof: Proof,
+    pub(crate) proof: Proof,
 }
 
 impl Report {
@@ -61,13 +61,19 @@ impl Report {
         };
         Self { kind, fields, proof }
     }
+
+    /// What the file is.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
 }
 
 /// Where keys are looked for.
 #[derive(Debug)]
-struct Place {
-    data_dir: Option<PathBuf>,
-    root_key_file: Option<PathBuf>,
+pub(crate) struct Place {
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) root_key_file: Option<PathBuf>,
+    pub(crate) kms_root_key_file: Option<PathBuf>,
 }
 
 impl Place {
@@ -80,7 +86,8 @@ impl Place {
         };
         let data_dir = command.data_dir.clone().or_else(above);
         let in_directory = || data_dir.as_ref().map(|directory| directory.join("root.key"));
-        Self { root_key_file: command.root_key_file.clone().or_else(in_directory), data_dir }
+        let root_key_file = command.root_key_file.clone().or_else(in_directory);
+        Self { root_key_file, data_dir, kms_root_key_file: None }
     }
 
     /// The service's root key; the text tells why it is not at hand.
@@ -128,22 +135,28 @@ pub(crate) fn run(command: &Inspect, say: &mut dyn FnMut(&str)) -> Result<ExitCo
 }
 
 fn inspect(command: &Inspect) -> Result<Report> {
-    let path = &command.file;
+    inspect_file(&command.file, &Place::of(command))
+}
+
+/// What one file is, and whether it is as it was written.
+///
+/// # Errors
+/// When the file cannot be read at all.
+pub(crate) fn inspect_file(path: &Path, place: &Place) -> Result<Report> {
     let failed = || CommandError::io(format!("read {}", path.display()));
     let mut start = Vec::new();
     let file = File::open(path).map_err(failed())?;
     file.take(START_BYTES).read_to_end(&mut start).map_err(failed())?;
-    let place = Place::of(command);
     if is_segment(&start) {
-        segment(path, &place)
+        segment(path, place)
     } else if is_log(&start) {
-        log(path, &place)
+        log(path, place)
     } else if is_tail(&start) {
-        tail(path, &place)
+        tail(path, place)
     } else if start.starts_with(DOCUMENT_MAGIC) {
-        document(path, &place, start.get(DOCUMENT_KIND_OFFSET).copied())
+        document(path, place, start.get(DOCUMENT_KIND_OFFSET).copied())
     } else if start.starts_with(journal::MAGIC) {
-        journal::journal(path, &place, start.get(DOCUMENT_KIND_OFFSET).copied())
+        journal::journal(path, place, start.get(DOCUMENT_KIND_OFFSET).copied())
     } else if start.starts_with(b"coffer-root-key") {
         Ok(match load_root_key(path) {
             Ok(Some(key)) => {
@@ -314,6 +327,9 @@ fn kms_root_key(path: &Path, place: &Place) -> std::result::Result<RootKey, Stri
     let is_audit = path.extension().is_some_and(|extension| extension == "audit");
     let near = above.filter(|_| is_audit).unwrap_or(beside);
     let file = match &place.data_dir {
+        _ if place.kms_root_key_file.is_some() => {
+            place.kms_root_key_file.clone().unwrap_or_default()
+        }
         Some(data_dir) if !near.exists() => data_dir.join("kms").join("root.key"),
         _ => near,
     };

@@ -40,6 +40,7 @@ mod table_keys;
 mod table_opening;
 mod tls;
 mod trace;
+mod verify;
 
 pub use command::run;
 pub use config::{

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use coffer_crypto::{DataKeySource, RootKey, TableKeyId};
+use coffer_crypto::{DataKeySource, RootKey, RootKeys, TableKeyId};
 use coffer_model::TableId;
 use sha2::{Digest as _, Sha256};
 
@@ -156,6 +156,43 @@ pub fn compare_tail_with_catalog(vfs: &dyn Vfs, path: &Path, tail: &TailRecord) 
     }
 }
 
+/// Opens every record of a tail file that belongs to `table` now.
+///
+/// # Errors
+/// `KeyUnavailable`, `WrongKey`, `Tampered`, `CorruptFile`, `Io`.
+pub fn verify_tail(
+    vfs: &dyn Vfs,
+    directory: &Path,
+    table: TableId,
+    tail: &TailRecord,
+    keys: &dyn DataKeySource,
+) -> Result<()> {
+    crate::commit_log::read_tail(vfs, keys, directory, table, tail, &mut |_, _| Ok(()))
+}
+
+/// Checks that no file of the log is missing or cut, and that the catalog is not older than the log
+/// says. A server that writes meanwhile may make a whole log look cut: then ask again.
+///
+/// # Errors
+/// `Tampered`, `WrongKey`, `Io`.
+pub fn verify_log_directory(
+    vfs: &dyn Vfs,
+    data_directory: &Path,
+    roots: &RootKeys,
+    catalog: &crate::Catalog,
+) -> Result<()> {
+    let directory = data_directory.join("log");
+    let scan = crate::commit_log::check(vfs, &directory, roots, catalog.cluster_id, &catalog.log)?;
+    if scan.catalog_version > catalog.version {
+        let directory = data_directory.join("catalog");
+        return Err(Error::tampered(
+            directory,
+            "an older version was put in the place of a newer one",
+        ));
+    }
+    Ok(())
+}
+
 /// The newest catalog of a data directory, without its lock: a server that runs may have replaced it by
 /// the time this returns. `None` when there is none.
 ///
@@ -164,10 +201,9 @@ pub fn compare_tail_with_catalog(vfs: &dyn Vfs, path: &Path, tail: &TailRecord) 
 pub fn newest_catalog(
     vfs: &dyn Vfs,
     data_directory: &Path,
-    root: &RootKey,
+    roots: impl Into<RootKeys>,
 ) -> Result<Option<crate::Catalog>> {
-    let roots = root.duplicate().into();
-    crate::catalog::read_newest(vfs, &data_directory.join("catalog"), &roots)
+    crate::catalog::read_newest(vfs, &data_directory.join("catalog"), &roots.into())
 }
 
 /// Verifies and opens a version of the catalog.
@@ -194,7 +230,10 @@ pub fn inspect_catalog(vfs: &dyn Vfs, path: &Path, root: &RootKey) -> Result<Cat
 }
 
 /// Length and SHA-256 of a file.
-fn digest(vfs: &dyn Vfs, path: &Path) -> Result<(u64, [u8; 32])> {
+///
+/// # Errors
+/// `Io`.
+pub fn digest(vfs: &dyn Vfs, path: &Path) -> Result<(u64, [u8; 32])> {
     let file = vfs.open(path).map_err(|error| Error::io("open file", path, error))?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; DIGEST_BYTES];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coffer_crypto::clock::{Clock, SystemClock};
-use coffer_crypto::{EncryptionType, KeyRecord, RootKey};
+use coffer_crypto::{EncryptionType, KeyRecord, RootKey, RootKeys};
 use coffer_keys::{EmbeddedKms, EmbeddedKmsOptions, Keyring, KeyringOptions, TableName};
 use coffer_model::TableId;
 use coffer_storage::inspect::{
@@ -37,7 +37,7 @@ fn catalog(place: &Place) -> std::result::Result<(RootKey, Catalog), Proof> {
     let Some(data_dir) = &place.data_dir else {
         return Err(Proof::NoKey("no data directory above the file: give --data-dir".to_owned()));
     };
-    match newest_catalog(&OsVfs, data_dir, &root) {
+    match newest_catalog(&OsVfs, data_dir, root.duplicate()) {
         Ok(Some(catalog)) => Ok((root, catalog)),
         Ok(None) => Err(Proof::NoKey("the data directory has no catalog".to_owned())),
         // the catalog is another file than the one in question: it is not that one's tampering
@@ -73,7 +73,7 @@ pub(super) fn verify_segment(
     if let Err(error) = compare_with_catalog(&OsVfs, path, segment) {
         return Ok((proof_of(error)?, record));
     }
-    let opened = InspectKeys::open(data_dir, root)?;
+    let opened = InspectKeys::open(data_dir, None, root)?;
     let opened = opened.and_then(|keys| keys.add(table, entry).map(|()| keys));
     let keys = match opened {
         Ok(keys) => keys,
@@ -114,7 +114,7 @@ pub(super) fn verify_log(path: &Path, place: &Place, structure: &LogStructure) -
         return Ok(Proof::Tampered("file of another cluster".to_owned()));
     }
     let data_dir = place.data_dir.as_deref().unwrap_or(Path::new("."));
-    let keyring = match InspectKeys::open(data_dir, root.duplicate())? {
+    let keyring = match InspectKeys::open(data_dir, None, root.duplicate())? {
         Ok(keyring) => keyring,
         Err(reason) => return Ok(Proof::NoKey(reason)),
     };
@@ -138,9 +138,9 @@ pub(super) fn verify_log(path: &Path, place: &Place, structure: &LogStructure) -
     }
 }
 
-/// A keyring over a copy of the embedded KMS.
-struct InspectKeys {
-    keyring: Arc<Keyring>,
+/// A keyring over a copy of the embedded KMS: asking it leaves no trace in the KMS's audit log.
+pub(crate) struct InspectKeys {
+    pub(crate) keyring: Arc<Keyring>,
     has_store: bool,
     runtime: tokio::runtime::Runtime,
     _copy: KmsCopy,
@@ -148,11 +148,22 @@ struct InspectKeys {
 
 impl InspectKeys {
     /// A keyring without keys, or why there can be none.
-    fn open(data_dir: &Path, root: RootKey) -> Result<std::result::Result<Self, String>> {
+    pub(crate) fn open(
+        data_dir: &Path,
+        kms_root_key_file: Option<&Path>,
+        roots: impl Into<RootKeys>,
+    ) -> Result<std::result::Result<Self, String>> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let copy = KmsCopy::make(data_dir)?;
+        let root_key_file = match kms_root_key_file {
+            Some(file) => file.to_owned(),
+            None => data_dir.join("kms").join("root.key"),
+        };
+        if copy.has_store && !root_key_file.exists() {
+            return Ok(Err(format!("there is no root key {}", root_key_file.display())));
+        }
         let options = EmbeddedKmsOptions {
-            root_key_file: copy.has_store.then(|| data_dir.join("kms").join("root.key")),
+            root_key_file: copy.has_store.then_some(root_key_file),
             ..EmbeddedKmsOptions::default()
         };
         let kms = match EmbeddedKms::open(&copy.directory, &options, Arc::clone(&clock)) {
@@ -164,7 +175,7 @@ impl InspectKeys {
             .build()
             .map_err(CommandError::io("start a thread"))?;
         Ok(Ok(Self {
-            keyring: Keyring::new(kms, root, clock, KeyringOptions::default()),
+            keyring: Keyring::new(kms, roots, clock, KeyringOptions::default()),
             has_store: copy.has_store,
             runtime,
             _copy: copy,
@@ -173,11 +184,20 @@ impl InspectKeys {
 
     /// Gets the table's keys; the text tells why they cannot be had.
     fn add(&self, table: TableId, entry: &TableEntry) -> std::result::Result<(), String> {
-        if entry.key.encryption_type != EncryptionType::AwsOwned && !self.has_store {
+        let name = TableName::new(table.0, &entry.schema.keyspace, &entry.schema.name);
+        self.add_record(&name, &entry.key)
+    }
+
+    /// As `add`, for a table that may have been dropped.
+    pub(crate) fn add_record(
+        &self,
+        name: &TableName,
+        record: &KeyRecord,
+    ) -> std::result::Result<(), String> {
+        if record.encryption_type != EncryptionType::AwsOwned && !self.has_store {
             return Err("the data directory has no embedded KMS".to_owned());
         }
-        let name = TableName::new(table.0, &entry.schema.keyspace, &entry.schema.name);
-        let opened = self.runtime.block_on(self.keyring.open(&name, &entry.key));
+        let opened = self.runtime.block_on(self.keyring.open(name, record));
         opened.map_err(|error| error.to_string())
     }
 }

@@ -22,7 +22,7 @@ use coffer_crypto::clock::Clock;
 use coffer_model::{Mutation, TableId};
 use parking_lot::{Condvar, Mutex};
 
-pub(crate) use reader::{LogScan, scan};
+pub(crate) use reader::{LogScan, check, scan};
 pub(crate) use replay::{LogIndex, replay};
 pub(crate) use tail::{read_tail, write_tail};
 use writer::{LogFile, LogThread, Pending};

@@ -83,8 +83,24 @@ enum Ending {
     },
 }
 
-/// Checks all files of the log against each other and against the catalog.
+/// As [`check`], after files that were freed are removed.
 pub(crate) fn scan(
+    vfs: &dyn Vfs,
+    directory: &Path,
+    roots: &RootKeys,
+    cluster: ClusterId,
+    known: &LogRecord,
+) -> Result<LogScan> {
+    for number in file_numbers(vfs, directory)?.into_iter().filter(|number| *number < known.oldest)
+    {
+        let path = super::file_path(directory, number);
+        vfs.remove(&path).map_err(|error| Error::io("remove log", &path, error))?;
+    }
+    check(vfs, directory, roots, cluster, known)
+}
+
+/// Checks all files of the log against each other and against the catalog. Only reads.
+pub(crate) fn check(
     vfs: &dyn Vfs,
     directory: &Path,
     roots: &RootKeys,
@@ -138,21 +154,22 @@ pub(crate) fn scan(
     Ok(scan)
 }
 
-/// The numbers of the files that count, complete and rising. Files that were freed are removed.
-fn log_numbers(vfs: &dyn Vfs, directory: &Path, known: &LogRecord) -> Result<Vec<u64>> {
+/// The numbers of all log files in the directory, rising.
+fn file_numbers(vfs: &dyn Vfs, directory: &Path) -> Result<Vec<u64>> {
     let names = vfs.list(directory).map_err(|error| Error::io("list log", directory, error))?;
-    let mut numbers = Vec::new();
-    for name in names {
-        let number = name.strip_suffix(".log").and_then(|hex| u64::from_str_radix(hex, 16).ok());
-        let Some(number) = number.filter(|_| name.len() == 20) else { continue };
-        if number < known.oldest {
-            let path = super::file_path(directory, number);
-            vfs.remove(&path).map_err(|error| Error::io("remove log", &path, error))?;
-        } else {
-            numbers.push(number);
-        }
-    }
+    let number = |name: &String| {
+        let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 16)?;
+        u64::from_str_radix(digits, 16).ok()
+    };
+    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The numbers of the files that count, complete and rising.
+fn log_numbers(vfs: &dyn Vfs, directory: &Path, known: &LogRecord) -> Result<Vec<u64>> {
+    let mut numbers = file_numbers(vfs, directory)?;
+    numbers.retain(|number| *number >= known.oldest);
     let last = numbers.last().copied().unwrap_or(0).max(known.known);
     let first = known.oldest.max(1);
     for (number, found) in

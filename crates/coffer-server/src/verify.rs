@@ -1,0 +1,391 @@
+//! `coffer verify`: every file of a data directory, offline. Takes no lock and changes nothing, so it
+//! works beside a running server and on a copy.
+//!
+//! What a server does meanwhile can look like damage: whatever does not hold is looked at again, with
+//! the newest catalog, before it is said.
+
+mod expected;
+mod files;
+mod kinds;
+mod report;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use coffer_crypto::clock::{Clock, SystemClock};
+use coffer_crypto::{JournalKind, RootKey, RootKeys, SigningKey};
+use coffer_keys::load_root_keys;
+use coffer_kms::audit::{AuditFilter, AuditReader};
+use coffer_storage::inspect::{newest_catalog, verify_log_directory};
+use coffer_storage::vfs::OsVfs;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::Verify;
+use crate::error::{CommandError, Result};
+use crate::inspect::Place;
+use crate::inspect::keys::InspectKeys;
+use files::Subject;
+use report::{Checked, FileReport, Outcome, Report, State, TableReport};
+
+/// Exit code: some keys are not at hand, so not everything is proven.
+const EXIT_STRUCTURE_ONLY: u8 = 3;
+/// Exit code: something is not as it was written, missing, or no file of Coffer's.
+const EXIT_TAMPERED: u8 = 4;
+/// How often what does not hold is looked at again while a server runs.
+const ROUNDS: usize = 8;
+const ROUND_PAUSE: Duration = Duration::from_millis(250);
+/// Longest file of a signing key.
+const SIGNING_KEY_BYTES_MAX: usize = 256;
+
+/// Runs the command.
+///
+/// # Errors
+/// When the directory cannot be listed, or files of the command line cannot be used.
+pub(crate) fn run(command: &Verify, say: &mut dyn FnMut(&str)) -> Result<ExitCode> {
+    if let Some(path) = &command.check {
+        return check(path, command.public_key.as_deref(), say);
+    }
+    let mut verification = Verification::start(command)?;
+    let signing_key = verification.signing_key(command)?;
+    let report = verification.report()?;
+    let is_json_alone = command.json.as_deref() == Some(Path::new("-"));
+    if let Some(path) = &command.json {
+        let text = format!("{:#}\n", report.signed(signing_key.as_ref())?);
+        if is_json_alone {
+            say(&text);
+        } else {
+            write_new(path, text.as_bytes())?;
+        }
+    }
+    if !is_json_alone {
+        say(&report.text());
+        match (&signing_key, &command.json) {
+            (None, _) => say("unsigned: neither a root key nor a signing key is at hand\n"),
+            (Some(key), Some(path)) => say(&format!(
+                "signed report {}: public key {}, fingerprint {}\n",
+                path.display(),
+                hex::encode(key.public_key()),
+                report::fingerprint(&key.public_key()),
+            )),
+            (Some(_), None) => {}
+        }
+    }
+    Ok(match report.outcome() {
+        Outcome::Good => ExitCode::SUCCESS,
+        Outcome::StructureOnly => ExitCode::from(EXIT_STRUCTURE_ONLY),
+        Outcome::Tampered => ExitCode::from(EXIT_TAMPERED),
+    })
+}
+
+fn check(path: &Path, public_key: Option<&str>, say: &mut dyn FnMut(&str)) -> Result<ExitCode> {
+    let path_text = path.display();
+    Ok(match report::check(path, public_key)? {
+        Checked::Holds { public_key: stated, result } => {
+            say(&format!("{path_text}: signed with {stated}; result: {result}\n"));
+            if public_key.is_none() {
+                say("compare the key with what you know: the report itself named it\n");
+            }
+            ExitCode::SUCCESS
+        }
+        Checked::Unsigned => {
+            say(&format!("{path_text}: unsigned\n"));
+            ExitCode::from(EXIT_STRUCTURE_ONLY)
+        }
+        Checked::Broken(what) => {
+            say(&format!("{path_text}: the signature does not hold: {what}\n"));
+            ExitCode::from(EXIT_TAMPERED)
+        }
+    })
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = || CommandError::io(format!("write {}", path.display()));
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path).and_then(|mut file| file.write_all(bytes)).map_err(failed())
+}
+
+struct Verification {
+    subject: Subject,
+    kms_root_key_file: Option<std::path::PathBuf>,
+    files: BTreeMap<String, FileReport>,
+    tampered: Vec<String>,
+    keys_not_at_hand: Vec<String>,
+}
+
+impl Verification {
+    fn start(command: &Verify) -> Result<Self> {
+        let directory = command.directory.clone();
+        let root_key_file =
+            command.root_key_file.clone().unwrap_or_else(|| directory.join("root.key"));
+        let (roots, reason) = match load_root_keys(&root_key_file) {
+            Ok(Some(roots)) => (Some(roots), String::new()),
+            Ok(None) => (None, format!("there is no root key {}", root_key_file.display())),
+            Err(error) => (None, error.to_string()),
+        };
+        let place = Place {
+            data_dir: Some(directory.clone()),
+            root_key_file: Some(root_key_file),
+            kms_root_key_file: command.kms_root_key_file.clone(),
+        };
+        let subject = Subject {
+            directory,
+            place,
+            roots,
+            catalog: None,
+            expected: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            keys: None,
+            reason,
+            seen: HashMap::new(),
+        };
+        Ok(Self {
+            subject,
+            kms_root_key_file: command.kms_root_key_file.clone(),
+            files: BTreeMap::new(),
+            tampered: Vec::new(),
+            keys_not_at_hand: Vec::new(),
+        })
+    }
+
+    fn signing_key(&self, command: &Verify) -> Result<Option<SigningKey>> {
+        let Some(path) = &command.signing_key else {
+            let root = self.subject.roots.as_ref().map(RootKeys::current);
+            return Ok(root.map(SigningKey::of_root_key).transpose()?);
+        };
+        let failed = CommandError::io(format!("read the signing key {}", path.display()));
+        let bytes = zeroize::Zeroizing::new(std::fs::read(path).map_err(failed)?);
+        let key = SigningKey::from_hex_seed(bytes.get(..SIGNING_KEY_BYTES_MAX).unwrap_or(&bytes));
+        key.map(Some).map_err(|_| {
+            CommandError::Refused(format!("{} does not hold 64 hex digits", path.display()))
+        })
+    }
+
+    /// Reads the catalog and makes keys usable, as far as they are at hand.
+    fn load(&mut self) -> Result<()> {
+        self.tampered.clear();
+        self.keys_not_at_hand.clear();
+        let subject = &mut self.subject;
+        if let Some(roots) = subject.roots.as_ref().map(RootKeys::duplicate) {
+            let directory = &subject.directory;
+            match newest_catalog(&OsVfs, directory, roots.duplicate()) {
+                Ok(Some(catalog)) => subject.set_catalog(catalog),
+                Ok(None) => subject.reason = "there is no catalog".to_owned(),
+                // its own line says the same, and the outcome follows from that one
+                Err(error) => subject.reason = error.to_string(),
+            }
+            let kms_root = self.kms_root_key_file.as_deref();
+            match InspectKeys::open(&subject.directory, kms_root, roots.duplicate())? {
+                Ok(keys) => subject.keys = Some(keys),
+                Err(reason) => {
+                    self.keys_not_at_hand.push(format!("embedded KMS: {reason}"));
+                    if subject.catalog.is_some() {
+                        subject.reason = reason;
+                    }
+                }
+            }
+        }
+        if subject.catalog.is_none() {
+            self.keys_not_at_hand.push(subject.reason.clone());
+        }
+        Ok(())
+    }
+
+    /// What is beyond a single file: gaps in the log, audit logs that do not follow on.
+    fn wholes(&mut self) {
+        let subject = &self.subject;
+        let (Some(roots), Some(catalog)) = (&subject.roots, &subject.catalog) else { return };
+        if let Err(error) = verify_log_directory(&OsVfs, &subject.directory, roots, catalog) {
+            self.tampered.push(error.to_string());
+        }
+        let kms_root = match &self.kms_root_key_file {
+            Some(file) => file.clone(),
+            None => subject.directory.join("kms").join("root.key"),
+        };
+        let of_kms = load_root_keys(&kms_root).ok().flatten();
+        let kms_audit = subject.directory.join("kms").join("audit");
+        for (directory, kind, roots) in [
+            (kms_audit, JournalKind::KmsAudit, of_kms.as_ref()),
+            (subject.directory.join("audit"), JournalKind::DatabaseAudit, Some(roots)),
+        ] {
+            let Some(roots) = roots.filter(|_| directory.is_dir()) else { continue };
+            let previous = roots.previous().map(RootKey::duplicate);
+            let keys = [roots.current().duplicate()].into_iter().chain(previous).collect();
+            let reader = AuditReader::new(&directory, kind, keys);
+            match reader.read(&AuditFilter::default(), &mut |_| {}) {
+                Ok(summary) => self.tampered.extend(
+                    summary
+                        .problems
+                        .into_iter()
+                        .map(|problem| format!("{}: {}", problem.path.display(), problem.what)),
+                ),
+                Err(error) => self.keys_not_at_hand.push(error.to_string()),
+            }
+        }
+    }
+
+    fn all(&mut self) -> Result<()> {
+        self.load()?;
+        let found = walk(&self.subject.directory)?;
+        let progress = progress_bar(found.values().sum());
+        for (path, length) in &found {
+            progress.set_message(path.clone());
+            if let Some(report) = self.subject.verify(path) {
+                self.files.insert(path.clone(), report);
+            }
+            progress.inc(*length);
+        }
+        progress.finish_and_clear();
+        self.note_missing();
+        self.wholes();
+        Ok(())
+    }
+
+    fn note_missing(&mut self) {
+        for path in self.subject.expected.keys() {
+            if !self.files.contains_key(path) {
+                self.files.insert(path.clone(), missing(path));
+            }
+        }
+    }
+
+    /// Whether something does not hold that a server at work can make look so.
+    fn has_doubts(&self) -> bool {
+        let in_doubt = |file: &FileReport| {
+            matches!(
+                file.result,
+                State::Tampered | State::Missing | State::Unlisted | State::Unfinished
+            ) || (file.result == State::StructureOnly && self.subject.keys.is_some())
+        };
+        !self.tampered.is_empty() || self.files.values().any(in_doubt)
+    }
+
+    /// Looks again at what did not hold.
+    fn again(&mut self) -> Result<()> {
+        self.load()?;
+        let good = |file: &FileReport| matches!(file.result, State::Verified | State::Clear);
+        let doubtful: Vec<String> = self
+            .files
+            .iter()
+            .filter(|(_, file)| !good(file))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in doubtful {
+            match self.subject.verify(&path) {
+                Some(report) => drop(self.files.insert(path, report)),
+                None => drop(self.files.remove(&path)),
+            }
+        }
+        for path in self.subject.expected.keys().cloned().collect::<Vec<_>>() {
+            if !self.files.contains_key(&path) {
+                let report = self.subject.verify(&path).unwrap_or_else(|| missing(&path));
+                self.files.insert(path, report);
+            }
+        }
+        self.wholes();
+        Ok(())
+    }
+
+    fn report(&mut self) -> Result<Report> {
+        self.all()?;
+        let mut rounds = 0;
+        let is_live = self.subject.directory.join("admin.sock").exists();
+        while is_live && rounds < ROUNDS && self.has_doubts() {
+            std::thread::sleep(ROUND_PAUSE);
+            self.again()?;
+            rounds += 1;
+        }
+        let subject = &self.subject;
+        let catalog = subject.catalog.as_ref();
+        Ok(Report {
+            format: "coffer-verify-1",
+            program: format!("coffer {}", env!("CARGO_PKG_VERSION")),
+            directory: subject.directory.display().to_string(),
+            verified_at_millis: SystemClock.key_wall_millis(),
+            cluster: catalog.map(|catalog| catalog.cluster_id.to_string()),
+            catalog_version: catalog.map(|catalog| catalog.version),
+            root_key: subject.roots.as_ref().map(|roots| hex::encode(roots.current().id())),
+            keys_not_at_hand: std::mem::take(&mut self.keys_not_at_hand),
+            tampered: std::mem::take(&mut self.tampered),
+            tables: tables(subject, &self.files),
+            files: std::mem::take(&mut self.files).into_values().collect(),
+        })
+    }
+}
+
+fn tables(subject: &Subject, files: &BTreeMap<String, FileReport>) -> Vec<TableReport> {
+    let report = |(id, owner): (&coffer_model::TableId, &expected::Owner)| {
+        let id_text = id.to_string();
+        let own: Vec<&FileReport> =
+            files.values().filter(|file| file.table_id.as_ref() == Some(&id_text)).collect();
+        TableReport {
+            keyspace: owner.name.keyspace.to_string(),
+            table: owner.name.name.to_string(),
+            is_dropped: owner.is_dropped,
+            encryption_type: owner.key.encryption_type.as_str(),
+            kms_key_arn: owner.key.kms_key_arn.clone(),
+            current_table_key: owner.key.table_key_id.to_string(),
+            older_table_keys: owner.key.older.iter().map(|o| o.table_key_id.to_string()).collect(),
+            key_not_at_hand: subject.unlock(*id).err(),
+            files: own.len(),
+            bytes: own.iter().map(|file| file.bytes).sum(),
+            files_verified: own.iter().filter(|file| file.result == State::Verified).count(),
+            table_id: id_text,
+        }
+    };
+    subject.owners.iter().map(report).collect()
+}
+
+fn missing(path: &str) -> FileReport {
+    FileReport {
+        path: path.to_owned(),
+        kind: kinds::Kind::of(path).as_str(),
+        bytes: 0,
+        sha256: None,
+        table_id: None,
+        table_keys: Vec::new(),
+        result: State::Missing,
+        reason: Some("the catalog wants it and it is not there".to_owned()),
+    }
+}
+
+/// Every file below the directory with its length, by its path with `/` between the parts.
+fn walk(directory: &Path) -> Result<BTreeMap<String, u64>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![(directory.to_owned(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
+        let failed = || CommandError::io(format!("list {}", folder.display()));
+        let entries = match std::fs::read_dir(&folder) {
+            // a table's directory goes with the table
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !prefix.is_empty() => {
+                continue;
+            }
+            entries => entries.map_err(failed())?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed())?;
+            let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                folders.push((entry.path(), format!("{path}/")));
+            } else {
+                found.insert(path, metadata.len());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// On standard error, and only where that is a terminal.
+fn progress_bar(bytes: u64) -> ProgressBar {
+    let bar = ProgressBar::new(bytes);
+    let style = "{bar:30} {bytes}/{total_bytes} {eta} {wide_msg}";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    bar
+}

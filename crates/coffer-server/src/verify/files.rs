@@ -1,0 +1,347 @@
+//! One file: against the catalog, and against its own tags where the key is at hand.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use coffer_crypto::{RootKey, RootKeys};
+use coffer_model::TableId;
+use coffer_storage::inspect::{
+    digest, inspect_log, inspect_segment, inspect_tail, verify_log, verify_segment, verify_tail,
+};
+use coffer_storage::vfs::OsVfs;
+use coffer_storage::{Catalog, Error, SegmentEntry, TailRecord};
+
+use super::expected::{Expected, Owner, expected, owners};
+use super::kinds::Kind;
+use super::report::{FileReport, State};
+use crate::inspect::keys::InspectKeys;
+use crate::inspect::{Place, Proof, inspect_file};
+
+/// Longest file that is in the clear on purpose.
+const CLEAR_BYTES_MAX: u64 = 4096;
+/// Longest process id in a lock file, with its line end.
+const PROCESS_BYTES_MAX: usize = 24;
+
+/// What a file is compared with, and the keys.
+pub(super) struct Subject {
+    pub(super) directory: PathBuf,
+    pub(super) place: Place,
+    pub(super) roots: Option<RootKeys>,
+    pub(super) catalog: Option<Catalog>,
+    pub(super) expected: BTreeMap<String, Expected>,
+    pub(super) owners: BTreeMap<TableId, Owner>,
+    pub(super) keys: Option<InspectKeys>,
+    /// Why there is no catalog, or are no keys.
+    pub(super) reason: String,
+    /// Links to one file are verified once: by device, inode and table.
+    pub(super) seen: HashMap<(u64, u64, TableId), FileReport>,
+}
+
+/// A state and why.
+type Finding = (State, Option<String>);
+
+fn tampered(what: impl Into<String>) -> Finding {
+    (State::Tampered, Some(what.into()))
+}
+
+fn structure_only(reason: impl Into<String>) -> Finding {
+    (State::StructureOnly, Some(reason.into()))
+}
+
+/// What an error of the engine says of a file; `None` for a file that went away.
+fn finding_of(error: Error) -> Option<Finding> {
+    match error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => None,
+        Error::Io { action, source, .. } => Some(tampered(format!("{action}: {source}"))),
+        Error::WrongKey { .. } | Error::KeyUnavailable(_) => {
+            Some(structure_only(error.to_string()))
+        }
+        other => Some(tampered(other.to_string())),
+    }
+}
+
+impl Subject {
+    /// Takes up a catalog.
+    pub(super) fn set_catalog(&mut self, catalog: Catalog) {
+        self.expected = expected(&catalog);
+        self.owners = owners(&catalog);
+        self.catalog = Some(catalog);
+        self.seen.clear();
+    }
+
+    /// Makes the keys of a table usable.
+    pub(super) fn unlock(&self, table: TableId) -> Result<(), String> {
+        let keys = self.keys.as_ref().ok_or_else(|| self.reason.clone())?;
+        let owner = self.owners.get(&table);
+        let owner = owner.ok_or_else(|| format!("the catalog has no table {table}"))?;
+        keys.add_record(&owner.name, &owner.key)
+    }
+
+    /// Verifies the file of this path below the directory; `None` when there is none.
+    pub(super) fn verify(&mut self, relative: &str) -> Option<FileReport> {
+        let path = self.directory.join(relative);
+        let metadata = path.symlink_metadata().ok()?;
+        let mut kind = Kind::of(relative);
+        let is_socket = metadata.file_type().is_socket();
+        if is_socket != (kind == Kind::Socket) || !(is_socket || metadata.is_file()) {
+            kind = Kind::Foreign;
+        }
+        let table = match self.expected.get(relative) {
+            Some(Expected::Segment(table, _) | Expected::Tail(table, _)) => Some(*table),
+            _ => None,
+        };
+        let link = table.map(|table| (metadata.dev(), metadata.ino(), table));
+        if let Some(known) = link.and_then(|link| self.seen.get(&link)) {
+            return Some(FileReport { path: relative.to_owned(), ..known.clone() });
+        }
+        let mut report = FileReport {
+            path: relative.to_owned(),
+            kind: kind.as_str(),
+            bytes: metadata.len(),
+            sha256: None,
+            table_id: table.map(|table| table.to_string()),
+            table_keys: Vec::new(),
+            result: State::Verified,
+            reason: None,
+        };
+        let (state, reason) = match kind {
+            Kind::Segment => self.segment(&path, &mut report)?,
+            Kind::Tail => self.tail(&path, &mut report)?,
+            Kind::Log => self.log(&path, &mut report)?,
+            Kind::Catalog | Kind::KmsStore | Kind::KmsJournal | Kind::KmsAudit | Kind::Audit => {
+                self.document(&path, kind)?
+            }
+            Kind::RootKey | Kind::Credentials | Kind::Lock => clear(&path, kind)?,
+            Kind::Socket => (State::Clear, None),
+            Kind::Unfinished => {
+                let reason = "a writer had not finished it; a start removes it";
+                (State::Unfinished, Some(reason.to_owned()))
+            }
+            Kind::Foreign => (State::Foreign, Some("Coffer makes no such file".to_owned())),
+        };
+        (report.result, report.reason) = (state, reason);
+        if let Some(link) = link {
+            self.seen.insert(link, report.clone());
+        }
+        Some(report)
+    }
+
+    fn segment(&self, path: &Path, report: &mut FileReport) -> Option<Finding> {
+        let structure = match inspect_segment(&OsVfs, path) {
+            Ok(structure) => structure,
+            Err(error) => return finding_of(error),
+        };
+        report.sha256 = Some(hex::encode(structure.sha256));
+        report.table_keys = vec![structure.table_key.to_string()];
+        let own = structure.to_entry();
+        if is_renamed(path, &own.path(Path::new(""))) {
+            return Some(tampered("it is another segment under this name"));
+        }
+        if self.catalog.is_none() {
+            report.table_id = Some(structure.table.to_string());
+            return Some(structure_only(&self.reason));
+        }
+        let Some(Expected::Segment(table, entry)) = self.expected.get(&report.path) else {
+            report.table_id = Some(structure.table.to_string());
+            return self.unlisted_segment(path, &own);
+        };
+        if let Some(what) = difference(entry, &own) {
+            return Some(tampered(what));
+        }
+        if let Err(reason) = self.unlock(*table) {
+            return Some(structure_only(reason));
+        }
+        let keys = self.keys.as_ref()?;
+        match verify_segment(&OsVfs, path, *table, entry, keys.keyring.as_ref()) {
+            Ok(_) => Some((State::Verified, None)),
+            Err(error) => finding_of(error),
+        }
+    }
+
+    /// A segment that nothing needs is still to hold nothing in the clear.
+    fn unlisted_segment(&self, path: &Path, own: &SegmentEntry) -> Option<Finding> {
+        let nothing = "the catalog does not list it";
+        if let Err(reason) = self.unlock(own.table) {
+            return Some(structure_only(format!("{nothing}; {reason}")));
+        }
+        let keys = self.keys.as_ref()?;
+        match verify_segment(&OsVfs, path, own.table, own, keys.keyring.as_ref()) {
+            Ok(_) => Some((State::Unlisted, Some(nothing.to_owned()))),
+            Err(error) => finding_of(error),
+        }
+    }
+
+    fn tail(&self, path: &Path, report: &mut FileReport) -> Option<Finding> {
+        let (length, sha256) = match digest(&OsVfs, path) {
+            Ok(found) => found,
+            Err(error) => return finding_of(error),
+        };
+        report.sha256 = Some(hex::encode(sha256));
+        if let Some(Expected::Tail(_, tail)) = self.expected.get(&report.path)
+            && (length, sha256) != (tail.length, tail.sha256)
+        {
+            return Some(tampered("length or SHA-256 is not the catalog's"));
+        }
+        let structure = match inspect_tail(&OsVfs, path) {
+            Ok(structure) => structure,
+            Err(error) => return finding_of(error),
+        };
+        report.table_keys = structure.groups.keys().map(ToString::to_string).collect();
+        if self.catalog.is_none() {
+            report.table_id = Some(structure.table.to_string());
+            return Some(structure_only(&self.reason));
+        }
+        let directory = path.parent()?;
+        let (table, tail, is_listed) = match self.expected.get(&report.path) {
+            Some(Expected::Tail(table, tail)) => (*table, tail.clone(), true),
+            _ => {
+                report.table_id = Some(structure.table.to_string());
+                let mut id = [0; 16];
+                hex::decode_to_slice(path.file_stem()?.to_str()?, &mut id).ok()?;
+                let tail = TailRecord {
+                    id,
+                    length,
+                    sha256,
+                    last: coffer_storage::Lsn(0),
+                    table_keys: structure.groups.keys().copied().collect(),
+                    table: structure.table,
+                    committed_millis: (0, 0),
+                    read_until_millis: None,
+                };
+                (structure.table, tail, false)
+            }
+        };
+        if let Err(reason) = self.unlock(table) {
+            return Some(structure_only(reason));
+        }
+        let keys = self.keys.as_ref()?;
+        match verify_tail(&OsVfs, directory, table, &tail, keys.keyring.as_ref()) {
+            Ok(()) if is_listed => Some((State::Verified, None)),
+            Ok(()) => Some((State::Unlisted, Some("the catalog does not list it".to_owned()))),
+            Err(error) => finding_of(error),
+        }
+    }
+
+    fn log(&self, path: &Path, report: &mut FileReport) -> Option<Finding> {
+        match digest(&OsVfs, path) {
+            Ok((_, sha256)) => report.sha256 = Some(hex::encode(sha256)),
+            Err(error) => return finding_of(error),
+        }
+        let (Some(roots), Some(catalog)) = (&self.roots, &self.catalog) else {
+            return match inspect_log(&OsVfs, path, None) {
+                Ok(_) => Some(structure_only(&self.reason)),
+                Err(error) => finding_of(error),
+            };
+        };
+        let (root, structure) =
+            match under_one_of(roots, |root| inspect_log(&OsVfs, path, Some(root))) {
+                Ok(found) => found,
+                Err(error) => return finding_of(error),
+            };
+        if structure.cluster != catalog.cluster_id {
+            return Some(tampered("it is the log of another cluster"));
+        }
+        if is_renamed(path, Path::new(&format!("{:016x}.log", structure.number))) {
+            return Some(tampered("it is another file of the log under this name"));
+        }
+        let used: BTreeSet<_> =
+            structure.frames.iter().flat_map(|frames| frames.tables.keys().copied()).collect();
+        report.table_keys = used.iter().map(|(_, key)| key.to_string()).collect();
+        let mut reasons = BTreeSet::new();
+        for table in used.iter().map(|(table, _)| *table) {
+            // of a table that is gone for good the keys are gone too: its records can be read by nobody
+            if self.owners.contains_key(&table)
+                && let Err(reason) = self.unlock(table)
+            {
+                reasons.insert(format!("records of table {table}: {reason}"));
+            }
+        }
+        let Some(keys) = &self.keys else {
+            return Some(structure_only(&self.reason));
+        };
+        match verify_log(&OsVfs, path, root, keys.keyring.as_ref()) {
+            Ok(_) if reasons.is_empty() => Some((State::Verified, None)),
+            Ok(_) => Some(structure_only(reasons.into_iter().collect::<Vec<_>>().join("; "))),
+            Err(error) => finding_of(error),
+        }
+    }
+
+    fn document(&self, path: &Path, kind: Kind) -> Option<Finding> {
+        match inspect_file(path, &self.place) {
+            Ok(report) => Some(match report.proof {
+                _ if !is_of(kind, report.kind()) => tampered(format!("it is a {}", report.kind())),
+                Proof::Verified => (State::Verified, None),
+                Proof::NoKey(reason) => structure_only(reason),
+                Proof::Tampered(what) => tampered(what),
+            }),
+            Err(_) if !path.exists() => None,
+            Err(error) => Some(tampered(error.to_string())),
+        }
+    }
+}
+
+fn is_of(kind: Kind, found: &str) -> bool {
+    kind.as_str() == found || (kind == Kind::Audit && found == "audit log of the database")
+}
+
+/// The first difference between what the catalog says and what the file says.
+fn difference(entry: &SegmentEntry, own: &SegmentEntry) -> Option<String> {
+    if own.length != entry.length {
+        return Some(format!("length is {}, expected {}", own.length, entry.length));
+    }
+    if (own.id, own.cluster, own.table) != (entry.id, entry.cluster, entry.table) {
+        return Some("it was born as another segment".to_owned());
+    }
+    if own.table_key != entry.table_key {
+        return Some("its header names another table key".to_owned());
+    }
+    (own.sha256 != entry.sha256).then(|| "SHA-256 is not the catalog's".to_owned())
+}
+
+fn is_renamed(path: &Path, own: &Path) -> bool {
+    path.file_name() != own.file_name()
+}
+
+/// What `inspect` finds with the root key that the file is under.
+fn under_one_of<T>(
+    roots: &RootKeys,
+    inspect: impl Fn(&RootKey) -> coffer_storage::Result<T>,
+) -> coffer_storage::Result<(&RootKey, T)> {
+    match (inspect(roots.current()), roots.previous()) {
+        (Err(Error::WrongKey { .. }), Some(previous)) => {
+            inspect(previous).map(|found| (previous, found))
+        }
+        (found, _) => found.map(|found| (roots.current(), found)),
+    }
+}
+
+/// A file that is in the clear on purpose holds what it is for, and no more.
+fn clear(path: &Path, kind: Kind) -> Option<Finding> {
+    let mut bytes = zeroize::Zeroizing::new(Vec::new());
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => return Some(structure_only(format!("read: {error}"))),
+    };
+    if let Err(error) = file.take(CLEAR_BYTES_MAX + 1).read_to_end(&mut bytes) {
+        return Some(structure_only(format!("read: {error}")));
+    }
+    let is_good = match kind {
+        Kind::RootKey => RootKey::from_file_bytes(&bytes).is_ok(),
+        Kind::Lock => {
+            bytes.len() <= PROCESS_BYTES_MAX
+                && bytes.iter().all(|byte| byte.is_ascii_digit() || *byte == b'\n')
+        }
+        _ => {
+            bytes.len() as u64 <= CLEAR_BYTES_MAX
+                && bytes.windows(9).any(|window| window == b"[default]")
+        }
+    };
+    Some(if is_good {
+        (State::Clear, None)
+    } else {
+        tampered(format!("it is not what a file called {} holds", kind.as_str()))
+    })
+}
