@@ -94,7 +94,7 @@ fn catalog() -> Catalog {
         read_until_millis: Some(5),
     });
     let (schema, key) = (Arc::clone(&entry.schema), Arc::clone(&entry.key));
-    let types = keyspace_types.clone();
+    let types = keyspace_types;
     let snapshot = SnapshotRecord {
         id: SnapshotId([6; 16]),
         kind: SnapshotKind::KeyLoss,
