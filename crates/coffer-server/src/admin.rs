@@ -19,7 +19,8 @@ use tokio::sync::Semaphore;
 
 use coffer_query::Database;
 
-use crate::cli::{KeysOperation, KmsOperation};
+use crate::cli::{KeysOperation, KmsOperation, NotifyOperation};
+use crate::notifications::Notifications;
 use crate::schema_log::SchemaLog;
 use crate::table_keys;
 
@@ -49,6 +50,8 @@ pub(crate) enum AdminRequest {
     Keys(KeysOperation),
     /// A new root key.
     RotateRootKey,
+    /// Channels of notifications.
+    Notify(NotifyOperation),
 }
 
 impl AdminRequest {
@@ -56,7 +59,7 @@ impl AdminRequest {
     pub(crate) fn timeout(&self) -> Duration {
         match self {
             Self::Kms(_) => REQUEST_TIMEOUT,
-            Self::Keys(_) | Self::RotateRootKey => TABLES_TIMEOUT,
+            Self::Keys(_) | Self::RotateRootKey | Self::Notify(_) => TABLES_TIMEOUT,
         }
     }
 }
@@ -94,6 +97,7 @@ pub(crate) struct Service {
     pub(crate) database: Arc<Database>,
     pub(crate) schema_log: Arc<SchemaLog>,
     pub(crate) root_key_file: PathBuf,
+    pub(crate) notifications: Arc<Notifications>,
 }
 
 impl Service {
@@ -123,6 +127,15 @@ impl Subjects {
                     return Ok(AdminAnswer::Error(KMS_ONLY.to_owned()));
                 };
                 Ok(match table_keys::perform(&service.database, &operation).await {
+                    Ok(report) => AdminAnswer::Report(report),
+                    Err(text) => AdminAnswer::Error(text),
+                })
+            }
+            AdminRequest::Notify(NotifyOperation::Test) => {
+                let Some(service) = &self.service else {
+                    return Ok(AdminAnswer::Error(KMS_ONLY.to_owned()));
+                };
+                Ok(match service.notifications.test().await {
                     Ok(report) => AdminAnswer::Report(report),
                     Err(text) => AdminAnswer::Error(text),
                 })

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod keys;
+mod notify;
 mod retained;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::config::{OPTIONS, OptionSpec};
 pub(crate) use keys::{
     Audit, Keys, KeysCommand, KeysOperation, Policy, RootKeyCommand, RootKeyOperation,
 };
+pub(crate) use notify::{NotifyCommand, NotifyOperation};
 pub(crate) use retained::Verify;
 
 /// Cassandra-compatible database in which every byte at rest is encrypted, table by table, under
@@ -47,6 +49,8 @@ pub(crate) enum CommandKind {
     /// under which key, whether it is as it was written. Exit code 3: some keys not at hand,
     /// structure only; 4: tampered.
     Verify(Verify),
+    /// Tries the channels that tell what happens to keys.
+    Notify(NotifyCommand),
     /// Reads a password from standard input and prints the value of option password_hash.
     HashPassword,
 }

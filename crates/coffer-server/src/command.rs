@@ -23,6 +23,7 @@ pub fn run() -> ExitCode {
         CommandKind::Keys(command) => kms_command::run_keys(command, &mut say),
         CommandKind::RootKey(command) => kms_command::run_root_key(command, &mut say),
         CommandKind::Audit(command) => audit_command::run(command, &mut say),
+        CommandKind::Notify(command) => kms_command::run_notify(command, &mut say),
         CommandKind::Inspect(command) => inspect::run(command, &mut say),
         CommandKind::Verify(command) => verify::run(command, &mut say),
         CommandKind::HashPassword => hash_password().map(|text| {

@@ -13,7 +13,9 @@ use coffer_keys::EmbeddedKmsOptions;
 use serde_json::Value;
 
 use crate::admin::{AdminAnswer, AdminRequest, Report, SocketPath, perform};
-use crate::cli::{Keys, KeysCommand, Kms, KmsOperation, RootKeyCommand, RootKeyOperation};
+use crate::cli::{
+    Keys, KeysCommand, Kms, KmsOperation, NotifyCommand, RootKeyCommand, RootKeyOperation,
+};
 use crate::data_directory::{DirectoryLock, open_kms};
 use crate::error::{CommandError, Result};
 use crate::key_policy;
@@ -38,7 +40,7 @@ pub(crate) fn run(command: &Kms, operation: &KmsOperation) -> Result<String> {
     }
 }
 
-/// Exit code of `coffer keys check` and `rewrap` when something is wrong.
+/// Exit code of `coffer keys check`, `rewrap` and `coffer notify test` when something is wrong.
 const FINDINGS: u8 = 2;
 
 /// Runs `coffer keys`.
@@ -54,12 +56,25 @@ pub(crate) fn run_keys(command: &Keys, say: &mut dyn FnMut(&str)) -> Result<Exit
         KeysCommand::Operation(operation) => operation,
     };
     let report = report_of(&command.data_dir, &AdminRequest::Keys(operation.clone()))?;
-    if command.json {
+    Ok(print_report(command.json, report, say))
+}
+
+/// Runs `coffer notify`.
+///
+/// # Errors
+/// No server runs, or it has no channel.
+pub(crate) fn run_notify(command: &NotifyCommand, say: &mut dyn FnMut(&str)) -> Result<ExitCode> {
+    let report = report_of(&command.data_dir, &AdminRequest::Notify(command.operation))?;
+    Ok(print_report(command.json, report, say))
+}
+
+fn print_report(json: bool, report: Report, say: &mut dyn FnMut(&str)) -> ExitCode {
+    if json {
         say(&format!("{:#}\n", Value::from(report.rows)));
     } else {
         report.rows.iter().for_each(|row| say(&report_line(row)));
     }
-    Ok(if report.has_findings { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS })
+    if report.has_findings { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
 }
 
 /// Runs `coffer root-key`.

@@ -30,6 +30,7 @@ mod kms_thread;
 mod listener;
 mod logging;
 mod metrics;
+mod notifications;
 mod prepared_cache;
 mod scan_lane;
 mod schema_log;
@@ -45,7 +46,7 @@ mod verify;
 pub use command::run;
 pub use config::{
     AuthenticatorKind, AwsProviderOptions, Config, ConfigError, KmsProviderOptions, Limits,
-    OPTIONS, OptionSpec, TlsOptions,
+    NotifyOptions, OPTIONS, OptionSpec, TlsOptions,
 };
 pub use error::{CommandError, Result};
 pub use kms_thread::prepare_kms_threads;

@@ -28,6 +28,7 @@ use crate::kms_serve;
 use crate::kms_thread::start_kms_thread;
 use crate::listener::{self, Bound};
 use crate::metrics;
+use crate::notifications::{Lines, Notifications};
 use crate::schema_log::SchemaLog;
 use crate::server::Server;
 use crate::tls::{Tls, TlsFiles};
@@ -78,6 +79,9 @@ impl ServingTls {
 /// Why it cannot start, or did not end cleanly.
 pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
     let config = Config::load(flags.config.as_deref(), std::env::vars(), &flags.options)?;
+    // what calls by HTTPS takes the process's provider; another one there is as good
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let lines = Lines::new(&config.notify)?;
     let clock = clock(flags.test_clock.as_deref())?;
     let faults = kms_faults(flags.kms_fault.as_deref())?;
     let tls = ServingTls::load(&config)?;
@@ -110,8 +114,9 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
             (directory.kms.account(), directory.kms.region()),
             Arc::clone(&clock),
         )?);
+        let audit = Arc::clone(&schema_log);
         let database =
-            open_database(&config, &clock, &keyring, &engine, Arc::clone(&schema_log), address)?;
+            open_database(&config, &clock, &keyring, &engine, audit, lines.names(), address)?;
         let authenticator = Authenticator::new(&config)?;
         let server = Server::new(database, authenticator, &config)?;
         if directory.is_new {
@@ -119,10 +124,12 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
             say(&first_start(&config, &directory, address, kms_address));
         }
         let server = Arc::new(server);
+        let notifications = Notifications::new(Arc::clone(&server.database), lines);
         let service = Arc::new(Service {
             database: Arc::clone(&server.database),
             schema_log,
             root_key_file: directory.root_key_file.clone(),
+            notifications: Arc::new(notifications),
         });
         serve(server, service, &directory, &keyring, listeners, tls, say).await
     });
@@ -213,6 +220,7 @@ fn open_database(
     keyring: &Arc<Keyring>,
     engine: &Arc<Engine>,
     schema_log: Arc<SchemaLog>,
+    notification_channels: Vec<String>,
     address: SocketAddr,
 ) -> Result<Arc<Database>> {
     let options = DatabaseOptions {
@@ -232,7 +240,7 @@ fn open_database(
             role_principals: config.role_principals.clone(),
         },
         schema_audit: Some(schema_log),
-        notification_channels: Vec::new(),
+        notification_channels,
     };
     let (engine, keyring) = (Arc::clone(engine), Arc::clone(keyring));
     Ok(Arc::new(Database::open(engine, keyring, Arc::clone(clock), options)?))
@@ -262,12 +270,14 @@ async fn serve(
             }
         });
     }
+    let notifications = Arc::clone(&service.notifications);
     let subjects = Subjects { kms: Arc::clone(&directory.kms), service: Some(service) };
     let mut background = vec![
         tokio::spawn(admin.serve(Arc::new(subjects))),
         tokio::spawn(Arc::clone(keyring).run_refresh()),
         tokio::spawn(keep_up_keys(Arc::clone(&server))),
         tokio::spawn(kms_serve::run_due(Arc::clone(&directory.kms))),
+        tokio::spawn(Arc::clone(&notifications).run()),
     ];
     for tls in tls.cql.iter().chain(&tls.kms) {
         let hangup = signal(SignalKind::hangup()).map_err(failed("catch signals"))?;
@@ -280,6 +290,7 @@ async fn serve(
         let sources = metrics::Sources {
             metrics: Arc::clone(&server.metrics),
             database: Arc::clone(&server.database),
+            notifications: Arc::clone(&notifications),
         };
         background.push(tokio::spawn(metrics::serve(bound.listener()?, sources)));
     }
@@ -302,6 +313,8 @@ async fn serve(
         // an aborted task is what is wanted
         drop(task.await);
     }
+    // what is not noted is told again at the next start
+    notifications.note_now();
     Ok(())
 }
 

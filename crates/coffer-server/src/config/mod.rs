@@ -3,6 +3,7 @@
 //! three sources, `--help` and the documentation cannot drift apart.
 
 mod kms_provider;
+mod notify;
 mod options;
 mod parse;
 mod role_principals;
@@ -15,6 +16,7 @@ use coffer_storage::EngineOptions;
 use thiserror::Error;
 
 pub use kms_provider::{AwsProviderOptions, KmsProviderOptions};
+pub use notify::NotifyOptions;
 pub use options::{OPTIONS, OptionSpec};
 
 /// Variables that begin with `COFFER_` and are not options.
@@ -181,6 +183,8 @@ pub struct Config {
     pub role_principals: BTreeMap<String, String>,
     /// KMS beside the embedded one; the ARN of a key picks.
     pub kms_providers: Vec<KmsProviderOptions>,
+    /// Who is told of what happens to keys.
+    pub notify: NotifyOptions,
     /// Bounds on clients.
     pub limits: Limits,
     /// The engine's limits and choices.
@@ -225,6 +229,7 @@ impl Default for Config {
             double_wrapping: false,
             role_principals: BTreeMap::new(),
             kms_providers: Vec::new(),
+            notify: NotifyOptions::default(),
             limits: Limits::default(),
             engine: EngineOptions::default(),
             worker_threads: threads.max(2),
@@ -342,6 +347,10 @@ impl Config {
         for (name, value) in &table {
             if name == kms_provider::TABLE {
                 self.kms_providers = kms_provider::parse(value, &source)?;
+                continue;
+            }
+            if name == notify::TABLE {
+                self.notify = notify::parse(value, &source)?;
                 continue;
             }
             if name == role_principals::TABLE {

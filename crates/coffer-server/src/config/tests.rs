@@ -184,3 +184,34 @@ fn roles_stand_for_principals_of_the_kms() {
         assert!(text.contains("role_principals"), "{text}");
     }
 }
+
+#[test]
+fn channels_are_read_from_the_file_and_wrong_ones_refused_by_name() {
+    let all = "[notify.webhook]\nurl = \"https://a.example\"\nsecret_file = \"s\"\n\
+               [notify.smtp]\nhost = \"m\"\nport = 2525\nsecurity = \"tls\"\nfrom = \"a@b.c\"\n\
+               to = [\"d@e.f\"]\n[notify.command]\npath = \"/bin/true\"\narguments = [\"x\"]\n\
+               timeout_seconds = 7";
+    let notify = load(all, &[], &[]).unwrap().notify;
+    assert_eq!(notify.webhook.unwrap().url, "https://a.example");
+    let smtp = notify.smtp.unwrap();
+    assert_eq!((smtp.port, smtp.security), (Some(2525), coffer_notify::SmtpSecurity::Tls));
+    assert_eq!(notify.command.unwrap().timeout.as_secs(), 7);
+    for (wrong, wanted) in [
+        ("[notify.pager]", "pager"),
+        ("notify = 5", "no table"),
+        ("notify.webhook = 5", "webhook is no table"),
+        ("[notify.webhook]\nsecret_file = \"s\"", "url is missing"),
+        ("[notify.webhook]\nurl = \"u\"\nsecret = \"s\"", "secret"),
+        ("[notify.smtp]\nhost = \"m\"\nfrom = \"a@b.c\"", "to is missing"),
+        ("[notify.smtp]\nsecurity = \"ssl\"", "starttls"),
+        ("[notify.smtp]\nport = 70000", "port"),
+        ("[notify.smtp]\npassword = \"hunter2\"", "password_file"),
+        ("[notify.smtp]\nto = \"d@e.f\"", "list"),
+        ("[notify.command]\npath = \"/bin/true\"\ntimeout_seconds = 0", "timeout_seconds"),
+        ("[notify.command]\narguments = []", "path is missing"),
+    ] {
+        let text = load(wrong, &[], &[]).unwrap_err().to_string();
+        assert!(text.contains(wanted) && text.contains("notify"), "{wrong}: {text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}

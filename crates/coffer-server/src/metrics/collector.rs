@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use coffer_crypto::EncryptionType;
 use coffer_keys::{ErrorClass, KeyringStatistics, TableKeyStatistics};
@@ -13,11 +14,13 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::families::{Encoded, Families, Labels};
 use super::{Metrics, RequestKind};
+use crate::notifications::{Line, Notifications};
 
 /// Where figures come from.
 pub(crate) struct Sources {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) database: Arc<Database>,
+    pub(crate) notifications: Arc<Notifications>,
 }
 
 impl fmt::Debug for Sources {
@@ -34,7 +37,8 @@ impl Collector for Sources {
         self.encode_cql(&mut families)?;
         self.encode_engine(&mut families)?;
         self.encode_tables(&mut families)?;
-        self.encode_keys(&mut families)
+        self.encode_keys(&mut families)?;
+        self.encode_notifications(&mut families)
     }
 }
 
@@ -91,6 +95,42 @@ impl Sources {
             "coffer_cql_errors",
             "Errors answered, by CQL code",
             errors.map(|(code, count)| (vec![("code", format!("0x{code:04X}"))], count)),
+        )
+    }
+
+    fn encode_notifications(&self, families: &mut Families<'_>) -> Encoded {
+        let lines = self.notifications.lines();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let labels = |name: &str| -> Labels { vec![("channel", name.to_owned())] };
+        let pending = self.notifications.pending().into_iter();
+        families.gauges(
+            "coffer_notifications_pending",
+            "Notifications not delivered yet",
+            pending.map(|(name, count)| (labels(name), float(count))),
+        )?;
+        families.gauges(
+            "coffer_notifications_failing",
+            "Whether the last try of a channel failed",
+            lines.iter().map(|line| {
+                let is_failing = line.is_failing.load(Ordering::Relaxed);
+                (labels(line.name()), float(u64::from(is_failing)))
+            }),
+        )?;
+        let count = |of: fn(&Line) -> &AtomicU64| {
+            let count = move |line: &Arc<Line>| of(line).load(Ordering::Relaxed);
+            lines.iter().map(move |line| (labels(line.name()), count(line))).collect::<Vec<_>>()
+        };
+        families.counters(
+            "coffer_notifications_delivered",
+            "Notifications delivered",
+            count(|line| &line.delivered),
+        )?;
+        families.counters(
+            "coffer_notification_failures",
+            "Tries to deliver a notification that failed",
+            count(|line| &line.failures),
         )
     }
 
