@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use coffer_crypto::RootKeys;
-use coffer_keys::{begin_root_key_rotation, finish_root_key_rotation};
+use coffer_keys::{TableName, begin_root_key_rotation, finish_root_key_rotation};
 use coffer_model::TableId;
 
 use crate::database::Database;
@@ -47,6 +47,13 @@ impl Database {
                 if let Some(record) = rewrapped {
                     // false: its key was changed meanwhile, and is under the new root key
                     is_done &= self.publish_envelope(TableId(id.0), &record)?;
+                }
+            }
+            for (id, dropped) in &catalog.dropped {
+                let schema = &dropped.schema;
+                let name = TableName::new(id.0, &schema.keyspace, &schema.name);
+                if let Some(record) = self.keyring().rewrap_under_root(&name, &dropped.key)? {
+                    is_done &= self.engine().rewrap_dropped_key(*id, &record)?;
                 }
             }
             if is_done {

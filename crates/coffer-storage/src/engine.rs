@@ -2,6 +2,7 @@
 //! waits for a KMS.
 
 mod age;
+mod erase;
 mod keys;
 mod open;
 mod orphans;
@@ -32,6 +33,7 @@ use crate::view::Point;
 use crate::{Lsn, PartitionCursor, PartitionRead, ScanCursor, ScanRange, TableStatistics};
 
 pub(crate) use age::AgeClock;
+pub use erase::Erased;
 use open::{lock_directory, open_core};
 pub use restore::RestoreSource;
 pub use snapshot::SnapshotRequest;

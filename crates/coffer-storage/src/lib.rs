@@ -36,7 +36,7 @@ pub use catalog::{
     Age, Archive, ArchivedLog, Catalog, DroppedTable, KeyChange, LogRecord, RetiringGrant,
     SnapshotKind, SnapshotRecord, TableEntry, TailRecord, archive_directory,
 };
-pub use engine::{Engine, RestoreSource, SnapshotRequest};
+pub use engine::{Engine, Erased, RestoreSource, SnapshotRequest};
 pub use error::{Error, Result};
 pub use figures::EngineFigures;
 pub use ids::{ClusterId, SegmentId, SnapshotId};

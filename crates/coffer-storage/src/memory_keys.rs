@@ -14,7 +14,8 @@ type Leased = (Arc<TableKey>, Arc<KeyLease>);
 /// Table keys by table; made on first use.
 #[derive(Default)]
 pub(crate) struct MemoryKeys {
-    keys: Mutex<HashMap<[u8; 16], Leased>>,
+    /// The present key of each table last.
+    keys: Mutex<HashMap<[u8; 16], Vec<Leased>>>,
     away: Mutex<Vec<[u8; 16]>>,
 }
 
@@ -29,7 +30,16 @@ impl MemoryKeys {
         self.away.lock().retain(|away| *away != table);
     }
 
-    /// `table` gets the key of `source`.
+    /// The table gets another key; the one before still opens.
+    pub(crate) fn renew(&self, table: [u8; 16]) -> TableKeyId {
+        let made = Arc::new(TableKey::generate().expect("random bytes"));
+        let id = made.id();
+        let leased = (made, Arc::new(KeyLease::unlimited()));
+        self.keys.lock().entry(table).or_default().push(leased);
+        id
+    }
+
+    /// `table` gets the keys of `source`.
     pub(crate) fn adopt(&self, source: [u8; 16], table: [u8; 16]) {
         let mut keys = self.keys.lock();
         if let Some(key) = keys.get(&source).cloned() {
@@ -42,11 +52,12 @@ impl MemoryKeys {
             return Err(KeyUnavailable { table, reason: UnavailableReason::Revoked }.into());
         }
         let mut keys = self.keys.lock();
-        if let Some(found) = keys.get(&table) {
+        let known = keys.entry(table).or_default();
+        if let Some(found) = known.last() {
             return Ok(found.clone());
         }
         let made = (Arc::new(TableKey::generate()?), Arc::new(KeyLease::unlimited()));
-        keys.insert(table, made.clone());
+        known.push(made.clone());
         Ok(made)
     }
 }
@@ -65,7 +76,11 @@ impl DataKeySource for MemoryKeys {
         wrapped: &WrappedDataKey,
         birth: &FileIdentity,
     ) -> std::result::Result<DataKey, Error> {
-        self.key(*table)?.0.unwrap_data_key(wrapped, birth)
+        let present = self.key(*table)?;
+        let keys = self.keys.lock();
+        let known = keys.get(table).into_iter().flatten();
+        let mut wrapping = known.filter(|(key, _)| key.id() == wrapped.table_key_id);
+        wrapping.next().unwrap_or(&present).0.unwrap_data_key(wrapped, birth)
     }
 
     fn lease(&self, table: &[u8; 16]) -> Result<Arc<KeyLease>> {
@@ -73,7 +88,10 @@ impl DataKeySource for MemoryKeys {
     }
 
     fn wrapping_key(&self, table: &[u8; 16]) -> Option<(TableKeyId, u64)> {
+        if self.away.lock().contains(table) {
+            return None;
+        }
         let keys = self.keys.lock();
-        keys.get(table).map(|(key, _)| (key.id(), 0))
+        keys.get(table)?.last().map(|(key, _)| (key.id(), 0))
     }
 }

@@ -115,6 +115,11 @@ impl Catalog {
         self.snapshots.values().filter(move |snapshot| snapshot.schema.id == table)
     }
 
+    /// Whether there is a snapshot or an archive of the table.
+    pub(crate) fn retains(&self, table: TableId) -> bool {
+        self.archives.contains_key(&table) || self.snapshots_of(table).next().is_some()
+    }
+
     /// The table keys that snapshots and archived log of a table need.
     pub(crate) fn retained_table_keys(&self, table: TableId) -> HashSet<TableKeyId> {
         let mut needed: HashSet<TableKeyId> =

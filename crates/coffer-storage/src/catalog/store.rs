@@ -11,7 +11,7 @@ use coffer_crypto::{DocumentKind, RootKeys, SealedDocument};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use super::Catalog;
-use super::document::{self, TableTexts};
+use super::document::{self, Texts};
 use crate::error::{Error, Result};
 use crate::ids::ClusterId;
 use crate::vfs::{self, Vfs};
@@ -33,7 +33,7 @@ pub(crate) struct CatalogStore {
     /// Noticed when a version was written or given up.
     written: Condvar,
     /// Held by whoever writes a version.
-    texts: Mutex<TableTexts>,
+    texts: Mutex<Texts>,
 }
 
 /// Changes that are applied and not published.

@@ -94,7 +94,7 @@ fn catalog() -> Catalog {
         read_until_millis: Some(5),
     });
     let (schema, key) = (Arc::clone(&entry.schema), Arc::clone(&entry.key));
-    let types = keyspace_types.clone();
+    let types = keyspace_types;
     let snapshot = SnapshotRecord {
         id: SnapshotId([6; 16]),
         kind: SnapshotKind::KeyLoss,
@@ -270,7 +270,7 @@ fn a_catalog_from_before_key_changes_were_noted_is_read() {
     let mut catalog = catalog();
     catalog.key_changes.clear();
     catalog.retiring_grants.clear();
-    let text = document::encode(&catalog, &mut document::TableTexts::default()).unwrap();
+    let text = document::encode(&catalog, &mut document::Texts::default()).unwrap();
     let text = String::from_utf8(text).unwrap();
     assert!(!text.contains("key_changes") && !text.contains("retiring_grants"));
     let read = document::decode(text.as_bytes(), 0).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coffer_model::TableId;
 
 use super::Engine;
-use crate::catalog::{Catalog, DroppedTable, SnapshotKind, TableEntry};
+use crate::catalog::{Catalog, TableEntry, table_keys};
 use crate::commit_log;
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -15,8 +15,9 @@ use crate::{SegmentEntry, TailRecord};
 /// A change of the layers above: the present catalog to the next one.
 pub(super) type Change<'a> = &'a mut dyn FnMut(&Catalog) -> Result<Catalog>;
 
-/// A change of what is the engine's own, made after one of the layers above.
-pub(super) type OwnChange<'a> = &'a mut dyn FnMut(&mut Catalog) -> Result<()>;
+/// A change of what is the engine's own, made after one of the layers above: the present catalog, and
+/// the next one.
+pub(super) type OwnChange<'a> = &'a mut dyn FnMut(&Catalog, &mut Catalog) -> Result<()>;
 
 impl Engine {
     /// Changes the catalog: `change` maps the present value to the next one, which is persisted and
@@ -32,7 +33,7 @@ impl Engine {
         &self,
         change: &mut dyn FnMut(&Catalog) -> Result<Catalog>,
     ) -> Result<Arc<Catalog>> {
-        let (published, dropped) = self.core.publish(change, &mut |_| Ok(()))?;
+        let (published, dropped) = self.core.publish(change, &mut |_, _| Ok(()))?;
         for table in dropped {
             let lifecycle = self.core.lifecycle(table);
             let _lifecycle = lifecycle.lock();
@@ -97,7 +98,7 @@ impl Core {
         let mut dropped = Vec::new();
         let published = self.update(|old| {
             let mut new = self.keep_own_fields(old, change(old)?)?;
-            own(&mut new)?;
+            own(old, &mut new)?;
             dropped =
                 old.tables.keys().filter(|id| !new.tables.contains_key(id)).copied().collect();
             for table in &dropped {
@@ -116,29 +117,6 @@ impl Core {
             tracing::warn!(%table, error, "files of a dropped table stay until the next start");
         }
         self.lifecycles.lock().remove(&table);
-    }
-
-    /// Keeps the key record of a table that leaves, for as long as something needs it.
-    fn keep_dropped(&self, old: &Catalog, new: &mut Catalog, table: TableId) {
-        let Some(entry) = old.tables.get(&table) else { return };
-        let needed = new.retained_table_keys(table);
-        let mut snapshots = new.snapshots_of(table).peekable();
-        if snapshots.peek().is_none() && !new.archives.contains_key(&table) {
-            return;
-        }
-        let is_key_loss = snapshots
-            .max_by_key(|snapshot| snapshot.as_of)
-            .is_some_and(|newest| newest.kind == SnapshotKind::KeyLoss);
-        let mut key = (*entry.key).clone();
-        key.older.retain(|older| needed.contains(&older.table_key_id));
-        let dropped = DroppedTable {
-            schema: Arc::clone(&entry.schema),
-            types: old.types_of(&entry.schema),
-            key: Arc::new(key),
-            dropped_at_millis: self.clock.now_millis(),
-            is_key_loss,
-        };
-        new.dropped.insert(table, Arc::new(dropped));
     }
 
     /// What the layers above may not change: the file lists of tables, what is kept beside the
@@ -182,8 +160,7 @@ impl Core {
 /// not known when the record was made have come to the catalog meanwhile.
 fn check_keys(old: &Catalog, before: &TableEntry, after: &TableEntry) -> Result<()> {
     let mut needed = old.retained_table_keys(before.schema.id);
-    needed.extend(before.segments.iter().map(|segment| segment.table_key));
-    needed.extend(before.tails.iter().flat_map(|tail| &tail.table_keys));
+    needed.extend(table_keys(&before.segments, &before.tails));
     let is_lost = |id| before.key.holds(id) && !after.key.holds(id);
     if needed.into_iter().any(is_lost) {
         return Err(Error::Overloaded("a file has come to need an older table key meanwhile"));

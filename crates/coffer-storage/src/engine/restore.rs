@@ -181,7 +181,7 @@ impl Engine {
         let directory = core.table_directory(table);
         let linked = core.link_source(source, &directory);
         let published = linked.and_then(|()| {
-            core.publish(change, &mut |new| {
+            core.publish(change, &mut |_, new| {
                 let entry = new.tables.get_mut(&table).ok_or(Error::NoSuchTable(table))?;
                 let entry = Arc::make_mut(entry);
                 if !source.table_keys().iter().all(|key| entry.key.holds(*key)) {

@@ -47,6 +47,8 @@ pub(crate) struct KeptFiles {
     pub(crate) as_of: Lsn,
     /// All frames that were committed by then are in it.
     pub(crate) as_of_millis: i64,
+    /// When the files were found to be as the catalog says.
+    pub(crate) verified_at_millis: Option<i64>,
     _keys: HeldKeys,
 }
 
@@ -208,6 +210,7 @@ impl Core {
             tails,
             as_of: durable.max(flushed),
             as_of_millis,
+            verified_at_millis: None,
             _keys: keys,
         })
     }
@@ -267,7 +270,7 @@ impl Core {
             as_of_millis: kept.as_of_millis,
             taken_at_millis: self.clock.key_wall_millis(),
             expires_at_age,
-            verified_at_millis: None,
+            verified_at_millis: kept.verified_at_millis,
         });
         new.snapshots.insert(kept.id, Arc::clone(&snapshot));
         Ok(snapshot)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use coffer_crypto::clock::SystemClock;
+use coffer_crypto::clock::{ManualClock, SystemClock};
 use coffer_crypto::{EncryptionType, HexBytes, KeyRecord, TableKeyId};
 use coffer_model::{
     CellRef, Column, ColumnId, ColumnKind, CqlType, DeletionTime, KeyspaceSchema, Liveness,
@@ -25,6 +25,7 @@ mod failing_table;
 mod inspection;
 mod rollback;
 mod root_keys;
+mod snapshot_crashes;
 mod snapshots;
 mod tails;
 
@@ -72,6 +73,19 @@ impl House {
             Arc::clone(&self.vfs),
             Arc::clone(&self.clock),
         )
+    }
+
+    fn open_at(&self, clock: &Arc<ManualClock>) -> Engine {
+        let keys: Arc<dyn DataKeySource> = self.keys.clone();
+        Engine::open(
+            &self.directory.path().join("data"),
+            self.options.clone(),
+            keys,
+            Arc::clone(&self.root_key),
+            Arc::clone(&self.vfs),
+            clock.clone(),
+        )
+        .unwrap()
     }
 
     fn with_tables(&self) -> Engine {

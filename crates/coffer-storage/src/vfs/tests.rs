@@ -152,3 +152,53 @@ fn files_are_for_their_owner_only() {
         |path: &Path| std::fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
     assert_eq!((mode(&inner), mode(&inner.join("a"))), (0o700, 0o600));
 }
+
+#[test]
+fn a_second_name_is_the_same_file_and_lasts_when_its_directory_is_synced() {
+    for seed in 0..20 {
+        let (directory, vfs, faults) = directory();
+        let [first, second] = ["a/file", "b/file"].map(|name| directory.path().join(name));
+        for path in [&first, &second] {
+            vfs.create_directory(path.parent().expect("parent")).expect("directory");
+        }
+        publish(&vfs, &first, b"contents").expect("publish");
+        link_or_copy(&vfs, &first, &second).expect("link");
+        assert_eq!(link_count(&first), 2);
+        let again = link_or_copy(&vfs, &first, &second).expect_err("it has the name");
+        assert!(
+            matches!(again, Error::Io { source, .. } if source.kind() == ErrorKind::AlreadyExists)
+        );
+        if seed == 0 {
+            faults.crash(CrashLoss::Everything).expect("crash");
+            assert_eq!(vfs.read(&first, 100).expect("read"), b"contents");
+            assert!(!vfs.exists(&second).expect("exists"));
+            continue;
+        }
+        vfs.sync_directory(&directory.path().join("b")).expect("sync");
+        vfs.remove(&first).expect("remove");
+        faults.crash(CrashLoss::Random(seed)).expect("crash");
+        assert_eq!(vfs.read(&second, 100).expect("read"), b"contents");
+        faults.crash(CrashLoss::Everything).expect("crash");
+        assert_eq!(vfs.read(&second, 100).expect("read"), b"contents");
+    }
+}
+
+#[test]
+fn where_the_system_refuses_second_names_a_copy_is_published() {
+    for kind in [ErrorKind::Unsupported, ErrorKind::CrossesDevices, ErrorKind::PermissionDenied] {
+        let (directory, vfs, faults) = directory();
+        let [first, second] = ["a", "b"].map(|name| directory.path().join(name));
+        let contents = vec![7; COPY_BYTES + 5];
+        publish(&vfs, &first, &contents).expect("publish");
+        faults.fail_operation(faults.operations() + 1, Fault::Error(kind));
+        link_or_copy(&vfs, &first, &second).expect("copy");
+        assert_eq!((link_count(&first), link_count(&second)), (1, 1));
+        vfs.sync_directory(directory.path()).expect("sync");
+        faults.crash(CrashLoss::Everything).expect("crash");
+        assert_eq!(vfs.read(&second, u64::MAX).expect("read"), contents);
+    }
+}
+
+fn link_count(path: &Path) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(&std::fs::metadata(path).expect("metadata"))
+}

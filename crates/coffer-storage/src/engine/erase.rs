@@ -1,0 +1,337 @@
+//! Dropping tables of which something is kept, and erasing what is kept: key records go first, then
+//! the files.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coffer_crypto::{KeyRecord, TableKeyId};
+use coffer_model::TableId;
+
+use super::Engine;
+use super::publish::Change;
+use super::snapshot::{KeptFiles, SnapshotRequest, no_such_snapshot};
+use crate::catalog::{Catalog, DroppedTable, SnapshotKind, archive_directory};
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::ids::SnapshotId;
+
+/// What was erased of a table's snapshots and archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// The table, live or dropped.
+    pub table: TableId,
+    /// Its keyspace.
+    pub keyspace: String,
+    /// Its name.
+    pub name: String,
+    /// The snapshots that were erased.
+    pub snapshots: Vec<SnapshotId>,
+    /// The table keys that left the key record, because nothing needs them any more: what is sealed
+    /// under them cannot be opened, wherever a copy of it may be.
+    pub destroyed_table_keys: Vec<TableKeyId>,
+    /// The files that were unlinked: path in the data directory, length, SHA-256.
+    pub unlinked: Vec<(String, u64, [u8; 32])>,
+    /// Files that could not be unlinked now, and are at the next start.
+    pub left: Vec<String>,
+    /// Whether the table is still there.
+    pub is_live: bool,
+    /// Snapshots that still hold data of the table.
+    pub remaining_snapshots: Vec<SnapshotId>,
+    /// Whether archived log still holds data of the table.
+    pub has_archive: bool,
+}
+
+/// A file that the catalog lists.
+type Listed = (PathBuf, u64, [u8; 32]);
+
+impl Engine {
+    /// Publishes `change`, which removes tables, together with a snapshot of each of the tables in
+    /// `keep`, in one version: no table leaves without its snapshot, and nothing is written to it after
+    /// the snapshot. A snapshot because of a lost key is verified before; the others are not. Works
+    /// with and without the keys. Blocking; tables in `keep` are closed meanwhile, also after an
+    /// error.
+    ///
+    /// # Errors
+    /// What `change` returns; `Refused` when it keeps a table of `keep`; `NoSuchTable`; `Tampered`
+    /// naming the file; `Io`, `Poisoned`. Then no table is dropped.
+    pub fn drop_tables_keeping(
+        &self,
+        keep: &[(TableId, SnapshotRequest)],
+        change: &mut dyn FnMut(&Catalog) -> Result<Catalog>,
+    ) -> Result<Arc<Catalog>> {
+        let core = &self.core;
+        // in the order of their ids, so that two of these do not wait for each other
+        let keep: BTreeMap<TableId, &SnapshotRequest> =
+            keep.iter().map(|(table, request)| (*table, request)).collect();
+        let (published, dropped) = {
+            let locks: Vec<_> = keep.keys().map(|table| core.lifecycle(*table)).collect();
+            let _locked: Vec<_> = locks.iter().map(|lock| lock.lock()).collect();
+            let (published, dropped) = core.drop_keeping(&keep, change)?;
+            for table in keep.keys() {
+                core.leave_dropped(*table);
+            }
+            (published, dropped)
+        };
+        for table in dropped.iter().filter(|table| !keep.contains_key(table)) {
+            let lifecycle = core.lifecycle(*table);
+            let _lifecycle = lifecycle.lock();
+            core.leave_dropped(*table);
+        }
+        core.housekeeping.notify();
+        Ok(published)
+    }
+
+    /// Erases a snapshot: publishes the catalog without it and without the table keys that nothing
+    /// needs any more, then unlinks its files. A live table keeps older table keys while its key is
+    /// away. Blocking.
+    ///
+    /// # Errors
+    /// `Refused` when there is no such snapshot; `Io`, `Poisoned`. Then nothing is erased.
+    pub fn erase_snapshot(&self, id: SnapshotId) -> Result<Erased> {
+        let catalog = self.core.catalog.settled();
+        let snapshot = catalog.snapshots.get(&id).ok_or_else(|| no_such_snapshot(id))?;
+        self.core.erase(snapshot.schema.id, &mut |new| {
+            new.snapshots.remove(&id).map(drop).ok_or_else(|| no_such_snapshot(id))
+        })
+    }
+
+    /// Puts the table key of a dropped table under another wrapping of the same key. False when the
+    /// key record is another one meanwhile, or gone.
+    ///
+    /// # Errors
+    /// `Io`, `Poisoned`.
+    pub fn rewrap_dropped_key(&self, table: TableId, rewrapped: &KeyRecord) -> Result<bool> {
+        let mut is_done = false;
+        self.core.update(|old| {
+            let mut new = old.clone();
+            let present = new.dropped.get_mut(&table);
+            let Some(dropped) =
+                present.filter(|dropped| dropped.key.table_key_id == rewrapped.table_key_id)
+            else {
+                return Ok(new);
+            };
+            let key = KeyRecord {
+                blob: rewrapped.blob.clone(),
+                key_material_id: rewrapped.key_material_id.clone(),
+                ..(*dropped.key).clone()
+            };
+            Arc::make_mut(dropped).key = Arc::new(key);
+            is_done = true;
+            Ok(new)
+        })?;
+        Ok(is_done)
+    }
+}
+
+impl Core {
+    /// The caller holds the lifecycle locks of the tables.
+    fn drop_keeping(
+        &self,
+        keep: &BTreeMap<TableId, &SnapshotRequest>,
+        change: Change<'_>,
+    ) -> Result<(Arc<Catalog>, Vec<TableId>)> {
+        let mut all_kept: Vec<(TableId, &SnapshotRequest, KeptFiles)> = Vec::new();
+        let mut gathered = Ok(());
+        for (table, request) in keep {
+            match self.fence_and_keep(*table, request) {
+                Ok(kept) => all_kept.push((*table, request, kept)),
+                Err(error) => gathered = Err(error),
+            }
+            if gathered.is_err() {
+                break;
+            }
+        }
+        let published = gathered.and_then(|()| {
+            self.publish(change, &mut |old, new| {
+                for (table, request, kept) in &all_kept {
+                    if new.tables.contains_key(table) {
+                        let refused = format!("table {table} was to be dropped");
+                        return Err(Error::Refused(refused));
+                    }
+                    self.list_snapshot(old, new, *table, kept, request)?;
+                }
+                Ok(())
+            })
+        });
+        for (_, _, kept) in &all_kept {
+            self.keep_if_published(&published, kept);
+        }
+        published
+    }
+
+    /// Closes a table, so that nothing changes in it any more, and gathers its files.
+    fn fence_and_keep(&self, table: TableId, request: &SnapshotRequest) -> Result<KeptFiles> {
+        self.close_store(table);
+        let mut kept = self.keep_files(table)?;
+        if request.kind == SnapshotKind::KeyLoss {
+            let verified = self.verify_files(table, &kept.directory, &kept.segments, &kept.tails);
+            if let Err(error) = verified {
+                self.remove_kept(&kept.directory);
+                return Err(error);
+            }
+            kept.verified_at_millis = Some(self.clock.key_wall_millis());
+        }
+        Ok(kept)
+    }
+
+    /// Keeps the key record of a table that leaves, for as long as something needs it.
+    pub(super) fn keep_dropped(&self, old: &Catalog, new: &mut Catalog, table: TableId) {
+        let Some(entry) = old.tables.get(&table) else { return };
+        if !new.retains(table) {
+            return;
+        }
+        let newest = new
+            .snapshots_of(table)
+            .max_by_key(|snapshot| (snapshot.taken_at_millis, snapshot.as_of));
+        let is_key_loss = newest.is_some_and(|newest| newest.kind == SnapshotKind::KeyLoss);
+        let needed = self.keys_retained(new, table);
+        let mut key = (*entry.key).clone();
+        key.older.retain(|older| needed.contains(&older.table_key_id));
+        let dropped = DroppedTable {
+            schema: Arc::clone(&entry.schema),
+            types: old.types_of(&entry.schema),
+            key: Arc::new(key),
+            dropped_at_millis: self.clock.now_millis(),
+            is_key_loss,
+        };
+        new.dropped.insert(table, Arc::new(dropped));
+    }
+
+    /// The table keys that what is kept of a dropped table needs, log that is not archived yet
+    /// included.
+    fn keys_retained(&self, catalog: &Catalog, table: TableId) -> HashSet<TableKeyId> {
+        let mut needed = catalog.retained_table_keys(table);
+        if let Some(archive) = catalog.archives.get(&table) {
+            needed.extend(self.log.index.lock().table_keys(table, archive.archived_to));
+        }
+        needed
+    }
+
+    /// Publishes the catalog without what `remove` removes of the table's snapshots and archive, and
+    /// without the keys that nothing needs any more; then unlinks the files.
+    pub(crate) fn erase(
+        &self,
+        table: TableId,
+        remove: &mut dyn FnMut(&mut Catalog) -> Result<()>,
+    ) -> Result<Erased> {
+        let mut result = None;
+        self.update(|old| {
+            let mut new = old.clone();
+            remove(&mut new)?;
+            let before = listed_files(&self.directory, old, table);
+            let after = listed_files(&self.directory, &new, table);
+            let gone: Vec<Listed> = before
+                .into_iter()
+                .filter(|(path, _, _)| !after.iter().any(|(p, _, _)| p == path))
+                .collect();
+            let destroyed_table_keys = self.destroy_keys(&mut new, table)?;
+            let schema = old
+                .tables
+                .get(&table)
+                .map(|entry| &entry.schema)
+                .or_else(|| old.dropped.get(&table).map(|dropped| &dropped.schema))
+                .ok_or(Error::NoSuchTable(table))?;
+            let is_gone = |id: &SnapshotId| !new.snapshots.contains_key(id);
+            let erased = Erased {
+                table,
+                keyspace: schema.keyspace.clone(),
+                name: schema.name.clone(),
+                snapshots: old.snapshots.keys().filter(|id| is_gone(id)).copied().collect(),
+                destroyed_table_keys,
+                unlinked: Vec::new(),
+                left: Vec::new(),
+                is_live: new.tables.contains_key(&table),
+                remaining_snapshots: new.snapshots_of(table).map(|left| left.id).collect(),
+                has_archive: new.archives.contains_key(&table),
+            };
+            result = Some((erased, gone));
+            Ok(new)
+        })?;
+        let (mut erased, gone) =
+            result.ok_or_else(|| Error::Internal("nothing was erased".into()))?;
+        self.unlink_erased(&mut erased, gone);
+        Ok(erased)
+    }
+
+    /// Takes the table keys that nothing needs any more out of the table's key record.
+    fn destroy_keys(&self, new: &mut Catalog, table: TableId) -> Result<Vec<TableKeyId>> {
+        if let Some(entry) = new.tables.get(&table) {
+            let mut entry = (**entry).clone();
+            let before = Arc::clone(&entry.key);
+            self.settle_keys(new, &mut entry)?;
+            let destroyed = older_ids(&before).filter(|id| !entry.key.holds(*id)).collect();
+            new.tables.insert(table, Arc::new(entry));
+            return Ok(destroyed);
+        }
+        let Some(dropped) = new.dropped.get(&table) else { return Ok(Vec::new()) };
+        let before = Arc::clone(&dropped.key);
+        if !new.retains(table) {
+            new.dropped.remove(&table);
+            return Ok(std::iter::once(before.table_key_id).chain(older_ids(&before)).collect());
+        }
+        let needed = self.keys_retained(new, table);
+        let mut key = (*before).clone();
+        key.older.retain(|older| needed.contains(&older.table_key_id));
+        let destroyed = older_ids(&before).filter(|id| !key.holds(*id)).collect();
+        if let Some(dropped) = new.dropped.get_mut(&table) {
+            Arc::make_mut(dropped).key = Arc::new(key);
+        }
+        Ok(destroyed)
+    }
+
+    fn unlink_erased(&self, erased: &mut Erased, gone: Vec<Listed>) {
+        for (path, length, sha256) in gone {
+            let name = path.strip_prefix(&self.directory).unwrap_or(&path);
+            let name = name.to_string_lossy().into_owned();
+            match self.vfs.remove(&path) {
+                Ok(()) => erased.unlinked.push((name, length, sha256)),
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), %error, "an erased file stays until the next start");
+                    erased.left.push(name);
+                }
+            }
+        }
+        let mut directories: Vec<PathBuf> = erased
+            .snapshots
+            .iter()
+            .map(|id| self.directory.join("snapshots").join(id.to_string()))
+            .collect();
+        if !erased.has_archive {
+            directories.push(archive_directory(&self.directory, erased.table));
+        }
+        for directory in directories {
+            self.remove_kept(&directory);
+            if let Some(parent) = directory.parent()
+                && let Err(error) = self.vfs.sync_directory(parent)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(directory = %parent.display(), %error, "erased files may come back after a crash, and go at the next start");
+            }
+        }
+    }
+}
+
+fn older_ids(key: &KeyRecord) -> impl Iterator<Item = TableKeyId> + '_ {
+    key.older.iter().map(|older| older.table_key_id)
+}
+
+/// The files of a table's snapshots and archive.
+fn listed_files(data_directory: &Path, catalog: &Catalog, table: TableId) -> Vec<Listed> {
+    let mut files = Vec::new();
+    for snapshot in catalog.snapshots_of(table) {
+        let directory = snapshot.directory(data_directory);
+        files.extend(
+            snapshot.segments.iter().map(|file| (file.path(&directory), file.length, file.sha256)),
+        );
+        files.extend(
+            snapshot.tails.iter().map(|file| (file.path(&directory), file.length, file.sha256)),
+        );
+    }
+    if let Some(archive) = catalog.archives.get(&table) {
+        let directory = archive_directory(data_directory, table);
+        let tails = archive.log.iter().map(|log| &log.tail);
+        files.extend(tails.map(|file| (file.path(&directory), file.length, file.sha256)));
+    }
+    files
+}
