@@ -25,6 +25,8 @@ pub(crate) const ENCRYPTION: &str = "encryption_specification";
 /// Custom property with pairs that are added to a table's encryption context.
 pub(crate) const ENCRYPTION_CONTEXT: &str = "kms_encryption_context";
 const PITR: &str = "point_in_time_recovery";
+const AUTO_SNAPSHOT: &str = "auto_snapshot";
+const SNAPSHOT: &str = "snapshot";
 
 const AUTOSCALING_FIELDS: [&str; 3] = [
     "provisioned_read_capacity_autoscaling_update",
@@ -40,8 +42,19 @@ const TAGS_MAX: usize = 50;
 pub(crate) struct CustomProperties {
     /// The encryption asked for, if any.
     pub encryption: Option<EncryptionSpecification>,
+    /// The snapshot to restore, in a RESTORE TABLE.
+    pub snapshot: Option<SnapshotName>,
     /// The others.
     pub others: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// How a statement names a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SnapshotName {
+    /// What the operator called it.
+    Name(String),
+    /// As in `system_coffer.snapshots`.
+    Id(String),
 }
 
 impl CustomProperties {
@@ -53,11 +66,20 @@ impl CustomProperties {
         let mut properties = CustomProperties::default();
         for (name, value) in entries(value)? {
             let name = name.text().to_ascii_lowercase();
-            let fields = fields(&name, value)?;
+            let mut fields = match value.text() {
+                Some(status) if name == AUTO_SNAPSHOT => auto_snapshot_status(status)?,
+                _ => fields(&name, value)?,
+            };
             if name == ENCRYPTION {
                 properties.encryption = Some(encryption(&fields)?);
+            } else if name == SNAPSHOT {
+                properties.snapshot = Some(snapshot_name(&fields)?);
             } else {
                 check(&name, &fields)?;
+                if name == PITR {
+                    // the times are what is shown, not what is set
+                    fields.retain(|field, _| field == "status");
+                }
                 properties.others.insert(name, fields);
             }
         }
@@ -67,13 +89,6 @@ impl CustomProperties {
     /// What a client should know about properties that are kept but do nothing yet.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.others.get(PITR).is_some_and(is_enabled) {
-            warnings.push(
-                "point_in_time_recovery is stored and shown, but this version keeps no history: \
-                 RESTORE TABLE is not supported yet"
-                    .to_owned(),
-            );
-        }
         if self.others.contains_key("cdc_specification") {
             warnings.push(
                 "cdc_specification is stored and shown, but this version writes no change stream"
@@ -88,6 +103,12 @@ impl CustomProperties {
     /// # Errors
     /// Invalid when a setting cannot be turned off again.
     pub(crate) fn apply(&self, table: &mut TableSchema) -> Result<()> {
+        if self.snapshot.is_some() {
+            return Err(Error::invalid(
+                "custom property 'snapshot' names what RESTORE TABLE restores: it is no setting of \
+                 a table",
+            ));
+        }
         for name in ["client_side_timestamps", "ttl"] {
             let was_enabled = table.custom_properties.get(name).is_some_and(is_enabled);
             let disables = self.others.get(name).is_some_and(|fields| !is_enabled(fields));
@@ -107,6 +128,42 @@ impl CustomProperties {
 
 fn is_enabled(fields: &BTreeMap<String, String>) -> bool {
     fields.get("status").is_some_and(|status| status.eq_ignore_ascii_case("enabled"))
+}
+
+/// Whether the history of the table is kept, so that it can be restored to any moment.
+pub(crate) fn has_point_in_time_recovery(table: &TableSchema) -> bool {
+    table.custom_properties.get(PITR).is_some_and(is_enabled)
+}
+
+/// Whether DROP keeps a snapshot of the table; `None` where nothing was said. Cassandra's option
+/// `allow_auto_snapshot` can forbid it too.
+pub(crate) fn auto_snapshot(table: &TableSchema) -> Option<bool> {
+    let said = table.custom_properties.get(AUTO_SNAPSHOT).map(is_enabled);
+    if table.options.allow_auto_snapshot == Some(false) { Some(false) } else { said }
+}
+
+/// The short forms of `auto_snapshot`.
+fn auto_snapshot_status(text: &str) -> Result<BTreeMap<String, String>> {
+    let status = match text.to_ascii_lowercase().as_str() {
+        "true" | "enabled" => "enabled",
+        "false" | "disabled" => "disabled",
+        _ => {
+            return Err(Error::Invalid(format!(
+                "custom property 'auto_snapshot' is true, false or {{'status': 'enabled'}} or \
+                 {{'status': 'disabled'}}, got '{text}'"
+            )));
+        }
+    };
+    Ok(BTreeMap::from([("status".to_owned(), status.to_owned())]))
+}
+
+fn snapshot_name(fields: &BTreeMap<String, String>) -> Result<SnapshotName> {
+    only(SNAPSHOT, fields, &["name", "id"])?;
+    match (fields.get("name"), fields.get("id")) {
+        (Some(name), None) => Ok(SnapshotName::Name(name.clone())),
+        (None, Some(id)) => Ok(SnapshotName::Id(id.clone())),
+        _ => Err(Error::invalid("custom property 'snapshot' needs either 'name' or 'id'")),
+    }
 }
 
 /// The pairs of one property, names in lower case, nested values as CQL text.
@@ -201,8 +258,8 @@ fn check(name: &str, fields: &BTreeMap<String, String>) -> Result<()> {
             fields.iter().try_for_each(|(field, value)| positive(name, field, value))
         }
         "key_loss" => key_loss(fields),
-        "auto_snapshot" => {
-            only(name, fields, &["status", "retention"])?;
+        AUTO_SNAPSHOT => {
+            only(name, fields, &["status"])?;
             status(name, fields)
         }
         ENCRYPTION_CONTEXT => {
@@ -322,6 +379,16 @@ pub(crate) fn shown(
         .or_insert_with(|| pair("throughput_mode", "PAY_PER_REQUEST"));
     shown.entry(PITR.to_owned()).or_insert_with(|| pair("status", "disabled"));
     shown
+}
+
+/// Adds the time that Keyspaces shows beside the status of point-in-time recovery.
+pub(crate) fn show_restorable(
+    shown: &mut BTreeMap<String, BTreeMap<String, String>>,
+    field: &str,
+    millis: i64,
+) {
+    let shown = shown.entry(PITR.to_owned()).or_default();
+    shown.insert(field.to_owned(), cql_types::time::format_timestamp(millis));
 }
 
 /// The encryption specification and what statements have set: what DESCRIBE prints.

@@ -12,7 +12,7 @@ use crate::error::Error;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaAuditEvent {
     /// `CreateKeyspace`, `AlterKeyspace`, `DropKeyspace`, `CreateTable`, `AlterTable`, `DropTable`,
-    /// `CreateUdt`, `AlterUdt`, `DropUdt` or `TruncateTable`.
+    /// `RestoreTable`, `CreateUdt`, `AlterUdt`, `DropUdt` or `TruncateTable`.
     pub name: &'static str,
     /// Role that authenticated; `None` without authentication.
     pub user: Option<String>,
@@ -48,6 +48,7 @@ pub(crate) fn subject(statement: &StatementKind) -> (&'static str, &str, Option<
         Kind::DropKeyspace { name, .. } => return ("DropKeyspace", name, None),
         Kind::CreateTable(create) => ("CreateTable", &create.name),
         Kind::AlterTable(alter) => ("AlterTable", &alter.name),
+        Kind::RestoreTable(restore) => ("RestoreTable", &restore.name),
         Kind::DropTable { name, .. } => ("DropTable", name),
         Kind::CreateType(create) => ("CreateUdt", &create.name),
         Kind::AlterType(alter) => ("AlterUdt", &alter.name),

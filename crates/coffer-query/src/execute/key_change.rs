@@ -39,10 +39,18 @@ const SNAPSHOT_GRANT_MILLIS: i64 = 42 * 24 * 3_600 * 1_000;
 const SNAPSHOT: &str = "snapshot";
 
 /// A change that is announced in the catalog and under way.
-struct Begun {
+pub(super) struct Begun {
     table: TableName,
     change: KeyChange,
     _under_way: UnderWay,
+}
+
+/// What a change of a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Create,
+    Swap,
+    Restore,
 }
 
 impl Database {
@@ -82,7 +90,7 @@ impl Database {
                 let under_way = self.key_queues().begin(change.change_id);
                 Some(Begun { table: table.clone(), change, _under_way: under_way })
             }
-            (Some(_), _) => Some(self.begin_change(&table, &encryption, &context, true)?),
+            (Some(_), _) => Some(self.begin_change(&table, &encryption, &context, Purpose::Create)?),
         };
         let names = begun.as_ref().map(|begun| self.grant_names(begun));
         let new = NewKeys {
@@ -167,9 +175,9 @@ impl Database {
             }
             Some(left) => {
                 self.settle_change(&table, left).await?;
-                self.begin_change(&table, encryption, &context, false)?
+                self.begin_change(&table, encryption, &context, Purpose::Swap)?
             }
-            None => self.begin_change(&table, encryption, &context, false)?,
+            None => self.begin_change(&table, encryption, &context, Purpose::Swap)?,
         };
         let names = encryption.arn().map(|_| self.grant_names(&begun));
         let new = NewKeys {
@@ -229,12 +237,12 @@ impl Database {
     }
 
     /// Announces a change in the catalog.
-    fn begin_change(
+    pub(super) fn begin_change(
         &self,
         table: &TableName,
         encryption: &EncryptionSpecification,
         context: &EncryptionContext,
-        is_create: bool,
+        purpose: Purpose,
     ) -> Result<Begun> {
         let random = coffer_crypto::random_array()
             .map_err(|error| Error::Server(format!("begin change of key: {error}")))?;
@@ -245,8 +253,8 @@ impl Database {
             change_id: u64::from_be_bytes(random),
             encryption_context: context.clone(),
             started_at_millis: self.clock().now_millis(),
-            is_create,
-            is_restore: false,
+            is_create: purpose == Purpose::Create,
+            is_restore: purpose == Purpose::Restore,
         };
         let under_way = self.key_queues().begin(change.change_id);
         self.engine().update_catalog(&mut |catalog| {
@@ -257,13 +265,13 @@ impl Database {
         Ok(Begun { table: table.clone(), change, _under_way: under_way })
     }
 
-    fn grant_names(&self, begun: &Begun) -> GrantNames {
+    pub(super) fn grant_names(&self, begun: &Begun) -> GrantNames {
         grant_names(&self.engine().catalog(), &begun.table, &begun.change)
     }
 
     /// Ends a change that failed: what it made in the KMS is retired in the background. When an answer
     /// of the KMS was lost the intent stays, and the background finds by it what was made.
-    fn give_up(&self, begun: Option<&Begun>, failed: Failed) -> Error {
+    pub(super) fn give_up(&self, begun: Option<&Begun>, failed: Failed) -> Error {
         let Some(begun) = begun else { return *failed.error };
         if !failed.is_lost || begun.change.target_arn.is_none() {
             let event = events::create_failed(&begun.change, &failed.error);
@@ -412,7 +420,7 @@ impl Database {
     }
 
     /// Installs keys whose record was published, unless the table was dropped meanwhile.
-    fn install(&self, table: TableId, keys: PreparedKeys) {
+    pub(super) fn install(&self, table: TableId, keys: PreparedKeys) {
         let _installing = self.key_installs().lock();
         let catalog = self.engine().catalog();
         let entry = catalog.tables.get(&table);
@@ -425,11 +433,11 @@ impl Database {
 }
 
 /// Why a change failed, and what it made in the KMS.
-struct Failed {
-    error: Box<Error>,
-    grants: Vec<KeyGrant>,
+pub(super) struct Failed {
+    pub(super) error: Box<Error>,
+    pub(super) grants: Vec<KeyGrant>,
     /// Whether the KMS may have made something and its answer did not come.
-    is_lost: bool,
+    pub(super) is_lost: bool,
 }
 
 impl From<KeyChangeError> for Failed {
@@ -456,7 +464,7 @@ fn left_of_create(
     Some((*left.0, left.1.clone()))
 }
 
-fn context_of(
+pub(super) fn context_of(
     catalog: &Catalog,
     table: &TableName,
     extra: EncryptionContext,

@@ -1,6 +1,7 @@
 //! Statements that change the schema, as functions from the catalog to the next catalog.
 
 mod keyspaces;
+pub(crate) mod restore;
 mod tables;
 mod types;
 
@@ -61,6 +62,10 @@ pub(crate) fn with_keyspace(statement: &StatementKind, session: &Session) -> Res
         StatementKind::DropKeyspace { name, .. } => refuse_system(name)?,
         StatementKind::CreateTable(create) => qualify(&mut create.name, session)?,
         StatementKind::AlterTable(alter) => qualify(&mut alter.name, session)?,
+        StatementKind::RestoreTable(restore) => {
+            qualify(&mut restore.name, session)?;
+            qualify(&mut restore.source, session)?;
+        }
         StatementKind::CreateType(create) => qualify(&mut create.name, session)?,
         StatementKind::AlterType(alter) => qualify(&mut alter.name, session)?,
         StatementKind::DropTable { name, .. }
@@ -104,7 +109,6 @@ pub(crate) fn unsupported(statement: &StatementKind) -> Error {
         Kind::CreateFunction(_) | Kind::DropFunction(_) => "User-defined functions are",
         Kind::CreateAggregate(_) | Kind::DropAggregate(_) => "User-defined aggregates are",
         Kind::CreateTrigger(_) | Kind::DropTrigger { .. } => "Triggers are",
-        Kind::RestoreTable(_) => "RESTORE TABLE is",
         Kind::CreateTableLike(_) => "CREATE TABLE LIKE is",
         Kind::CreateRole(_)
         | Kind::AlterRole(_)
@@ -151,13 +155,14 @@ pub(crate) fn apply(
     }
 }
 
-/// Custom properties a CREATE TABLE or ALTER TABLE carries.
+/// Custom properties a CREATE TABLE, ALTER TABLE or RESTORE TABLE carries.
 ///
 /// # Errors
 /// What is wrong with them.
 pub(crate) fn custom_properties(statement: &StatementKind) -> Result<CustomProperties> {
     let properties = match statement {
         StatementKind::CreateTable(create) => &create.properties,
+        StatementKind::RestoreTable(restore) => &restore.properties,
         StatementKind::AlterTable(alter) => match &alter.change {
             TableChange::Properties(properties) => properties,
             _ => return Ok(CustomProperties::default()),

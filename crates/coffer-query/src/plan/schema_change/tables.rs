@@ -7,7 +7,7 @@ use coffer_storage::Catalog;
 use cql_parser::ast::QualifiedName;
 
 pub(super) use alter::alter;
-pub(super) use create::create;
+pub(super) use create::{apply_properties, check_name, create, exists_already};
 
 use super::{Change, ChangeContext, event, keyspace_of, next};
 use crate::error::{Error, Result};

@@ -31,13 +31,7 @@ pub(in super::super) fn create(
         if create.if_not_exists {
             return Ok(Change::Nothing);
         }
-        return Err(Error::AlreadyExists {
-            keyspace: keyspace.to_owned(),
-            table: name.to_owned(),
-            message: format!(
-                "Cannot add already existing table \"{name}\" to keyspace \"{keyspace}\""
-            ),
-        });
+        return Err(exists_already(keyspace, name));
     }
     check_name(keyspace, name)?;
     if create.properties.iter().any(|property| property.name == table_options::ID) {
@@ -72,8 +66,18 @@ pub(in super::super) fn create(
     Ok(Change::Next(next, event("CREATED", "TABLE", keyspace, name)))
 }
 
+pub(in super::super) fn exists_already(keyspace: &str, name: &str) -> Error {
+    Error::AlreadyExists {
+        keyspace: keyspace.to_owned(),
+        table: name.to_owned(),
+        message: format!(
+            "Cannot add already existing table \"{name}\" to keyspace \"{keyspace}\""
+        ),
+    }
+}
+
 /// Custom properties, tags and autoscaling settings.
-pub(super) fn apply_properties(table: &mut TableSchema, properties: &[Property]) -> Result<()> {
+pub(in super::super) fn apply_properties(table: &mut TableSchema, properties: &[Property]) -> Result<()> {
     for property in properties {
         match property.name.as_str() {
             table_options::CUSTOM_PROPERTIES => {
@@ -93,7 +97,7 @@ pub(super) fn apply_properties(table: &mut TableSchema, properties: &[Property])
     Ok(())
 }
 
-fn check_name(keyspace: &str, name: &str) -> Result<()> {
+pub(in super::super) fn check_name(keyspace: &str, name: &str) -> Result<()> {
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Err(Error::Configuration(format!(
             "{keyspace}.{name}: Table name must not be empty or not contain \

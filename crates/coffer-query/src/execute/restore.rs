@@ -1,0 +1,384 @@
+//! RESTORE TABLE: the files of a snapshot, or of a table's kept history, as a new table.
+//!
+//! Everything that can be refused is refused before anything is made. Then the intent is announced in
+//! the catalog, the new table gets keys of its own with the older ones of its source wrapped under
+//! them, and one publication puts the table with all its files there. No row is rewritten.
+
+use std::sync::Arc;
+
+use coffer_crypto::KeyRecord;
+use coffer_keys::{GrantNames, KeySource, NewKeys, SourceAccess, SourceKeys, TableName};
+use coffer_model::{TableId, TableSchema};
+use coffer_storage::{Catalog, RestoreSource, SnapshotId, SnapshotRecord};
+use cql_parser::ast::{QualifiedName, RestoreTable};
+use cql_types::time::format_timestamp;
+
+use super::key_change::{Failed, Purpose, context_of};
+use super::schema_change::{SchemaChangeEvent, new_table_id};
+use crate::custom_properties::{
+    ENCRYPTION_CONTEXT, SnapshotName, has_point_in_time_recovery,
+};
+use crate::database::Database;
+use crate::encryption_policy::EncryptionPolicy;
+use crate::error::{Error, Result};
+use crate::events::{EventKind, NewEvent, new_incident};
+use crate::plan::schema_change::restore::{self as plan, Origin, RestoreOptions};
+use crate::plan::schema_change::{Change, ChangeContext};
+
+/// What is restored: a table that is there, or one that was dropped.
+struct Source {
+    name: TableName,
+    /// As it is now, or was when it was dropped.
+    schema: Arc<TableSchema>,
+    key: Arc<KeyRecord>,
+    is_live: bool,
+    state: State,
+}
+
+/// Which of its states.
+enum State {
+    /// At this moment, milliseconds since 1970; `None` is the newest.
+    At(Option<i64>),
+    Snapshot(SnapshotId),
+}
+
+impl Source {
+    fn access<'a>(&self, temporary_grant: Option<&'a str>) -> SourceAccess<'a> {
+        if self.is_live { SourceAccess::Live } else { SourceAccess::Dropped { temporary_grant } }
+    }
+}
+
+/// A restore that is allowed, with the files it takes.
+struct Allowed<'a> {
+    statement: &'a RestoreTable,
+    options: RestoreOptions,
+    source: Source,
+    files: RestoreSource,
+}
+
+impl Allowed<'_> {
+    fn origin(&self) -> Origin<'_> {
+        Origin { then: &self.files.schema, now: &self.source.schema }
+    }
+}
+
+impl Database {
+    /// RESTORE TABLE. `role` is the client's.
+    pub(super) async fn restore_table(
+        &self,
+        restore: &RestoreTable,
+        role: Option<&str>,
+    ) -> Result<Option<SchemaChangeEvent>> {
+        let keyspace = restore.name.keyspace.as_deref().unwrap_or_default();
+        let _turn = self.key_queues().enter(keyspace, &restore.name.name).await;
+        let catalog = self.engine().catalog();
+        let options = plan::options(restore, self.clock().now_millis())?;
+        let schema = plan::check_target(&catalog, &restore.name)?;
+        let source = find_source(&catalog, &restore.source, &options)?;
+        let encryption = match &options.properties.encryption {
+            Some(encryption) => encryption.clone(),
+            None => plan::encryption_of(&source.key)?,
+        };
+        let double_wrapped = {
+            let policy = EncryptionPolicy::of(&self.options().encryption, schema);
+            policy.check(&restore.name.name, &encryption)?;
+            policy.double_wrapping
+        };
+        let id = new_table_id()?;
+        let table = TableName::new(id.0, keyspace, &restore.name.name);
+        let extra = options.properties.others.get(ENCRYPTION_CONTEXT);
+        let extra = extra.or_else(|| source.schema.custom_properties.get(ENCRYPTION_CONTEXT));
+        let context = context_of(&catalog, &table, extra.cloned().unwrap_or_default())?;
+
+        self.check_source_key(&source, role).await?;
+        self.keyring().describe(&table, &encryption).await?;
+        let files = match source.state {
+            State::At(at) => self.engine().restore_source(TableId(source.name.id), at),
+            State::Snapshot(id) => self.engine().snapshot_source(id),
+        };
+        let files = files.map_err(refused)?;
+        let allowed = Allowed { statement: restore, options, source, files };
+        let check = ChangeContext { now_millis: self.clock().now_millis(), table_id: id, key: None };
+        let catalog = self.engine().catalog();
+        plan::apply(&catalog, restore, &allowed.options, allowed.origin(), &check)?;
+        let opened = self.open_source(&allowed, None).await;
+        let may_need_grant =
+            |failed: &Failed| !allowed.source.is_live && matches!(*failed.error, Error::KeyRefused(_));
+        let opened = match opened {
+            Err(failed) if !may_need_grant(&failed) => return Err(*failed.error),
+            opened => opened.ok(),
+        };
+
+        let begun = self.begin_change(&table, &encryption, &context, Purpose::Restore)?;
+        let names = self.grant_names(&begun);
+        let new = NewKeys {
+            specification: &encryption,
+            context: &context,
+            grants: encryption.arn().map(|_| &names),
+            double_wrapped,
+        };
+        let restored = self.make_restored(&allowed, opened, &table, new, &names).await;
+        let event = restored.map_err(|failed| self.give_up(Some(&begun), failed))?;
+        drop(begun);
+        if let Err(error) = self.settle_archive(id) {
+            tracing::warn!(%table, %error, "history of a restored table is not kept yet, trying again");
+        }
+        Ok(event)
+    }
+
+    /// Whether the last key of the source can be used: by the server, and by whom the client's role
+    /// stands for. No KMS is asked for an owned key.
+    async fn check_source_key(&self, source: &Source, role: Option<&str>) -> Result<()> {
+        let encryption = plan::encryption_of(&source.key)?;
+        self.keyring().describe(&source.name, &encryption).await?;
+        let principals = &self.options().encryption.role_principals;
+        if let Some(principal) = role.and_then(|role| principals.get(role)) {
+            self.keyring().authorize(&source.name, &source.key, principal).await?;
+        }
+        Ok(())
+    }
+
+    async fn open_source(
+        &self,
+        allowed: &Allowed<'_>,
+        temporary_grant: Option<&str>,
+    ) -> Result<SourceKeys, Failed> {
+        let needed = allowed.files.table_keys();
+        let source = KeySource {
+            table: &allowed.source.name,
+            // a swap may have been published since the source was found
+            record: &allowed.files.key,
+            needed: &needed,
+            access: allowed.source.access(temporary_grant),
+        };
+        Ok(self.keyring().open_source(source).await?)
+    }
+
+    async fn make_restored(
+        &self,
+        allowed: &Allowed<'_>,
+        opened: Option<SourceKeys>,
+        table: &TableName,
+        new: NewKeys<'_>,
+        names: &GrantNames,
+    ) -> Result<Option<SchemaChangeEvent>, Failed> {
+        let opened = match opened {
+            Some(opened) => opened,
+            None => {
+                let temporary = format!("{}-source", names.data);
+                self.open_source(allowed, Some(&temporary)).await?
+            }
+        };
+        let keys = self.keyring().adopt_opened(&opened, table, new).await?;
+        drop(opened);
+        let grants = keys.record().grants.clone();
+        let id = TableId(table.id);
+        let published = self.publish_restored(allowed, id, keys.record());
+        let event =
+            published.map_err(|error| Failed { error: Box::new(error), grants, is_lost: false })?;
+        self.install(id, keys);
+        // the table exists whatever happens here; its first use opens it else
+        if let Err(error) = self.engine().open_table(id)
+            && self.engine().catalog().tables.contains_key(&id)
+        {
+            tracing::warn!(%table, %error, "restored table is not open yet");
+        }
+        Ok(event)
+    }
+
+    fn publish_restored(
+        &self,
+        allowed: &Allowed<'_>,
+        id: TableId,
+        key: &KeyRecord,
+    ) -> Result<Option<SchemaChangeEvent>> {
+        let context = self.change_context(id, Some(key.clone()));
+        let incident = new_incident()?;
+        let mut result = Ok(None);
+        let attached = self.engine().attach_table(&allowed.files, id, &mut |catalog| {
+            let restore = allowed.statement;
+            let applied =
+                plan::apply(catalog, restore, &allowed.options, allowed.origin(), &context);
+            match applied {
+                Ok(Change::Next(mut next, event)) => {
+                    next.key_changes.remove(&id);
+                    self.record_event(&mut next, restored_event(allowed, &event, key, incident));
+                    result = Ok(Some(event));
+                    Ok(*next)
+                }
+                Ok(Change::Nothing) => Err(coffer_storage::Error::Refused("no key".into())),
+                Err(error) => {
+                    result = Err(error);
+                    Err(coffer_storage::Error::Refused("the name was taken meanwhile".into()))
+                }
+            }
+        });
+        match attached {
+            Ok(_) => {}
+            Err(error @ coffer_storage::Error::Refused(_)) => {
+                return result.and_then(|_| Err(refused(error)));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.refresh_schema()?;
+        result
+    }
+}
+
+fn restored_event(
+    allowed: &Allowed<'_>,
+    made: &SchemaChangeEvent,
+    key: &KeyRecord,
+    incident: [u8; 16],
+) -> NewEvent {
+    let (source, as_of) = (&allowed.source, format_timestamp(allowed.files.as_of_millis));
+    NewEvent {
+        kind: EventKind::Restored,
+        keyspace: made.keyspace.clone(),
+        table: made.name.clone(),
+        key_arn: key.kms_key_arn.clone(),
+        state: "ACTIVE".to_owned(),
+        since_millis: None,
+        deadline_millis: None,
+        incident,
+        todo: "Nothing: the table can be used. Its source and what is kept of it stay as they are."
+            .to_owned(),
+        detail: format!("restored from {} as of {as_of}", source.name),
+    }
+}
+
+/// What the engine refuses here is wrong with the request, not with the server.
+fn refused(error: coffer_storage::Error) -> Error {
+    match error {
+        coffer_storage::Error::Refused(text) => Error::Invalid(text),
+        other => other.into(),
+    }
+}
+
+/// What a name and a moment mean: the table of that name that is there, else the one that was dropped
+/// last and of which something is kept.
+fn find_source(
+    catalog: &Catalog,
+    name: &QualifiedName,
+    options: &RestoreOptions,
+) -> Result<Source> {
+    let keyspace = name.keyspace.as_deref().unwrap_or_default();
+    if let Some(wanted) = &options.snapshot {
+        let snapshot = find_snapshot(catalog, (keyspace, &name.name), wanted)?;
+        let source = source_of(catalog, snapshot.schema.id, State::Snapshot(snapshot.id));
+        return source.ok_or_else(|| unknown(keyspace, &name.name));
+    }
+    if let Some(entry) = catalog.table(keyspace, &name.name) {
+        check_live(catalog, &entry.schema, options.at_millis)?;
+        let source = source_of(catalog, entry.schema.id, State::At(options.at_millis));
+        return source.ok_or_else(|| unknown(keyspace, &name.name));
+    }
+    let id = restorable_dropped(catalog, keyspace, &name.name)
+        .ok_or_else(|| unknown(keyspace, &name.name))?;
+    if let Some(at) = options.at_millis {
+        check_dropped(catalog, id, at)?;
+    }
+    source_of(catalog, id, State::At(options.at_millis))
+        .ok_or_else(|| unknown(keyspace, &name.name))
+}
+
+fn source_of(catalog: &Catalog, id: TableId, state: State) -> Option<Source> {
+    let live = catalog.tables.get(&id).map(|entry| (&entry.schema, &entry.key));
+    let dropped = || catalog.dropped.get(&id).map(|dropped| (&dropped.schema, &dropped.key));
+    let (schema, key) = live.or_else(dropped)?;
+    Some(Source {
+        name: TableName::new(id.0, &schema.keyspace, &schema.name),
+        schema: Arc::clone(schema),
+        key: Arc::clone(key),
+        is_live: live.is_some(),
+        state,
+    })
+}
+
+/// The table that was dropped last under a name and that something is kept of.
+pub(crate) fn restorable_dropped(
+    catalog: &Catalog,
+    keyspace: &str,
+    name: &str,
+) -> Option<TableId> {
+    let is_meant = |schema: &TableSchema| schema.keyspace == keyspace && schema.name == name;
+    let dropped = catalog.dropped.iter().filter(|(_, dropped)| is_meant(&dropped.schema));
+    dropped.max_by_key(|(_, dropped)| dropped.dropped_at_millis).map(|(id, _)| *id)
+}
+
+fn find_snapshot<'a>(
+    catalog: &'a Catalog,
+    (keyspace, table): (&str, &str),
+    wanted: &SnapshotName,
+) -> Result<&'a Arc<SnapshotRecord>> {
+    let of_table =
+        |snapshot: &SnapshotRecord| snapshot.schema.keyspace == keyspace && snapshot.schema.name == table;
+    let is_wanted = |snapshot: &SnapshotRecord| match wanted {
+        SnapshotName::Name(name) => snapshot.name == *name,
+        SnapshotName::Id(id) => snapshot.id.to_string().eq_ignore_ascii_case(id),
+    };
+    let found = catalog.snapshots.values().filter(|known| of_table(known) && is_wanted(known));
+    found.max_by_key(|snapshot| snapshot.as_of_millis).ok_or_else(|| {
+        let (SnapshotName::Name(text) | SnapshotName::Id(text)) = wanted;
+        Error::Invalid(format!(
+            "there is no snapshot '{text}' of table {keyspace}.{table}: system_coffer.snapshots \
+             lists what there is"
+        ))
+    })
+}
+
+fn unknown(keyspace: &str, table: &str) -> Error {
+    Error::Invalid(format!(
+        "table {keyspace}.{table} cannot be restored: there is no table of that name, and nothing is \
+         kept of one that was dropped (system_coffer.snapshots lists what is kept)"
+    ))
+}
+
+/// Whether the history of a table that is there reaches to the moment.
+fn check_live(catalog: &Catalog, table: &TableSchema, at: Option<i64>) -> Result<()> {
+    let archive = catalog.archives.get(&table.id);
+    let Some(archive) = archive.filter(|_| has_point_in_time_recovery(table)) else {
+        return Err(Error::Invalid(format!(
+            "table {}.{} cannot be restored: point_in_time_recovery is not enabled for it (a \
+             snapshot that coffer snapshot made can be restored with custom_properties = \
+             {{'snapshot': {{'name': ...}}}})",
+            table.keyspace, table.name
+        )));
+    };
+    match at {
+        Some(at) if at < archive.since_millis => {
+            let earliest = format_timestamp(archive.since_millis);
+            Err(outside(table, at, &earliest, "now"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether what is kept of a dropped table reaches to the moment.
+fn check_dropped(catalog: &Catalog, id: TableId, at: i64) -> Result<()> {
+    let Some(dropped) = catalog.dropped.get(&id) else { return Ok(()) };
+    let snapshots = catalog.snapshots.values().filter(|snapshot| snapshot.schema.id == id);
+    let of_snapshots = snapshots.map(|snapshot| snapshot.as_of_millis).max();
+    let since = catalog.archives.get(&id).map(|archive| archive.since_millis);
+    let (earliest, latest) = match (since, of_snapshots) {
+        (Some(since), _) => (since, dropped.dropped_at_millis),
+        // nothing was written between the snapshot and the drop
+        (None, Some(as_of)) => (as_of, dropped.dropped_at_millis.max(as_of)),
+        (None, None) => return Ok(()),
+    };
+    if (earliest..=latest).contains(&at) {
+        return Ok(());
+    }
+    let (earliest, latest) = (format_timestamp(earliest), format_timestamp(latest));
+    Err(outside(&dropped.schema, at, &earliest, &latest))
+}
+
+fn outside(table: &TableSchema, at: i64, earliest: &str, latest: &str) -> Error {
+    Error::Invalid(format!(
+        "restore_timestamp {} is outside of what is kept of table {}.{}: earliest {earliest}, \
+         latest {latest}",
+        format_timestamp(at),
+        table.keyspace,
+        table.name
+    ))
+}
