@@ -6,6 +6,8 @@ pub(crate) mod key_change;
 pub(crate) mod keys;
 mod limits;
 pub(crate) mod read;
+pub(crate) mod restore;
+mod retention;
 pub(crate) mod row_view;
 pub(crate) mod schema_change;
 pub(crate) mod stream;

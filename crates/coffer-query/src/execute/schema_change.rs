@@ -3,7 +3,7 @@
 
 use coffer_crypto::{EncryptionType, KeyRecord, TableKeyId};
 use coffer_model::TableId;
-use coffer_storage::TableEntry;
+use coffer_storage::{Catalog, SnapshotRequest, TableEntry};
 use cql_parser::ast::{QualifiedName, StatementKind};
 
 use super::key_change::{check_context, retire_lost_grants};
@@ -40,22 +40,29 @@ pub(super) struct Finishing {
     change: Option<TableId>,
     /// The table key that table must still have.
     expected: Option<TableKeyId>,
+    /// Snapshots of tables that leave, taken with it.
+    keep: Vec<(TableId, SnapshotRequest)>,
 }
 
 impl Finishing {
     /// Ends no change of a key.
     pub(super) fn nothing() -> Finishing {
-        Finishing { change: None, expected: None }
+        Finishing { change: None, expected: None, keep: Vec::new() }
+    }
+
+    /// Ends no change of a key, and keeps these snapshots.
+    fn keeping(keep: Vec<(TableId, SnapshotRequest)>) -> Finishing {
+        Finishing { change: None, expected: None, keep }
     }
 
     /// Ends the change of this table's key.
     pub(super) fn of(table: TableId, expected: Option<TableKeyId>) -> Finishing {
-        Finishing { change: Some(table), expected }
+        Finishing { change: Some(table), expected, keep: Vec::new() }
     }
 }
 
 impl SchemaChangePlan {
-    /// The plan of a CREATE, ALTER, DROP or TRUNCATE.
+    /// The plan of a CREATE, ALTER, RESTORE, DROP or TRUNCATE.
     ///
     /// # Errors
     /// Without a keyspace, on system keyspaces, and for statements that are not executed yet.
@@ -95,7 +102,7 @@ impl Database {
     /// # Errors
     /// What is wrong with the statement; a key that cannot be used; then nothing has changed.
     pub async fn execute_schema_change(&self, plan: SchemaChangePlan) -> Result<Outcome> {
-        let result = self.change_schema(&plan.statement).await;
+        let result = self.change_schema(&plan.statement, plan.session.role.as_deref()).await;
         if let Some(audit) = &self.options().schema_audit {
             audit.record(&self.audit_event(&plan, result.as_ref().err()));
         }
@@ -119,7 +126,11 @@ impl Database {
         }
     }
 
-    async fn change_schema(&self, statement: &StatementKind) -> Result<Outcome> {
+    async fn change_schema(
+        &self,
+        statement: &StatementKind,
+        role: Option<&str>,
+    ) -> Result<Outcome> {
         if let StatementKind::Truncate(name) = statement {
             return self.truncate(name);
         }
@@ -127,7 +138,24 @@ impl Database {
         let mut warnings = properties.warnings();
         let change = match (statement, &properties.encryption) {
             (StatementKind::CreateTable(create), _) => {
-                self.create_table(statement, &create.name, &properties).await?
+                let created = self.create_table(statement, &create.name, &properties).await?;
+                if created.is_some() {
+                    warnings.extend(self.reused_name_warning(&create.name));
+                }
+                created
+            }
+            (StatementKind::RestoreTable(restore), _) => {
+                let restored = self.restore_table(restore, role).await?;
+                warnings.extend(self.reused_name_warning(&restore.name));
+                restored
+            }
+            (StatementKind::DropTable { .. } | StatementKind::DropKeyspace { .. }, _) => {
+                let kept = self.kept_by(statement).await;
+                let context = self.change_context(new_table_id()?, None);
+                let finishing = Finishing::keeping(kept.snapshots);
+                let dropped = self.publish(statement, &context, &finishing)?;
+                warnings.extend(kept.warnings);
+                dropped
             }
             (StatementKind::AlterTable(alter), Some(encryption)) => {
                 let changed = self.change_key(statement, &alter.name, &properties, encryption);
@@ -141,8 +169,22 @@ impl Database {
                 self.publish(statement, &context, &Finishing::nothing())?
             }
         };
+        self.settle_archive_of(statement)?;
         let kind = change.map_or(OutcomeKind::Void, OutcomeKind::SchemaChange);
         Ok(Outcome { kind, warnings })
+    }
+
+    /// A statement may have switched the history of its table on or off.
+    fn settle_archive_of(&self, statement: &StatementKind) -> Result<()> {
+        let name = match statement {
+            StatementKind::CreateTable(create) => &create.name,
+            StatementKind::AlterTable(alter) => &alter.name,
+            _ => return Ok(()),
+        };
+        let keyspace = name.keyspace.as_deref().unwrap_or_default();
+        let catalog = self.engine().catalog();
+        let entry = catalog.table(keyspace, &name.name);
+        entry.map_or(Ok(()), |entry| self.settle_archive(entry.schema.id))
     }
 
     /// What an ALTER TABLE that names no key may not change.
@@ -176,6 +218,7 @@ impl Database {
             .tables
             .get(&name.name)
             .ok_or_else(|| Error::Invalid(format!("table {} does not exist", name.name)))?;
+        self.keep_before_truncate(table.schema.id)?;
         self.engine().truncate(table.schema.id)?;
         Ok(OutcomeKind::Void.into())
     }
@@ -193,7 +236,7 @@ impl Database {
     ) -> Result<Option<SchemaChangeEvent>> {
         let mut result = Ok(None);
         let mut dropped = Vec::new();
-        let updated = self.engine().update_catalog(&mut |catalog| {
+        let mut apply = |catalog: &Catalog| {
             let entry = finishing.change.as_ref().and_then(|id| catalog.tables.get(id));
             // flushes count wraps and drop older keys meanwhile: only another swap matters
             let holds = finishing
@@ -225,7 +268,11 @@ impl Database {
                     Err(coffer_storage::Error::Refused("statement is wrong".into()))
                 }
             }
-        });
+        };
+        let updated = match finishing.keep.as_slice() {
+            [] => self.engine().update_catalog(&mut apply),
+            keep => self.engine().drop_tables_keeping(keep, &mut apply),
+        };
         match updated {
             Ok(_) => {}
             Err(coffer_storage::Error::Refused(_)) => return result,

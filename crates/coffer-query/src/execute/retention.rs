@@ -1,0 +1,192 @@
+//! What is kept of tables: snapshots of those that are dropped, and the history of those with
+//! point-in-time recovery.
+
+use std::collections::HashMap;
+
+use coffer_model::TableId;
+use coffer_storage::{Catalog, SnapshotKind, SnapshotRequest, TableEntry};
+use cql_parser::ast::{QualifiedName, StatementKind};
+use cql_types::time::format_timestamp;
+
+use super::restore::restorable_dropped;
+use crate::custom_properties::{auto_snapshot, has_point_in_time_recovery};
+use crate::database::Database;
+use crate::error::Result;
+use crate::table_keys::table_name;
+
+/// How long snapshots of dropped tables are kept, and how far back a table can be restored:
+/// milliseconds of the age of the data directory.
+pub(crate) const RETENTION_MILLIS: i64 = 35 * 24 * 3_600 * 1_000;
+
+/// What a DROP keeps.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// Snapshots that are taken with it.
+    pub(super) snapshots: Vec<(TableId, SnapshotRequest)>,
+    /// What the client should know.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Database {
+    /// Which of the tables that a statement drops leave a snapshot: those whose key cannot be used, those
+    /// with a history, and those that ask for it; none that forbids it. Asks the KMS whether a key can
+    /// be used, and takes no answer for a no: what was destroyed does not come back.
+    pub(super) async fn kept_by(&self, statement: &StatementKind) -> Kept {
+        let catalog = self.engine().catalog();
+        let mut kept = Kept::default();
+        let mut asked = HashMap::new();
+        for entry in dropped_by(&catalog, statement) {
+            let table = &entry.schema;
+            let is_kept = match auto_snapshot(table) {
+                Some(said) => said,
+                None => {
+                    let lost = self.why_not_openable(entry, &mut asked).await;
+                    kept.warnings.extend(lost.as_ref().map(|why| self.kept_warning(entry, why)));
+                    lost.is_some() || has_point_in_time_recovery(table)
+                }
+            };
+            if is_kept {
+                kept.snapshots.push((table.id, drop_request()));
+            }
+        }
+        kept
+    }
+
+    /// Why the table's key cannot be used, if so. `asked` holds answers by KMS key: one that does not
+    /// answer is not waited for again.
+    async fn why_not_openable(
+        &self,
+        entry: &TableEntry,
+        asked: &mut HashMap<String, String>,
+    ) -> Option<String> {
+        let arn = entry.key.kms_key_arn.as_deref()?;
+        if let Some(why) = asked.get(arn) {
+            return Some(why.clone());
+        }
+        let checked = self.keyring().check_decrypt(&table_name(entry), &entry.key).await;
+        let why = checked.err()?.to_string();
+        asked.insert(arn.to_owned(), why.clone());
+        Some(why)
+    }
+
+    fn kept_warning(&self, entry: &TableEntry, why: &str) -> String {
+        let until = self.clock().key_wall_millis().saturating_add(RETENTION_MILLIS);
+        format!(
+            "the key of table {}.{} cannot be used, so a snapshot of it is kept until {}: RESTORE \
+             TABLE brings it back when the key can be used again ({why})",
+            entry.schema.keyspace,
+            entry.schema.name,
+            format_timestamp(until)
+        )
+    }
+
+    /// A snapshot before TRUNCATE, of a table that asks for one.
+    pub(super) fn keep_before_truncate(&self, table: TableId) -> Result<()> {
+        let catalog = self.engine().catalog();
+        let entry = catalog.tables.get(&table);
+        if entry.is_some_and(|entry| auto_snapshot(&entry.schema) == Some(true)) {
+            self.engine().take_snapshot(table, &drop_request())?;
+        }
+        Ok(())
+    }
+
+    /// Begins or ends to keep the history of a table, as its properties say. Blocks.
+    ///
+    /// # Errors
+    /// When its files cannot be linked or the catalog cannot be written; then nothing is changed.
+    pub(crate) fn settle_archive(&self, table: TableId) -> Result<()> {
+        let catalog = self.engine().catalog();
+        let Some(entry) = catalog.tables.get(&table) else { return Ok(()) };
+        let is_kept = catalog.archives.contains_key(&table);
+        match (has_point_in_time_recovery(&entry.schema), is_kept) {
+            (true, false) => Ok(self.engine().start_archive(table)?),
+            (false, true) => {
+                self.engine().stop_archive(table)?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One pass over the tables whose history is kept: begins and ends what statements left open, and
+    /// moves the window on. Call it every few seconds, off the request path. Blocks.
+    pub fn keep_up_archives(&self) {
+        let tables: Vec<_> = self.engine().catalog().tables.keys().copied().collect();
+        for table in tables {
+            if let Err(error) = self.settle_archive(table) {
+                tracing::warn!(%table, %error, "history of a table is not begun or ended, trying again");
+            }
+        }
+        if let Err(error) = self.engine().keep_up_archives(RETENTION_MILLIS) {
+            tracing::warn!(%error, "history of tables is not kept up, trying again");
+        }
+    }
+
+    /// Until when something is kept of a dropped table, on the wall clock of keys; `None` when nothing
+    /// is, `i64::MAX` when no time is set.
+    pub(crate) fn restorable_until(&self, catalog: &Catalog, table: TableId) -> Option<i64> {
+        let snapshots = catalog.snapshots.values().filter(|snapshot| snapshot.schema.id == table);
+        let of_snapshots =
+            snapshots.map(|snapshot| snapshot.expires_at_age.unwrap_or(i64::MAX)).max();
+        let archive = catalog.archives.get(&table);
+        let of_archive = archive.and_then(|archive| {
+            let newest = archive.log.iter().map(|log| log.archived_at_age).max()?;
+            Some(newest.saturating_add(RETENTION_MILLIS))
+        });
+        of_snapshots.max(of_archive).map(|age| self.wall_of_age(age))
+    }
+
+    /// The wall clock of keys when the data directory will have this age.
+    pub(crate) fn wall_of_age(&self, age: i64) -> i64 {
+        if age == i64::MAX {
+            return age;
+        }
+        let until = age.saturating_sub(self.engine().age_millis());
+        self.clock().key_wall_millis().saturating_add(until)
+    }
+
+    /// What the client should know when a name is given to a new table: what it meant before.
+    pub(super) fn reused_name_warning(&self, name: &QualifiedName) -> Option<String> {
+        let keyspace = name.keyspace.as_deref().unwrap_or_default();
+        let catalog = self.engine().catalog();
+        let older = restorable_dropped(&catalog, keyspace, &name.name)?;
+        let until = match self.restorable_until(&catalog, older)? {
+            i64::MAX => "it is erased by hand".to_owned(),
+            millis => format_timestamp(millis),
+        };
+        let snapshots = catalog.snapshots.values().filter(|snapshot| snapshot.schema.id == older);
+        let newest = snapshots.max_by_key(|snapshot| snapshot.as_of_millis);
+        let how = newest.map_or_else(String::new, |newest| {
+            format!(" WITH custom_properties = {{'snapshot': {{'id': '{}'}}}}", newest.id)
+        });
+        Some(format!(
+            "a dropped table {keyspace}.{} can be restored until {until}; from now on the name means \
+             the new table. RESTORE TABLE <new name> FROM TABLE {keyspace}.{}{how} restores the older \
+             one",
+            name.name, name.name
+        ))
+    }
+}
+
+fn drop_request() -> SnapshotRequest {
+    SnapshotRequest {
+        kind: SnapshotKind::Drop,
+        name: String::new(),
+        keep_millis: Some(RETENTION_MILLIS),
+    }
+}
+
+/// The tables that a statement drops.
+fn dropped_by<'a>(catalog: &'a Catalog, statement: &StatementKind) -> Vec<&'a TableEntry> {
+    match statement {
+        StatementKind::DropTable { name, .. } => {
+            let keyspace = name.keyspace.as_deref().unwrap_or_default();
+            catalog.table(keyspace, &name.name).map(|entry| &**entry).into_iter().collect()
+        }
+        StatementKind::DropKeyspace { name, .. } => {
+            let entries = catalog.tables.values().filter(|entry| entry.schema.keyspace == *name);
+            entries.map(|entry| &**entry).collect()
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,69 @@
+//! `system_coffer.snapshots`: what is kept of tables beside their live files.
+
+use std::sync::Arc;
+
+use coffer_storage::{Catalog, SnapshotRecord};
+
+use super::cells::{bigint, boolean, optional_text, text, timestamp};
+use super::definition::{C, P, R, SystemTable, Type};
+use crate::database::{Database, Session};
+use crate::error::Result;
+use crate::table_source::VirtualRow;
+
+pub(crate) fn tables() -> Vec<SystemTable> {
+    vec![SystemTable {
+        name: "snapshots",
+        comment: "snapshots of tables, of those that were dropped too",
+        columns: &[
+            ("keyspace_name", P, Type::Text),
+            ("table_name", P, Type::Text),
+            ("id", C, Type::Text),
+            ("as_of", R, Type::Timestamp),
+            ("bytes", R, Type::BigInt),
+            ("expires_at", R, Type::Timestamp),
+            ("is_dropped", R, Type::Boolean),
+            ("key_arn", R, Type::Text),
+            ("key_arn_needed", R, Type::Text),
+            ("kind", R, Type::Text),
+            ("name", R, Type::Text),
+            ("restorable", R, Type::Boolean),
+            ("table_id", R, Type::Uuid),
+            ("taken_at", R, Type::Timestamp),
+            ("verified_at", R, Type::Timestamp),
+        ],
+        rows,
+    }]
+}
+
+fn rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
+    let catalog = database.engine().catalog();
+    let mut snapshots: Vec<&Arc<SnapshotRecord>> = catalog.snapshots.values().collect();
+    snapshots.sort_by_key(|snapshot| {
+        (snapshot.schema.keyspace.clone(), snapshot.schema.name.clone(), snapshot.id.to_string())
+    });
+    Ok(snapshots.into_iter().map(|snapshot| cells(database, &catalog, snapshot)).collect())
+}
+
+fn cells(database: &Database, catalog: &Catalog, snapshot: &SnapshotRecord) -> VirtualRow {
+    let table = snapshot.schema.id;
+    let key = catalog.key_record(table);
+    // what the KMS said last, where it was asked: a restore asks anew
+    let is_refused = database.key_healths().of(&table.0).inaccessible_since.is_some();
+    vec![
+        text(&snapshot.schema.keyspace),
+        text(&snapshot.schema.name),
+        text(&snapshot.id.to_string()),
+        timestamp(snapshot.as_of_millis),
+        bigint(i64::try_from(snapshot.bytes()).unwrap_or(i64::MAX)),
+        snapshot.expires_at_age.and_then(|age| timestamp(database.wall_of_age(age))),
+        boolean(catalog.dropped.contains_key(&table)),
+        optional_text(snapshot.key_arn.as_deref()),
+        optional_text(key.and_then(|key| key.kms_key_arn.as_deref())),
+        text(snapshot.kind.as_str()),
+        text(&snapshot.name),
+        boolean(key.is_some() && !is_refused),
+        super::cells::uuid(table.to_uuid()),
+        timestamp(snapshot.taken_at_millis),
+        snapshot.verified_at_millis.and_then(timestamp),
+    ]
+}
