@@ -49,6 +49,8 @@ fn a_tables_life_is_told_in_order_with_its_context_and_without_its_values() -> R
         "CreateGrant",
         "GenerateDataKey",
         "Decrypt",
+        // DROP asks whether the key is there: without it a snapshot is kept
+        "Decrypt",
         "RetireGrant",
     ];
     assert_eq!(names(&of_key), order, "{of_key:#?}");
@@ -68,12 +70,14 @@ fn a_tables_life_is_told_in_order_with_its_context_and_without_its_values() -> R
             "RetireGrant" => assert!(record["additionalEventData"]["grantId"].is_string()),
             _ => {}
         }
-        assert!(record["errorCode"].is_null(), "{record:#}");
+        let is_dry_run = record["errorCode"] == json!("DryRunOperationException");
+        assert!(record["errorCode"].is_null() || is_dry_run, "{record:#}");
         assert_eq!(record["eventSource"], json!("kms.amazonaws.com"));
         assert!(record["responseElements"]["plaintext"].is_null());
     }
     // One filter at a time, and the statements of clients.
-    assert_eq!(names(&trail(&server, &["--event", "Decrypt", "--key", &key])?), ["Decrypt"]);
+    let decrypts = names(&trail(&server, &["--event", "Decrypt", "--key", &key])?);
+    assert_eq!(decrypts, ["Decrypt"; 2]);
     assert_eq!(
         trail(&server, &["--event", "Decrypt", "--until", "2020-01-01T00:00:00Z"])?.len(),
         0

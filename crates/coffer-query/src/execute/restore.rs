@@ -38,6 +38,7 @@ struct Source {
 /// Which of its states.
 enum State {
     /// At this moment, milliseconds since 1970; `None` is the newest.
+    #[expect(dead_code, reason = "moments come with the kept history")]
     At(Option<i64>),
     Snapshot(SnapshotId),
 }
@@ -93,7 +94,7 @@ impl Database {
         self.check_source_key(&source, role).await?;
         self.keyring().describe(&table, &encryption).await?;
         let files = match source.state {
-            State::At(at) => self.engine().restore_source(TableId(source.name.id), at),
+            State::At(_) => self.newest_state(&source),
             State::Snapshot(id) => self.engine().snapshot_source(id),
         };
         let files = files.map_err(refused)?;
@@ -119,10 +120,6 @@ impl Database {
         };
         let restored = self.make_restored(&allowed, opened, &table, new, &names).await;
         let event = restored.map_err(|failed| self.give_up(Some(&begun), failed))?;
-        drop(begun);
-        if let Err(error) = self.settle_archive(id) {
-            tracing::warn!(%table, %error, "history of a restored table is not kept yet, trying again");
-        }
         Ok(event)
     }
 
@@ -136,6 +133,18 @@ impl Database {
             self.keyring().authorize(&source.name, &source.key, principal).await?;
         }
         Ok(())
+    }
+
+    fn newest_state(&self, source: &Source) -> coffer_storage::Result<RestoreSource> {
+        let id = TableId(source.name.id);
+        if source.is_live {
+            return self.engine().live_source(id);
+        }
+        let catalog = self.engine().catalog();
+        let snapshots = catalog.snapshots.values().filter(|snapshot| snapshot.schema.id == id);
+        let newest = snapshots.max_by_key(|snapshot| snapshot.as_of);
+        let newest = newest.ok_or(coffer_storage::Error::NoSuchTable(id))?;
+        self.engine().snapshot_source(newest.id)
     }
 
     async fn open_source(

@@ -29,13 +29,16 @@ pub(super) struct Kept {
 
 impl Database {
     /// Which of the tables that a statement drops leave a snapshot: those whose key cannot be used, those
-    /// with a history, and those that ask for it; none that forbids it. Asks the KMS whether a key can
-    /// be used, and takes no answer for a no: what was destroyed does not come back.
+    /// with a history, and those that ask for it; none that forbids it. Asks the KMS whether a key that
+    /// was not refused can still be used, also a cached one, and takes no answer for a no: what was
+    /// destroyed does not come back.
     pub(super) async fn kept_by(&self, statement: &StatementKind) -> Kept {
         let catalog = self.engine().catalog();
         let mut kept = Kept::default();
-        let mut asked = HashMap::new();
-        for entry in dropped_by(&catalog, statement) {
+        let entries = dropped_by(&catalog, statement);
+        let mut asked: HashMap<_, _> =
+            entries.iter().filter_map(|entry| self.known_refusal(entry)).collect();
+        for entry in entries {
             let table = &entry.schema;
             let is_kept = match auto_snapshot(table) {
                 Some(said) => said,
@@ -69,6 +72,14 @@ impl Database {
         Some(why)
     }
 
+    /// The KMS key of a table, and how the KMS refused it last.
+    fn known_refusal(&self, entry: &TableEntry) -> Option<(String, String)> {
+        let arn = entry.key.kms_key_arn.clone()?;
+        let health = self.key_healths().of(&entry.schema.id.0);
+        let why = health.last_error.filter(|_| health.inaccessible_since.is_some())?;
+        Some((arn, why))
+    }
+
     fn kept_warning(&self, entry: &TableEntry, why: &str) -> String {
         let until = self.clock().key_wall_millis().saturating_add(RETENTION_MILLIS);
         format!(
@@ -88,38 +99,6 @@ impl Database {
             self.engine().take_snapshot(table, &drop_request())?;
         }
         Ok(())
-    }
-
-    /// Begins or ends to keep the history of a table, as its properties say. Blocks.
-    ///
-    /// # Errors
-    /// When its files cannot be linked or the catalog cannot be written; then nothing is changed.
-    pub(crate) fn settle_archive(&self, table: TableId) -> Result<()> {
-        let catalog = self.engine().catalog();
-        let Some(entry) = catalog.tables.get(&table) else { return Ok(()) };
-        let is_kept = catalog.archives.contains_key(&table);
-        match (has_point_in_time_recovery(&entry.schema), is_kept) {
-            (true, false) => Ok(self.engine().start_archive(table)?),
-            (false, true) => {
-                self.engine().stop_archive(table)?;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// One pass over the tables whose history is kept: begins and ends what statements left open, and
-    /// moves the window on. Call it every few seconds, off the request path. Blocks.
-    pub fn keep_up_archives(&self) {
-        let tables: Vec<_> = self.engine().catalog().tables.keys().copied().collect();
-        for table in tables {
-            if let Err(error) = self.settle_archive(table) {
-                tracing::warn!(%table, %error, "history of a table is not begun or ended, trying again");
-            }
-        }
-        if let Err(error) = self.engine().keep_up_archives(RETENTION_MILLIS) {
-            tracing::warn!(%error, "history of tables is not kept up, trying again");
-        }
     }
 
     /// Until when something is kept of a dropped table, on the wall clock of keys; `None` when nothing

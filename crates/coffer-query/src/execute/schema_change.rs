@@ -169,22 +169,8 @@ impl Database {
                 self.publish(statement, &context, &Finishing::nothing())?
             }
         };
-        self.settle_archive_of(statement)?;
         let kind = change.map_or(OutcomeKind::Void, OutcomeKind::SchemaChange);
         Ok(Outcome { kind, warnings })
-    }
-
-    /// A statement may have switched the history of its table on or off.
-    fn settle_archive_of(&self, statement: &StatementKind) -> Result<()> {
-        let name = match statement {
-            StatementKind::CreateTable(create) => &create.name,
-            StatementKind::AlterTable(alter) => &alter.name,
-            _ => return Ok(()),
-        };
-        let keyspace = name.keyspace.as_deref().unwrap_or_default();
-        let catalog = self.engine().catalog();
-        let entry = catalog.table(keyspace, &name.name);
-        entry.map_or(Ok(()), |entry| self.settle_archive(entry.schema.id))
     }
 
     /// What an ALTER TABLE that names no key may not change.

@@ -302,13 +302,13 @@ fn change_of<'a>(
     database.key_queues().is_under_way(change.change_id).then_some(change)
 }
 
-/// The tables that are being created at the moment.
+/// The tables that are being created or restored at the moment.
 pub(super) fn being_created<'a>(
     database: &'a Database,
     catalog: &'a Catalog,
 ) -> impl Iterator<Item = (&'a coffer_model::TableId, &'a KeyChange)> {
     catalog.key_changes.iter().filter(|(id, change)| {
-        change.is_create
+        (change.is_create || change.is_restore)
             && !catalog.tables.contains_key(id)
             && database.key_queues().is_under_way(change.change_id)
     })

@@ -10,6 +10,7 @@ mod multiregion;
 mod peers;
 mod schema;
 mod schema_mcs;
+mod snapshots;
 pub(crate) mod traces;
 mod virtual_schema;
 
@@ -33,6 +34,7 @@ pub(crate) fn keyspaces() -> Result<BTreeMap<String, Arc<Keyspace>>> {
     system.extend(peers::tables());
     let mut system_coffer = keys::tables();
     system_coffer.push(events::events());
+    system_coffer.extend(snapshots::tables());
     [
         ("system", system),
         ("system_schema", schema::tables()),

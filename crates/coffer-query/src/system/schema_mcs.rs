@@ -15,7 +15,7 @@ use super::{keys, schema};
 use crate::custom_properties::{self, TAGS};
 use crate::database::{Database, Session};
 use crate::error::Result;
-use crate::history;
+use crate::history::{self, TableEvent};
 use crate::table_source::VirtualRow;
 
 const TABLES: &[SystemColumn] = &[
@@ -151,7 +151,7 @@ fn table_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>
     Ok(present.chain(coming.map(|(id, change)| creating_cells(*id, change))).collect())
 }
 
-/// A table that is being created: it has a name, a key and no more yet.
+/// A table that is being created or restored: it has a name, a key and no more yet.
 fn creating_cells(id: TableId, change: &KeyChange) -> VirtualRow {
     let cell = |(name, _, _): &SystemColumn| match *name {
         "keyspace_name" => text(&change.keyspace),
@@ -159,7 +159,7 @@ fn creating_cells(id: TableId, change: &KeyChange) -> VirtualRow {
         "custom_properties" => nested_map(&custom_properties::of_change(change)),
         "encryption_status" => text("ENABLING"),
         "id" => uuid(id.to_uuid()),
-        "status" => text("CREATING"),
+        "status" => text(if change.is_restore { "RESTORING" } else { "CREATING" }),
         _ => None,
     };
     TABLES.iter().map(cell).collect()
@@ -170,6 +170,11 @@ fn table_cells(database: &Database, catalog: &Catalog, entry: &TableEntry) -> Vi
     let options = &table.options;
     let (status, encryption_status) = keys::table_status(database, catalog, entry);
     let cdc = table.custom_properties.get("cdc_specification");
+    let mut properties = custom_properties::shown(table, &entry.key);
+    if let Some(archive) = catalog.archives.get(&table.id) {
+        let field = "earliest_restorable_timestamp";
+        custom_properties::show_restorable(&mut properties, field, archive.since_millis);
+    }
     vec![
         text(&table.keyspace),
         text(&table.name),
@@ -182,7 +187,7 @@ fn table_cells(database: &Database, catalog: &Catalog, entry: &TableEntry) -> Vi
         text_map(&options.compression),
         double(options.crc_check_chance),
         timestamp(table.created_at_millis.try_into().unwrap_or(i64::MAX)),
-        nested_map(&custom_properties::shown(table, &entry.key)),
+        nested_map(&properties),
         double(0.0),
         count(options.default_time_to_live),
         text(encryption_status),
@@ -204,7 +209,8 @@ fn history_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRo
     let catalog = database.engine().catalog();
     let mut rows = Vec::new();
     for ((keyspace, table), events) in history::of_all_tables(&catalog) {
-        for event in events {
+        for mut event in events {
+            show_restorable_until(database, &catalog, (&keyspace, &table), &mut event);
             rows.push(vec![
                 text(&keyspace),
                 text(&table),
@@ -216,6 +222,29 @@ fn history_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRo
         }
     }
     Ok(rows)
+}
+
+/// Until when a dropped table can be restored, beside its DROP.
+fn show_restorable_until(
+    database: &Database,
+    catalog: &Catalog,
+    (keyspace, name): (&str, &str),
+    event: &mut TableEvent,
+) {
+    if event.event != "DROP" {
+        return;
+    }
+    let is_meant = |table: &TableSchema| {
+        table.keyspace == keyspace
+            && table.name == name
+            && i64::try_from(table.created_at_millis).ok() == Some(event.creation_time)
+    };
+    let dropped = catalog.dropped.iter().find(|(_, dropped)| is_meant(&dropped.schema));
+    let until = dropped.and_then(|(id, _)| database.restorable_until(catalog, *id));
+    if let Some(until) = until.filter(|until| *until < i64::MAX) {
+        let field = "restorable_until_time";
+        custom_properties::show_restorable(&mut event.custom_properties, field, until);
+    }
 }
 
 fn tag_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {

@@ -1,10 +1,8 @@
 //! `system_coffer.snapshots`: what is kept of tables beside their live files.
 
-use std::sync::Arc;
-
 use coffer_storage::{Catalog, SnapshotRecord};
 
-use super::cells::{bigint, boolean, optional_text, text, timestamp};
+use super::cells::{bigint, boolean, optional_text, text, timestamp, uuid};
 use super::definition::{C, P, R, SystemTable, Type};
 use crate::database::{Database, Session};
 use crate::error::Result;
@@ -16,7 +14,7 @@ pub(crate) fn tables() -> Vec<SystemTable> {
         comment: "snapshots of tables, of those that were dropped too",
         columns: &[
             ("keyspace_name", P, Type::Text),
-            ("table_name", P, Type::Text),
+            ("table_name", C, Type::Text),
             ("id", C, Type::Text),
             ("as_of", R, Type::Timestamp),
             ("bytes", R, Type::BigInt),
@@ -37,11 +35,8 @@ pub(crate) fn tables() -> Vec<SystemTable> {
 
 fn rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> {
     let catalog = database.engine().catalog();
-    let mut snapshots: Vec<&Arc<SnapshotRecord>> = catalog.snapshots.values().collect();
-    snapshots.sort_by_key(|snapshot| {
-        (snapshot.schema.keyspace.clone(), snapshot.schema.name.clone(), snapshot.id.to_string())
-    });
-    Ok(snapshots.into_iter().map(|snapshot| cells(database, &catalog, snapshot)).collect())
+    let snapshots = catalog.snapshots.values();
+    Ok(snapshots.map(|snapshot| cells(database, &catalog, snapshot)).collect())
 }
 
 fn cells(database: &Database, catalog: &Catalog, snapshot: &SnapshotRecord) -> VirtualRow {
@@ -62,7 +57,7 @@ fn cells(database: &Database, catalog: &Catalog, snapshot: &SnapshotRecord) -> V
         text(snapshot.kind.as_str()),
         text(&snapshot.name),
         boolean(key.is_some() && !is_refused),
-        super::cells::uuid(table.to_uuid()),
+        uuid(table.to_uuid()),
         timestamp(snapshot.taken_at_millis),
         snapshot.verified_at_millis.and_then(timestamp),
     ]

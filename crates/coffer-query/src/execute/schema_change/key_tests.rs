@@ -875,3 +875,4 @@ fn wraps_are_counted_across_restarts() {
 }
 
 mod grant_tests;
+mod restore_tests;
