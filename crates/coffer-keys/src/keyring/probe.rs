@@ -125,8 +125,11 @@ impl Keyring {
         tokio::spawn(async move { keyring.check_decrypt(&table, &record).await })
     }
 
-    /// Whether `Decrypt` of the table's own blob would be done.
-    pub(super) async fn check_decrypt(
+    /// Whether `Decrypt` of the table's own blob would be done: a dry run. Not for an owned key.
+    ///
+    /// # Errors
+    /// The KMS's refusal.
+    pub async fn check_decrypt(
         &self,
         table: &TableName,
         record: &KeyRecord,

@@ -90,7 +90,9 @@ impl Database {
                 let under_way = self.key_queues().begin(change.change_id);
                 Some(Begun { table: table.clone(), change, _under_way: under_way })
             }
-            (Some(_), _) => Some(self.begin_change(&table, &encryption, &context, Purpose::Create)?),
+            (Some(_), _) => {
+                Some(self.begin_change(&table, &encryption, &context, Purpose::Create)?)
+            }
         };
         let names = begun.as_ref().map(|begun| self.grant_names(begun));
         let new = NewKeys {

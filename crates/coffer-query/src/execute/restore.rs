@@ -15,9 +15,7 @@ use cql_types::time::format_timestamp;
 
 use super::key_change::{Failed, Purpose, context_of};
 use super::schema_change::{SchemaChangeEvent, new_table_id};
-use crate::custom_properties::{
-    ENCRYPTION_CONTEXT, SnapshotName, has_point_in_time_recovery,
-};
+use crate::custom_properties::{ENCRYPTION_CONTEXT, SnapshotName, has_point_in_time_recovery};
 use crate::database::Database;
 use crate::encryption_policy::EncryptionPolicy;
 use crate::error::{Error, Result};
@@ -99,12 +97,14 @@ impl Database {
         };
         let files = files.map_err(refused)?;
         let allowed = Allowed { statement: restore, options, source, files };
-        let check = ChangeContext { now_millis: self.clock().now_millis(), table_id: id, key: None };
+        let check =
+            ChangeContext { now_millis: self.clock().now_millis(), table_id: id, key: None };
         let catalog = self.engine().catalog();
         plan::apply(&catalog, restore, &allowed.options, allowed.origin(), &check)?;
         let opened = self.open_source(&allowed, None).await;
-        let may_need_grant =
-            |failed: &Failed| !allowed.source.is_live && matches!(*failed.error, Error::KeyRefused(_));
+        let may_need_grant = |failed: &Failed| {
+            !allowed.source.is_live && matches!(*failed.error, Error::KeyRefused(_))
+        };
         let opened = match opened {
             Err(failed) if !may_need_grant(&failed) => return Err(*failed.error),
             opened => opened.ok(),
@@ -305,11 +305,7 @@ fn source_of(catalog: &Catalog, id: TableId, state: State) -> Option<Source> {
 }
 
 /// The table that was dropped last under a name and that something is kept of.
-pub(crate) fn restorable_dropped(
-    catalog: &Catalog,
-    keyspace: &str,
-    name: &str,
-) -> Option<TableId> {
+pub(crate) fn restorable_dropped(catalog: &Catalog, keyspace: &str, name: &str) -> Option<TableId> {
     let is_meant = |schema: &TableSchema| schema.keyspace == keyspace && schema.name == name;
     let dropped = catalog.dropped.iter().filter(|(_, dropped)| is_meant(&dropped.schema));
     dropped.max_by_key(|(_, dropped)| dropped.dropped_at_millis).map(|(id, _)| *id)
@@ -320,8 +316,9 @@ fn find_snapshot<'a>(
     (keyspace, table): (&str, &str),
     wanted: &SnapshotName,
 ) -> Result<&'a Arc<SnapshotRecord>> {
-    let of_table =
-        |snapshot: &SnapshotRecord| snapshot.schema.keyspace == keyspace && snapshot.schema.name == table;
+    let of_table = |snapshot: &SnapshotRecord| {
+        snapshot.schema.keyspace == keyspace && snapshot.schema.name == table
+    };
     let is_wanted = |snapshot: &SnapshotRecord| match wanted {
         SnapshotName::Name(name) => snapshot.name == *name,
         SnapshotName::Id(id) => snapshot.id.to_string().eq_ignore_ascii_case(id),

@@ -42,11 +42,8 @@ pub(crate) struct RestoreOptions {
 /// Syntax for unknown ones; Invalid for a moment that is none or has not come.
 pub(crate) fn options(restore: &RestoreTable, now_millis: i64) -> Result<RestoreOptions> {
     no_duplicates(&restore.properties)?;
-    let mut options = RestoreOptions {
-        at_millis: None,
-        properties: CustomProperties::default(),
-        snapshot: None,
-    };
+    let mut options =
+        RestoreOptions { at_millis: None, properties: CustomProperties::default(), snapshot: None };
     for property in &restore.properties {
         match property.name.as_str() {
             RESTORE_TIMESTAMP => {

@@ -204,7 +204,8 @@ fn what_cannot_be_restored_is_refused_by_name() {
     let unknown = running.run(&format!("{RESTORE} WITH comment = 'x'"));
     assert!(matches!(&unknown, Err(Error::Syntax(text)) if text.contains("'comment'")));
     is_invalid(
-        &running.run(&format!("{RESTORE} WITH custom_properties = {{'snapshot': {{'name': 'x'}}}}")),
+        &running
+            .run(&format!("{RESTORE} WITH custom_properties = {{'snapshot': {{'name': 'x'}}}}")),
         &["no snapshot 'x'", "k.t"],
     );
     is_invalid(
@@ -215,7 +216,10 @@ fn what_cannot_be_restored_is_refused_by_name() {
     running.ok("ALTER TABLE k.t WITH custom_properties = {'auto_snapshot': true}");
     running.ok("DROP TABLE k.t");
     let latest = "latest 2023-11-14T22:13:20.000Z";
-    is_invalid(&at("2023-11-14T00:00:00+0000"), &["outside", "earliest 2023-11-14T22:13:19.999Z", latest]);
+    is_invalid(
+        &at("2023-11-14T00:00:00+0000"),
+        &["outside", "earliest 2023-11-14T22:13:19.999Z", latest],
+    );
     house.clock.advance(5_000);
     is_invalid(&at("2023-11-14T22:13:24.500Z"), &["outside", latest]);
     // the same moment in all spellings

@@ -70,14 +70,15 @@ pub(in super::super) fn exists_already(keyspace: &str, name: &str) -> Error {
     Error::AlreadyExists {
         keyspace: keyspace.to_owned(),
         table: name.to_owned(),
-        message: format!(
-            "Cannot add already existing table \"{name}\" to keyspace \"{keyspace}\""
-        ),
+        message: format!("Cannot add already existing table \"{name}\" to keyspace \"{keyspace}\""),
     }
 }
 
 /// Custom properties, tags and autoscaling settings.
-pub(in super::super) fn apply_properties(table: &mut TableSchema, properties: &[Property]) -> Result<()> {
+pub(in super::super) fn apply_properties(
+    table: &mut TableSchema,
+    properties: &[Property],
+) -> Result<()> {
     for property in properties {
         match property.name.as_str() {
             table_options::CUSTOM_PROPERTIES => {
