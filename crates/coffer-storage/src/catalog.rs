@@ -185,7 +185,8 @@ mod store;
 
 pub(crate) use retained::table_keys;
 pub use retained::{
-    Archive, ArchivedLog, DroppedTable, SnapshotKind, SnapshotRecord, archive_directory,
+    Archive, ArchiveBase, ArchivedLog, DroppedTable, SnapshotKind, SnapshotRecord,
+    archive_directory,
 };
 
 pub(crate) use store::{CatalogStore, SharedRootKeys, read_catalog, read_newest};

@@ -25,7 +25,7 @@ use crate::segment::{Segment, SegmentOptions};
 use crate::table_store::{TableMap, TableStore};
 use crate::vfs::Vfs;
 
-/// The state of an engine. Order of locks: lifecycle of a table, `flushing` and `compacting` of its
+/// The state of an engine. Order of locks: `archives`, lifecycle of a table, `flushing` and `compacting` of its
 /// store, the catalog's, the log's `pending`, its `index`, a store's `changing`, memtable shards.
 pub(crate) struct Core {
     pub(crate) directory: PathBuf,
@@ -46,12 +46,17 @@ pub(crate) struct Core {
     pub(crate) housekeeping: Arc<Signal>,
     pub(crate) flushing: Arc<Signal>,
     pub(crate) compacting: Arc<Signal>,
+    /// Asks for archiving.
+    pub(crate) archiving: Arc<Signal>,
+    /// Held while log is archived, a base taken, or an archive begun, ended or shortened.
+    pub(crate) archives: Mutex<()>,
     pub(crate) stopping: AtomicBool,
 }
 
 /// What the catalog says about the table keys of a table's files.
 pub(crate) struct ListedKeys {
-    /// Log records up to this one are in files that the catalog lists.
+    /// Log records up to this one are in files that the catalog lists, and in the archive if there is
+    /// one.
     pub(crate) flushed: Lsn,
     /// The table keys that these files need.
     pub(crate) needed: HashSet<TableKeyId>,
@@ -62,7 +67,9 @@ impl ListedKeys {
     pub(crate) fn of(catalog: &Catalog, entry: &TableEntry) -> Self {
         let mut needed = catalog.retained_table_keys(entry.schema.id);
         needed.extend(table_keys(&entry.segments, &entry.tails));
-        Self { flushed: entry.replay_from, needed }
+        let archived_to = catalog.archives.get(&entry.schema.id).map(|archive| archive.archived_to);
+        let flushed = archived_to.map_or(entry.replay_from, |to| to.min(entry.replay_from));
+        Self { flushed, needed }
     }
 }
 
@@ -107,11 +114,22 @@ impl Core {
         table: TableId,
         change: impl FnOnce(&mut TableEntry) -> Result<()>,
     ) -> Result<Arc<Catalog>> {
+        self.update_table_and(table, change, |_, _| Ok(()))
+    }
+
+    /// Changes one table's entry, and with it what is kept beside the table.
+    pub(crate) fn update_table_and(
+        &self,
+        table: TableId,
+        change: impl FnOnce(&mut TableEntry) -> Result<()>,
+        beside: impl FnOnce(&mut Catalog, &TableEntry) -> Result<()>,
+    ) -> Result<Arc<Catalog>> {
         self.update(|old| {
             let mut entry =
                 TableEntry::clone(old.tables.get(&table).ok_or(Error::NoSuchTable(table))?);
             change(&mut entry)?;
             let mut new = old.clone();
+            beside(&mut new, &entry)?;
             self.settle_keys(old, &mut entry)?;
             new.tables.insert(table, Arc::new(entry));
             Ok(new)

@@ -2,10 +2,12 @@
 //! waits for a KMS.
 
 mod age;
+mod archive;
 mod erase;
 mod keys;
 mod open;
 mod orphans;
+mod point_in_time;
 mod publish;
 mod restore;
 mod snapshot;
@@ -33,6 +35,7 @@ use crate::view::Point;
 use crate::{Lsn, PartitionCursor, PartitionRead, ScanCursor, ScanRange, TableStatistics};
 
 pub(crate) use age::AgeClock;
+pub use archive::ArchiveStatistics;
 pub use erase::Erased;
 use open::{lock_directory, open_core};
 pub use restore::RestoreSource;
@@ -303,6 +306,7 @@ impl Engine {
             ("coffer-log-files", Priority::Normal, Core::run_housekeeping as fn(&Core)),
             ("coffer-flush", Priority::Normal, Core::run_flushing),
             ("coffer-compact", Priority::Low, Core::run_compacting),
+            ("coffer-archive", Priority::Low, Core::run_archiving),
         ] {
             threads.others.push(start(name, priority, run)?);
         }
@@ -314,7 +318,8 @@ impl Engine {
         for store in self.core.tables.load().values() {
             store.cancelled.store(true, Ordering::Release);
         }
-        for signal in [&self.core.housekeeping, &self.core.flushing, &self.core.compacting] {
+        let core = &self.core;
+        for signal in [&core.housekeeping, &core.flushing, &core.compacting, &core.archiving] {
             signal.notify();
         }
         let mut threads = self.threads.lock();

@@ -77,6 +77,16 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The table cannot be restored to that moment (times: milliseconds since 1970).
+    #[error("{}", not_restorable(*.at_millis, *.restorable))]
+    NotRestorable {
+        /// The table.
+        table: TableId,
+        /// The moment that was asked for.
+        at_millis: i64,
+        /// The earliest and the latest moment it can be restored to; `None` when there is none.
+        restorable: Option<(i64, i64)>,
+    },
     /// A caller of [`crate::Engine::update_catalog`] refused the change.
     #[error("catalog change refused: {0}")]
     Refused(String),
@@ -126,5 +136,14 @@ impl Error {
     /// `file` does not say what was written into it.
     pub(crate) fn tampered(file: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         Error::Tampered { file: file.into(), what: what.into() }
+    }
+}
+
+fn not_restorable(at_millis: i64, restorable: Option<(i64, i64)>) -> String {
+    match restorable {
+        None => "no history of the table is kept, enable point_in_time_recovery".into(),
+        Some((earliest, latest)) => format!(
+            "the table cannot be restored to {at_millis}: earliest is {earliest}, latest {latest} (milliseconds since 1970)"
+        ),
     }
 }

@@ -401,6 +401,9 @@ impl Core {
             if self.log.file_bytes() > self.options.log_total_bytes / 2 {
                 self.flushing.notify();
             }
+            if self.is_archiving_due() {
+                self.archiving.notify();
+            }
             self.housekeeping.wait(Some(if failed { RETRY } else { AGE_INTERVAL }));
         }
     }
@@ -433,14 +436,21 @@ impl Core {
             self.free_log()?;
             let oldest = self.log.index.lock().oldest();
             let Some(oldest) = oldest.filter(|oldest| *oldest < first) else { return Ok(()) };
-            let holders = self.log.index.lock().oldest_holders(&self.catalog.current());
-            let state = (oldest, holders.clone());
+            let catalog = self.catalog.current();
+            let (holders, behind) = {
+                let index = self.log.index.lock();
+                (index.oldest_holders(&catalog), index.archives_behind(&catalog))
+            };
+            let state = (oldest, holders.clone(), behind.clone());
             if before.as_ref() == Some(&state) {
                 return Err(Error::Overloaded("a table keeps an older commit log file"));
             }
             before = Some(state);
             for table in holders {
                 self.flush_or_set_aside(table)?;
+            }
+            for table in behind {
+                self.archive_log(table)?;
             }
         }
     }

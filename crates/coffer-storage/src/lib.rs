@@ -33,10 +33,10 @@ pub mod vfs;
 mod view;
 
 pub use catalog::{
-    Age, Archive, ArchivedLog, Catalog, DroppedTable, KeyChange, LogRecord, RetiringGrant,
-    SnapshotKind, SnapshotRecord, TableEntry, TailRecord, archive_directory,
+    Age, Archive, ArchiveBase, ArchivedLog, Catalog, DroppedTable, KeyChange, LogRecord,
+    RetiringGrant, SnapshotKind, SnapshotRecord, TableEntry, TailRecord, archive_directory,
 };
-pub use engine::{Engine, Erased, RestoreSource, SnapshotRequest};
+pub use engine::{ArchiveStatistics, Engine, Erased, RestoreSource, SnapshotRequest};
 pub use error::{Error, Result};
 pub use figures::EngineFigures;
 pub use ids::{ClusterId, SegmentId, SnapshotId};

@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub block_cache_bytes: u64,
     /// Disk for the shared commit log; tables that hold it back are flushed before it is reached.
     pub log_total_bytes: u64,
+    /// Disk for commit log that nothing needs but an archive, before it is archived.
+    pub archive_lag_bytes: u64,
     /// Size of one commit log file.
     pub log_file_bytes: u64,
     /// Largest batch of mutations in one append.
@@ -48,6 +50,7 @@ impl Default for EngineOptions {
             memtable_flush_bytes: 64 * MIB,
             block_cache_bytes: 256 * MIB,
             log_total_bytes: 512 * MIB,
+            archive_lag_bytes: 64 * MIB,
             log_file_bytes: 32 * MIB,
             mutation_max_bytes: 16 * MIB,
             block_bytes: 4096,

@@ -16,7 +16,7 @@ use coffer_model::TableId;
 use coffer_storage::Durability;
 
 use cases::{CASES, Sizes};
-use fixture::{Cipher, House, Result};
+use fixture::{Cipher, House, Result, TABLE};
 use measure::{Samples, timed};
 
 #[derive(Parser)]
@@ -31,6 +31,9 @@ struct Cli {
     /// Rows of a table.
     #[arg(long, default_value_t = 200_000)]
     rows: u64,
+    /// Compares a table whose history is kept with one whose history is not, and nothing else.
+    #[arg(long)]
+    archive: bool,
     /// Where data directories are made.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
@@ -44,6 +47,9 @@ const CIPHERS: &[Cipher] = &[Cipher::Sealed];
 #[expect(clippy::print_stdout, reason = "a report for the terminal")]
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    if cli.archive {
+        return archive(&cli);
+    }
     let sizes = Sizes { rows: cli.rows, reads: cli.rows, slices: cli.rows / 40 };
     println!(
         "{:<38} {:>9} {:>9} {:>11} {:>6} {:>8}",
@@ -113,4 +119,61 @@ fn start(cli: &Cli) -> Result<()> {
         opened.wall.as_secs_f64() * 1e3
     );
     Ok(())
+}
+
+/// What keeping the history of a table costs: appends and flushes with and without it in turn, bytes
+/// archived, and a restore to this moment.
+#[expect(clippy::print_stdout, reason = "a report for the terminal")]
+fn archive(cli: &Cli) -> Result<()> {
+    const VALUE_BYTES: usize = 100;
+    let mut samples: [(Samples, Samples); 2] = Default::default();
+    let (mut appended, mut archived, mut restored) = (0, 0, 0.0);
+    for _ in 0..cli.rounds {
+        for (kept, (appends, flushes)) in [false, true].into_iter().zip(&mut samples) {
+            let house = House::new(&cli.dir)?;
+            let options = fixture::options(Durability::Synced, 4096, 256 << 20);
+            let engine = house.engine(Cipher::Sealed, options)?;
+            if kept {
+                engine.start_archive(TABLE)?;
+            }
+            appends.push(timed(cli.rows, || {
+                fixture::load(&engine, TABLE, 0..cli.rows, 1, VALUE_BYTES)
+            })?);
+            flushes.push(timed(1, || Ok(engine.flush(TABLE)?))?);
+            if kept {
+                let source = timed(1, || {
+                    engine.restore_source(TABLE, Some(now_millis()?))?;
+                    Ok(())
+                })?;
+                restored += source.wall.as_secs_f64() * 1e3;
+                let statistics = engine.archive_statistics(TABLE).ok_or("no archive")?;
+                archived += statistics.log_bytes;
+                for row in 0..cli.rows {
+                    let mutation = fixture::insert(TABLE, row, 0, VALUE_BYTES)?;
+                    appended += mutation.bytes().len() as u64;
+                }
+            }
+        }
+    }
+    for (what, (appends, flushes)) in ["without archive", "with archive"].into_iter().zip(&samples)
+    {
+        println!(
+            "{what:<16} append {:>7.3} us cpu {:>7.3} us wall, flush of {} rows {:>8.1} ms",
+            appends.cpu_micros(),
+            appends.wall_micros(),
+            cli.rows,
+            flushes.wall_micros() / 1e3
+        );
+    }
+    let (archived, appended) = (archived as f64, appended as f64);
+    println!(
+        "archived {:.3} bytes for each byte of a mutation; archiving all of it for a restore: {:.1} ms",
+        archived / appended,
+        restored / f64::from(cli.rounds)
+    );
+    Ok(())
+}
+
+fn now_millis() -> Result<i64> {
+    Ok(i64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_millis())?)
 }

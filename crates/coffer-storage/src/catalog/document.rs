@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
-    Age, Archive, ArchivedLog, Catalog, DroppedTable, KeyChange, LogRecord, RetiringGrant,
-    SnapshotKind, SnapshotRecord, TableEntry,
+    Age, Archive, ArchiveBase, ArchivedLog, Catalog, DroppedTable, KeyChange, LogRecord,
+    RetiringGrant, SnapshotKind, SnapshotRecord, TableEntry,
 };
 use crate::Lsn;
 use crate::ids::SnapshotId;
@@ -84,9 +84,20 @@ struct ArchiveDocument {
     table: String,
     schemas: Vec<(i64, TableDocument)>,
     types: Vec<TypeDocument>,
+    bases: Vec<ArchiveBaseDocument>,
     log: Vec<ArchivedLogDocument>,
     archived_to: u64,
     since_millis: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_at_age: Option<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ArchiveBaseDocument {
+    snapshot: String,
+    from_millis: i64,
+    taken_at_age: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -285,13 +296,20 @@ fn archive_document(table: &TableId, archive: &Archive) -> ArchiveDocument {
         archived_at_age: archived.archived_at_age,
     });
     let schemas = archive.schemas.iter().map(|(from, schema)| (*from, schema_document(schema)));
+    let bases = archive.bases.iter().map(|base| ArchiveBaseDocument {
+        snapshot: base.snapshot.to_string(),
+        from_millis: base.from_millis,
+        taken_at_age: base.taken_at_age,
+    });
     ArchiveDocument {
         table: table.to_string(),
         schemas: schemas.collect(),
         types: types_document(&archive.types),
+        bases: bases.collect(),
         log: log.collect(),
         archived_to: archive.archived_to.0,
         since_millis: archive.since_millis,
+        ended_at_age: archive.ended_at_age,
     }
 }
 
@@ -306,12 +324,21 @@ fn archive_of(document: ArchiveDocument) -> Result<Archive, Invalid> {
             archived_at_age: archived.archived_at_age,
         })
     });
+    let bases = document.bases.iter().map(|base| {
+        Ok(ArchiveBase {
+            snapshot: base.snapshot.parse().map_err(|_| Invalid::Field("snapshot id"))?,
+            from_millis: base.from_millis,
+            taken_at_age: base.taken_at_age,
+        })
+    });
     Ok(Archive {
         schemas: schemas.collect::<Result<_, Invalid>>()?,
         log: log.collect::<Result<_, Invalid>>()?,
         types,
+        bases: bases.collect::<Result<_, Invalid>>()?,
         archived_to: Lsn(document.archived_to),
         since_millis: document.since_millis,
+        ended_at_age: document.ended_at_age,
     })
 }
 

@@ -168,12 +168,30 @@ pub struct Archive {
     pub schemas: Vec<(i64, Arc<TableSchema>)>,
     /// The user types that these need.
     pub types: BTreeMap<String, Arc<UserType>>,
-    /// The records, in the order of the log. Each file begins where the one before it ends.
+    /// The snapshots from which the table is restored, oldest first; empty while the first is taken.
+    pub bases: Vec<ArchiveBase>,
+    /// The records, in the order of the log. Each file begins where the one before it ends, and none
+    /// has records from before and after a base.
     pub log: Vec<ArchivedLog>,
-    /// The log frame up to which records are in `log` or in the newest base.
+    /// The log frame up to which records are in `log`, or in the oldest base; those after it are in
+    /// the commit log.
     pub archived_to: Lsn,
     /// Since when history is kept without a gap: server's clock of writes, milliseconds since 1970.
     pub since_millis: i64,
+    /// Age of the data directory when it was seen that the table had been dropped.
+    pub ended_at_age: Option<i64>,
+}
+
+/// A snapshot from which a table is restored, with the archived log after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchiveBase {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The earliest moment that it can be used for, server's clock of writes, milliseconds since 1970:
+    /// nothing in it was committed later.
+    pub from_millis: i64,
+    /// Age of the data directory when it was taken.
+    pub taken_at_age: i64,
 }
 
 /// One file of archived log records.

@@ -115,9 +115,15 @@ fn catalog() -> Catalog {
     let archive = Archive {
         schemas: vec![(19, Arc::clone(&schema))],
         types: types.clone(),
+        bases: vec![ArchiveBase {
+            snapshot: SnapshotId([3; 16]),
+            from_millis: 25,
+            taken_at_age: 26,
+        }],
         log,
         archived_to: Lsn(20),
         since_millis: 21,
+        ended_at_age: Some(27),
     };
     catalog.archives.insert(id, Arc::new(archive));
     let dropped = DroppedTable { schema, types, key, dropped_at_millis: 22, is_key_loss: true };

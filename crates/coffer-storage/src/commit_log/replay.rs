@@ -1,6 +1,6 @@
 //! Where each table's records are in the log, and which files nobody needs any more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -127,7 +127,23 @@ impl LogIndex {
 
     /// The table's records after `after`, in the order they were written.
     pub(crate) fn records(&self, table: TableId, after: Lsn) -> Vec<FileRecords> {
-        self.files.values().flat_map(|file| file_records(file, table, after)).collect()
+        self.records_between(table, after, Lsn(u64::MAX))
+    }
+
+    /// The table's records after `after`, up to and with those of `last`.
+    pub(crate) fn records_between(
+        &self,
+        table: TableId,
+        after: Lsn,
+        last: Lsn,
+    ) -> Vec<FileRecords> {
+        self.files.values().flat_map(|file| file_records(file, table, after, last)).collect()
+    }
+
+    /// Whether there are records of the table after `after`.
+    pub(crate) fn has_records(&self, table: TableId, after: Lsn) -> bool {
+        let mut last = self.files.values().filter_map(|file| last_record(file.tables.get(&table)?));
+        last.any(|last| last > after)
     }
 
     /// The files at the front of the log that no table needs: numbers, paths, the last frame in them.
@@ -135,6 +151,7 @@ impl LogIndex {
         self.files
             .values()
             .take_while(|file| file.closed && holders(file, catalog).next().is_none())
+            .take_while(|file| archives_behind(file, catalog).next().is_none())
             .map(|file| (file.header.number, file.path.clone(), file.last))
             .collect()
     }
@@ -151,6 +168,18 @@ impl LogIndex {
     /// The tables that keep the oldest file.
     pub(crate) fn oldest_holders(&self, catalog: &Catalog) -> Vec<TableId> {
         self.files.values().next().map(|file| holders(file, catalog).collect()).unwrap_or_default()
+    }
+
+    /// Disk that files take that are not written any more.
+    pub(crate) fn closed_bytes(&self) -> u64 {
+        let closed = self.files.values().filter(|file| file.closed);
+        closed.map(|file| file.header.length).sum()
+    }
+
+    /// The tables whose records in files that are not written any more are still to be archived.
+    pub(crate) fn archives_behind(&self, catalog: &Catalog) -> BTreeSet<TableId> {
+        let closed = self.files.values().take_while(|file| file.closed);
+        closed.flat_map(|file| archives_behind(file, catalog)).collect()
     }
 
     /// The table keys that wrap data keys of the table in the log, but for those whose records are
@@ -202,11 +231,13 @@ fn file_records(
     file: &IndexedFile,
     table: TableId,
     after: Lsn,
+    last: Lsn,
 ) -> impl Iterator<Item = FileRecords> + '_ {
     let keyed = file.tables.get(&table).into_iter().flatten();
     keyed.filter_map(move |records| {
         let from = records.groups.partition_point(|group| group.lsn <= after);
-        let groups = records.groups.get(from..).filter(|groups| !groups.is_empty())?.to_vec();
+        let to = records.groups.partition_point(|group| group.lsn <= last);
+        let groups = records.groups.get(from..to).filter(|groups| !groups.is_empty())?.to_vec();
         Some(FileRecords {
             path: file.path.clone(),
             identity: file.header.table_identity(table),
@@ -219,13 +250,24 @@ fn file_records(
 fn holders<'a>(file: &'a IndexedFile, catalog: &'a Catalog) -> impl Iterator<Item = TableId> + 'a {
     file.tables.iter().filter_map(|(table, keyed)| {
         let entry = catalog.tables.get(table)?;
-        let last = keyed
-            .iter()
-            .filter_map(|records| records.groups.last())
-            .map(|group| group.lsn)
-            .max()?;
-        (last > entry.replay_from).then_some(*table)
+        (last_record(keyed)? > entry.replay_from).then_some(*table)
     })
+}
+
+/// The tables, dropped ones too, with records in the file that are to be archived.
+fn archives_behind<'a>(
+    file: &'a IndexedFile,
+    catalog: &'a Catalog,
+) -> impl Iterator<Item = TableId> + 'a {
+    // there are fewer archives than tables
+    catalog.archives.iter().filter_map(|(table, archive)| {
+        let last = last_record(file.tables.get(table)?)?;
+        (last > archive.archived_to).then_some(*table)
+    })
+}
+
+fn last_record(keyed: &[TableRecords]) -> Option<Lsn> {
+    keyed.iter().filter_map(|records| records.groups.last()).map(|group| group.lsn).max()
 }
 
 /// Hands the plaintext of each group to `apply`, in order.

@@ -70,7 +70,8 @@ pub(super) fn open_core(
     check_replayed(&known, &scan, &catalog_directory)?;
     scan.settle(vfs.as_ref())?;
     let (recovered, last, number) = (scan.recovered.clone(), scan.last, scan.next_number);
-    let [housekeeping, flushing, compacting] = [(); 3].map(|()| Arc::<Signal>::default());
+    let [housekeeping, flushing, compacting, archiving] =
+        [(); 4].map(|()| Arc::<Signal>::default());
     let memory = Arc::<MemoryUse>::default();
     let key_use = Arc::new(KeyUse::new(Arc::clone(&keys)));
     let context = LogContext {
@@ -112,6 +113,8 @@ pub(super) fn open_core(
         housekeeping,
         flushing,
         compacting,
+        archiving,
+        archives: Mutex::default(),
         stopping: AtomicBool::new(false),
     })
 }

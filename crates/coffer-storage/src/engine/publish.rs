@@ -58,13 +58,15 @@ impl Engine {
         }
         self.core.log.wait_durable(self.core.log.committed())?;
         let mut removed = TableFiles::default();
-        self.core.update_table(table, |entry| {
+        let truncate = |entry: &mut TableEntry| {
             removed.segments = std::mem::take(&mut entry.segments);
             removed.tails = std::mem::take(&mut entry.tails);
             entry.replay_from = entry.replay_from.max(last.min(self.core.log.committed()));
             entry.truncated_at = entry.replay_from;
             Ok(())
-        })?;
+        };
+        let history = |new: &mut Catalog, entry: &TableEntry| self.core.add_empty_base(new, entry);
+        self.core.update_table_and(table, truncate, history)?;
         let directory = self.core.table_directory(table);
         for path in removed.paths(&directory) {
             self.core.remove_file(&path);
@@ -126,6 +128,7 @@ impl Core {
         new.snapshots.clone_from(&old.snapshots);
         new.archives.clone_from(&old.archives);
         new.dropped.clone_from(&old.dropped);
+        self.keep_schemas(old, &mut new);
         for (id, entry) in &mut new.tables {
             match old.tables.get(id) {
                 Some(before) if Arc::ptr_eq(before, entry) => {}
@@ -153,6 +156,26 @@ impl Core {
             }
         }
         Ok(new)
+    }
+
+    /// Notes new schemas of tables whose history is kept.
+    fn keep_schemas(&self, old: &Catalog, new: &mut Catalog) {
+        let archived: Vec<TableId> = new.archives.keys().copied().collect();
+        for table in archived {
+            let (Some(before), Some(after)) = (old.tables.get(&table), new.tables.get(&table))
+            else {
+                continue;
+            };
+            let schema = Arc::clone(&after.schema);
+            if Arc::ptr_eq(&before.schema, &schema) || before.schema == schema {
+                continue;
+            }
+            let types = new.types_of(&schema);
+            if let Some(archive) = new.archives.get_mut(&table).map(Arc::make_mut) {
+                archive.types.extend(types);
+                archive.schemas.push((self.clock.now_millis(), schema));
+            }
+        }
     }
 }
 

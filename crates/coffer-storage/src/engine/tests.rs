@@ -20,6 +20,7 @@ use crate::vfs::{CrashLoss, Fault, FaultVfs, OsVfs};
 use crate::{Advance, ScanItem, TableEntry};
 
 mod ages;
+mod archives;
 mod crashes;
 mod failing_table;
 mod inspection;

@@ -7,16 +7,16 @@ use coffer_model::RangeTombstone;
 use super::*;
 
 /// Rows by table, partition and clustering.
-type Rows = BTreeMap<(TableId, u32, u8), Vec<u8>>;
+pub(super) type Rows = BTreeMap<(TableId, u32, u8), Vec<u8>>;
 
 const PARTITIONS: u32 = 3;
 const CLUSTERINGS: u8 = 6;
 
 /// A small generator whose seed replays a run.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
@@ -24,7 +24,7 @@ impl Random {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Action {
+pub(super) enum Action {
     Insert { table: TableId, partition: u32, clustering: u8, bytes: usize },
     DeleteRow { table: TableId, partition: u32, clustering: u8 },
     DeleteRange { table: TableId, partition: u32, from: u8, to: u8 },
@@ -40,7 +40,7 @@ enum Action {
 }
 
 impl Action {
-    fn choose(random: &mut Random) -> Self {
+    pub(super) fn choose(random: &mut Random) -> Self {
         let table = if random.below(2) == 0 { A } else { B };
         let partition = u32::try_from(random.below(PARTITIONS.into())).unwrap();
         let clustering = u8::try_from(random.below(CLUSTERINGS.into())).unwrap();
@@ -68,7 +68,7 @@ impl Action {
     }
 
     /// What the action does to the rows when it succeeds.
-    fn apply(self, rows: &mut Rows, time: i64) {
+    pub(super) fn apply(self, rows: &mut Rows, time: i64) {
         match self {
             Self::Insert { table, partition, clustering, bytes } => {
                 rows.insert((table, partition, clustering), value_at(time, bytes));
@@ -111,7 +111,13 @@ fn deletion_at(time: i64) -> DeletionTime {
     DeletionTime { marked_at: WriteTimestamp(time), local_deletion_time: 1 }
 }
 
-fn inserted(table: TableId, number: u32, clustering: u8, time: i64, bytes: usize) -> Mutation {
+pub(super) fn inserted(
+    table: TableId,
+    number: u32,
+    clustering: u8,
+    time: i64,
+    bytes: usize,
+) -> Mutation {
     let mut mutation = MutationBuilder::new(table, &partition(number)).unwrap();
     mutation.row(&[clustering], row(time, &value_at(time, bytes)));
     mutation.finish()
@@ -124,7 +130,7 @@ fn deleted(table: TableId, number: u32, tombstones: &PartitionTombstones) -> Mut
 }
 
 /// Appends with the patience a client has.
-fn commit(engine: &Engine, mutations: &[Mutation]) -> Result<()> {
+pub(super) fn commit(engine: &Engine, mutations: &[Mutation]) -> Result<()> {
     for _ in 0..20_000 {
         match write(engine, mutations) {
             Err(Error::Overloaded(_)) => {
@@ -137,7 +143,12 @@ fn commit(engine: &Engine, mutations: &[Mutation]) -> Result<()> {
     Err(Error::Overloaded("test"))
 }
 
-fn perform(house: &House, engine: &mut Option<Engine>, action: Action, time: i64) -> Result<()> {
+pub(super) fn perform(
+    house: &House,
+    engine: &mut Option<Engine>,
+    action: Action,
+    time: i64,
+) -> Result<()> {
     let running = engine.as_ref().ok_or(Error::ShutDown)?;
     match action {
         Action::Insert { table, partition, clustering, bytes } => {
@@ -192,7 +203,7 @@ fn perform(house: &House, engine: &mut Option<Engine>, action: Action, time: i64
 }
 
 /// An engine with the tables that there are, open.
-fn reopened(house: &House) -> Result<Engine> {
+pub(super) fn reopened(house: &House) -> Result<Engine> {
     let engine = house.open()?;
     for table in [A, B] {
         if !engine.catalog().tables.contains_key(&table) {
@@ -289,7 +300,7 @@ impl Model {
     }
 }
 
-fn options() -> EngineOptions {
+pub(super) fn options() -> EngineOptions {
     EngineOptions {
         log_file_bytes: 64 * 1024,
         log_total_bytes: 512 * 1024,
@@ -413,6 +424,6 @@ fn a_loss_of_power_with_periodic_syncs_is_never_taken_for_tampering() {
 }
 
 /// How many seeds: `COFFER_SEEDS` or a few.
-fn seeds(usual: u64) -> u64 {
+pub(super) fn seeds(usual: u64) -> u64 {
     std::env::var("COFFER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(usual)
 }
