@@ -82,6 +82,36 @@ impl Engine {
         Ok(published)
     }
 
+    /// Publishes `change`, which removes the table of a snapshot that was taken and verified before. Only
+    /// when nothing was written to the table since: it is closed, then looked at. Blocking.
+    ///
+    /// # Errors
+    /// What `change` returns; `Refused` when there is no such snapshot, when it was not verified, or does
+    /// not hold the last write; `Io`, `Poisoned`. Then the table is not dropped.
+    pub fn drop_table_kept_by(
+        &self,
+        id: SnapshotId,
+        change: &mut dyn FnMut(&Catalog) -> Result<Catalog>,
+    ) -> Result<Arc<Catalog>> {
+        let core = &self.core;
+        let catalog = core.catalog.settled();
+        let snapshot = catalog.snapshots.get(&id).ok_or_else(|| no_such_snapshot(id))?;
+        let table = snapshot.schema.id;
+        let published = {
+            let lifecycle = core.lifecycle(table);
+            let _lifecycle = lifecycle.lock();
+            let last = core.close_store(table);
+            core.log.wait_committed(last)?;
+            core.log.wait_durable(last)?;
+            let (published, _) =
+                core.publish(change, &mut |old, _| core.check_kept(old, id, table))?;
+            core.leave_dropped(table);
+            published
+        };
+        core.housekeeping.notify();
+        Ok(published)
+    }
+
     /// Erases a snapshot: publishes the catalog without it and without the table keys that nothing
     /// needs any more, then unlinks its files. A live table keeps older table keys while its key is
     /// away. Blocking.
@@ -160,10 +190,27 @@ impl Core {
         published
     }
 
+    /// Whether a verified snapshot holds the last write of a table that was closed.
+    fn check_kept(&self, catalog: &Catalog, id: SnapshotId, table: TableId) -> Result<()> {
+        let snapshot = catalog.snapshots.get(&id).ok_or_else(|| no_such_snapshot(id))?;
+        let entry = catalog.tables.get(&table).ok_or(Error::NoSuchTable(table))?;
+        if snapshot.verified_at_millis.is_none() {
+            return Err(Error::Refused(format!("snapshot {id} was not verified")));
+        }
+        let is_newer = entry.replay_from > snapshot.as_of
+            || !self.log.index.lock().records(table, snapshot.as_of).is_empty();
+        if is_newer {
+            return Err(Error::Refused(format!(
+                "table {table} was written to after snapshot {id}"
+            )));
+        }
+        Ok(())
+    }
+
     /// Closes a table, so that nothing changes in it any more, and gathers its files.
     fn fence_and_keep(&self, table: TableId, request: &SnapshotRequest) -> Result<KeptFiles> {
         self.close_store(table);
-        let mut kept = self.keep_files(table)?;
+        let mut kept = self.keep_fenced_files(table)?;
         if request.kind == SnapshotKind::KeyLoss {
             let verified = self.verify_files(table, &kept.directory, &kept.segments, &kept.tails);
             if let Err(error) = verified {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use coffer_crypto::TableKeyId;
 use coffer_model::TableId;
+use parking_lot::Mutex;
 
 use super::Engine;
 use crate::Lsn;
@@ -20,10 +21,10 @@ use crate::key_use::HeldKeys;
 use crate::segment::{Segment, SegmentEntry};
 use crate::vfs;
 
-/// Times the files of a table are gathered while flushes and compactions replace them; the last ones
-/// hold up compactions.
+/// Times the files of a table are gathered while compactions, or a table that opens, replace them; the
+/// last ones hold these up.
 const ATTEMPTS: usize = 6;
-const ATTEMPTS_BESIDE_COMPACTION: usize = 3;
+const ATTEMPTS_BESIDE_OTHERS: usize = 3;
 
 /// What a snapshot is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,9 +136,18 @@ pub(super) fn no_such_snapshot(id: SnapshotId) -> Error {
 }
 
 impl Core {
-    /// Gathers the files of a table as they are now. Its writers, flushes and compactions go on; a
-    /// flush that begins meanwhile waits.
+    /// Gathers the files of a table as they are now. Writers and compactions go on; a flush that begins
+    /// meanwhile waits. The caller holds no lock of the table.
     pub(crate) fn keep_files(&self, table: TableId) -> Result<KeptFiles> {
+        self.gather(table, Some(&self.lifecycle(table)))
+    }
+
+    /// Gathers the files of a table that was closed. The caller holds its lifecycle lock.
+    pub(super) fn keep_fenced_files(&self, table: TableId) -> Result<KeptFiles> {
+        self.gather(table, None)
+    }
+
+    fn gather(&self, table: TableId, lifecycle: Option<&Mutex<()>>) -> Result<KeptFiles> {
         let id = SnapshotId(
             coffer_crypto::random_array()
                 .map_err(|error| Error::sealed(&self.directory, "snapshot id", error))?,
@@ -145,12 +155,12 @@ impl Core {
         let directory = self.directory.join("snapshots").join(id.to_string());
         let mut missing = Error::NoSuchTable(table);
         for attempt in 0..ATTEMPTS {
+            let is_alone = attempt >= ATTEMPTS_BESIDE_OTHERS;
+            let _lifecycle = lifecycle.filter(|_| is_alone).map(Mutex::lock);
             let store = self.tables.load().get(&table).cloned();
             let _flushing = store.as_ref().map(|store| store.flushing.lock());
-            let _compacting = store
-                .as_ref()
-                .filter(|_| attempt >= ATTEMPTS_BESIDE_COMPACTION)
-                .map(|store| store.compacting.lock());
+            let _compacting =
+                store.as_ref().filter(|_| is_alone).map(|store| store.compacting.lock());
             match self.try_keep_files(table, id, &directory) {
                 Ok(kept) => return Ok(kept),
                 Err(Failed::Replaced(error)) => {

@@ -136,6 +136,36 @@ fn a_table_whose_key_is_away_is_dropped_with_its_snapshot_and_restored() {
 }
 
 #[test]
+fn a_table_is_dropped_for_an_earlier_snapshot_only_if_that_is_verified_and_has_its_last_write() {
+    let house = House::new();
+    let engine = house.with_tables();
+    fill(&house, &engine);
+    let is_refused = |id| {
+        let refused = engine.drop_table_kept_by(id, &mut without_a);
+        assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+        engine.open_table(A).unwrap();
+    };
+    let first = snapshot_of(&engine);
+    is_refused(first);
+    engine.verify_snapshot(first).unwrap();
+    write(&engine, &[insert(A, 700, b"c", b"later")]).unwrap();
+    is_refused(first);
+    engine.flush(A).unwrap();
+    is_refused(first);
+    let before = dump(&engine, A);
+    let second = snapshot_of(&engine);
+    engine.verify_snapshot(second).unwrap();
+    write(&engine, &[insert(B, 700, b"c", b"of another table")]).unwrap();
+    engine.flush(B).unwrap();
+    engine.compact(A).unwrap();
+    engine.drop_table_kept_by(second, &mut without_a).unwrap();
+    assert!(!engine.catalog().tables.contains_key(&A));
+    let source = engine.snapshot_source(second).unwrap();
+    restore(&house, &engine, &source, C).unwrap();
+    assert_eq!(dump(&engine, C), before);
+}
+
+#[test]
 fn one_changed_byte_in_any_file_of_a_dark_table_blocks_its_drop() {
     let changes: [fn(&mut Vec<u8>) -> bool; 3] = [
         |bytes| {
@@ -373,6 +403,39 @@ fn a_snapshot_beside_writers_flushes_and_compactions_has_all_that_was_acknowledg
                     "{number} of {rows}"
                 );
             }
+        }
+        is_done.store(true, Ordering::Release);
+    });
+}
+
+#[test]
+fn a_snapshot_beside_a_table_that_closes_and_opens_has_all_that_was_acknowledged_before() {
+    let mut house = House::new();
+    house.options.memtable_flush_bytes = 4 * 1024;
+    let engine = house.with_tables();
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Acquire) {
+                engine.forget_key(A);
+                // replays what is in the log, and flushes on the way
+                engine.open_table(A).unwrap();
+            }
+        });
+        let mut acknowledged = 0;
+        for round in 0..8_u8 {
+            let until = acknowledged + 60;
+            while acknowledged < until {
+                match write(&engine, &[insert(A, acknowledged, b"c", &[1; 300])]) {
+                    Ok(()) => acknowledged += 1,
+                    Err(Error::TableNotOpen(_) | Error::Overloaded(_)) => std::thread::yield_now(),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            let source = engine.snapshot_source(snapshot_of(&engine)).unwrap();
+            let table = TableId([round + 1; 16]);
+            restore(&house, &engine, &source, table).unwrap();
+            assert_eq!(rows_of(&engine, table), acknowledged as usize);
         }
         is_done.store(true, Ordering::Release);
     });
