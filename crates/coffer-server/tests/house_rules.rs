@@ -89,7 +89,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["coffer-server"]),
     ("prometheus-client", &["coffer-server"]),
     ("lettre", &["coffer-notify"]),
-    ("reqwest", &["coffer-notify"]),
+    ("reqwest", &["coffer-notify", "coffer-backup"]), // the latter for the TLS of object_store
     ("object_store", &["coffer-backup"]),
     ("scylla", &["cql-tests", "coffer-bench"]),
 ];

@@ -62,7 +62,7 @@ struct Document<Table, Snapshot, Archive> {
 /// `schema` has no key and no files.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SnapshotDocument {
+pub(super) struct SnapshotDocument {
     id: String,
     kind: SnapshotKind,
     name: String,
@@ -253,7 +253,7 @@ pub(super) fn decode(bytes: &[u8], version: u64) -> Result<Catalog, Invalid> {
     Ok(catalog)
 }
 
-fn snapshot_document(snapshot: &SnapshotRecord) -> SnapshotDocument {
+pub(super) fn snapshot_document(snapshot: &SnapshotRecord) -> SnapshotDocument {
     SnapshotDocument {
         id: snapshot.id.to_string(),
         kind: snapshot.kind,
@@ -271,7 +271,7 @@ fn snapshot_document(snapshot: &SnapshotRecord) -> SnapshotDocument {
     }
 }
 
-fn snapshot_of(document: SnapshotDocument) -> Result<SnapshotRecord, Invalid> {
+pub(super) fn snapshot_of(document: SnapshotDocument) -> Result<SnapshotRecord, Invalid> {
     let types = types_of(&document.schema.keyspace, document.types)?;
     Ok(SnapshotRecord {
         id: document.id.parse().map_err(|_| Invalid::Field("snapshot id"))?,

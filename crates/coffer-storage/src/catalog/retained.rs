@@ -83,6 +83,27 @@ pub struct SnapshotRecord {
 }
 
 impl SnapshotRecord {
+    /// The record as JSON: what a backup describes its files with.
+    ///
+    /// # Errors
+    /// `Internal` when it does not encode.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(&document::snapshot_document(self))
+            .map_err(|error| Error::Internal(error.to_string()))
+    }
+
+    /// The record of [`Self::to_json`].
+    ///
+    /// # Errors
+    /// `Refused` for anything else.
+    pub fn from_json(bytes: &[u8]) -> Result<Self> {
+        let refused = |error: &dyn std::fmt::Display| {
+            Error::Refused(format!("description of a table does not decode: {error}"))
+        };
+        let document = serde_json::from_slice(bytes).map_err(|error| refused(&error))?;
+        document::snapshot_of(document).map_err(|error| refused(&error))
+    }
+
     /// Directory of its files.
     #[must_use]
     pub fn directory(&self, data_directory: &Path) -> PathBuf {
