@@ -28,7 +28,7 @@ const PARTS_MAX: usize = 4;
 const SCHEME: &str = "s3://";
 
 /// Told how many bytes are done.
-pub type Progress<'a> = &'a dyn Fn(u64);
+type Progress<'a> = &'a dyn Fn(u64);
 
 /// A backup that is there.
 #[derive(Debug, Clone)]

@@ -19,10 +19,11 @@ use tokio::sync::Semaphore;
 
 use coffer_query::Database;
 
-use crate::cli::{KeysOperation, KmsOperation, NotifyOperation};
+use crate::backups::{self, BackupRequest};
+use crate::cli::{KeysOperation, KmsOperation, NotifyOperation, SnapshotOperation};
 use crate::notifications::Notifications;
 use crate::schema_log::SchemaLog;
-use crate::table_keys;
+use crate::{snapshots, table_keys};
 
 /// The socket's name in the data directory.
 const SOCKET: &str = "admin.sock";
@@ -52,6 +53,10 @@ pub(crate) enum AdminRequest {
     RotateRootKey,
     /// Channels of notifications.
     Notify(NotifyOperation),
+    /// Snapshots of tables.
+    Snapshot(SnapshotOperation),
+    /// The server's part of a backup.
+    Backup(BackupRequest),
 }
 
 impl AdminRequest {
@@ -59,7 +64,11 @@ impl AdminRequest {
     pub(crate) fn timeout(&self) -> Duration {
         match self {
             Self::Kms(_) => REQUEST_TIMEOUT,
-            Self::Keys(_) | Self::RotateRootKey | Self::Notify(_) => TABLES_TIMEOUT,
+            Self::Keys(_)
+            | Self::RotateRootKey
+            | Self::Notify(_)
+            | Self::Snapshot(_)
+            | Self::Backup(_) => TABLES_TIMEOUT,
         }
     }
 }
@@ -98,6 +107,7 @@ pub(crate) struct Service {
     pub(crate) schema_log: Arc<SchemaLog>,
     pub(crate) root_key_file: PathBuf,
     pub(crate) notifications: Arc<Notifications>,
+    pub(crate) data_dir: PathBuf,
 }
 
 impl Service {
@@ -136,6 +146,32 @@ impl Subjects {
                     return Ok(AdminAnswer::Error(KMS_ONLY.to_owned()));
                 };
                 Ok(match service.notifications.test().await {
+                    Ok(report) => AdminAnswer::Report(report),
+                    Err(text) => AdminAnswer::Error(text),
+                })
+            }
+            AdminRequest::Snapshot(operation) => {
+                let Some(service) = self.service.clone() else {
+                    return Ok(AdminAnswer::Error(KMS_ONLY.to_owned()));
+                };
+                let performed = tokio::task::spawn_blocking(move || {
+                    snapshots::perform(&service.database, &operation)
+                });
+                Ok(match performed.await.map_err(io::Error::other)? {
+                    Ok(report) => AdminAnswer::Report(report),
+                    Err(text) => AdminAnswer::Error(text),
+                })
+            }
+            AdminRequest::Backup(request) => {
+                let Some(service) = self.service.clone() else {
+                    return Ok(AdminAnswer::Error(KMS_ONLY.to_owned()));
+                };
+                let runtime = tokio::runtime::Handle::current();
+                // it digests files between its calls of the KMS
+                let performed = tokio::task::spawn_blocking(move || {
+                    runtime.block_on(backups::perform(&service, &request))
+                });
+                Ok(match performed.await.map_err(io::Error::other)? {
                     Ok(report) => AdminAnswer::Report(report),
                     Err(text) => AdminAnswer::Error(text),
                 })

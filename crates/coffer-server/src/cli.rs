@@ -16,7 +16,7 @@ pub(crate) use keys::{
     Audit, Keys, KeysCommand, KeysOperation, Policy, RootKeyCommand, RootKeyOperation,
 };
 pub(crate) use notify::{NotifyCommand, NotifyOperation};
-pub(crate) use retained::Verify;
+pub(crate) use retained::{Backup, BackupOperation, Snapshot, SnapshotOperation, Verify};
 
 /// Cassandra-compatible database in which every byte at rest is encrypted, table by table, under
 /// keys of a KMS that its owner can rotate, replace and take away; with that KMS built in.
@@ -45,6 +45,10 @@ pub(crate) enum CommandKind {
     /// Tells what a file is and verifies it; never shows plaintext. Exit code 3: key not at hand,
     /// structure only; 4: tampered.
     Inspect(Inspect),
+    /// Takes, lists, verifies and erases snapshots of tables.
+    Snapshot(Snapshot),
+    /// Exports tables to a directory or an S3-compatible store, and imports them; never plaintext.
+    Backup(Backup),
     /// Verifies every file of a data directory, of a running server too, or of a copy: what it is,
     /// under which key, whether it is as it was written. Exit code 3: some keys not at hand,
     /// structure only; 4: tampered.

@@ -8,7 +8,9 @@ use coffer_crypto::PasswordHash;
 
 use crate::cli::{Cli, CommandKind, Kms, KmsCommand};
 use crate::error::{CommandError, Result};
-use crate::{audit_command, inspect, kms_command, kms_serve, serve, verify};
+use crate::{
+    audit_command, backup_command, inspect, kms_command, kms_serve, serve, snapshot_command, verify,
+};
 
 /// Longest password read.
 const PASSWORD_BYTES_MAX: u64 = 1024;
@@ -25,6 +27,8 @@ pub fn run() -> ExitCode {
         CommandKind::Audit(command) => audit_command::run(command, &mut say),
         CommandKind::Notify(command) => kms_command::run_notify(command, &mut say),
         CommandKind::Inspect(command) => inspect::run(command, &mut say),
+        CommandKind::Snapshot(command) => snapshot_command::run(command, &mut say),
+        CommandKind::Backup(command) => backup_command::run(command, &mut say),
         CommandKind::Verify(command) => verify::run(command, &mut say),
         CommandKind::HashPassword => hash_password().map(|text| {
             say(&text);

@@ -95,7 +95,7 @@ pub(crate) fn run_root_key(
 }
 
 /// What the running server answers.
-fn report_of(data_dir: &Path, request: &AdminRequest) -> Result<Report> {
+pub(crate) fn report_of(data_dir: &Path, request: &AdminRequest) -> Result<Report> {
     let Some(stream) = connect(data_dir)? else {
         return Err(CommandError::Refused(format!(
             "no server runs on {}: this works on a running server only",
@@ -150,7 +150,7 @@ fn request(command: &Kms, operation: &KmsOperation) -> Result<AdminAnswer> {
 }
 
 /// A connection to the server; `None` when none listens.
-fn connect(data_dir: &Path) -> Result<Option<UnixStream>> {
+pub(crate) fn connect(data_dir: &Path) -> Result<Option<UnixStream>> {
     let connected = SocketPath::new(data_dir).and_then(|path| UnixStream::connect(path.path()));
     match connected {
         Ok(stream) => Ok(Some(stream)),

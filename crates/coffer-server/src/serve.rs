@@ -130,6 +130,7 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
             schema_log,
             root_key_file: directory.root_key_file.clone(),
             notifications: Arc::new(notifications),
+            data_dir: directory.path.clone(),
         });
         serve(server, service, &directory, &keyring, listeners, tls, say).await
     });

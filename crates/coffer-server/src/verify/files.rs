@@ -115,6 +115,7 @@ impl Subject {
             }
             Kind::RootKey | Kind::Credentials | Kind::Lock => clear(&path, kind)?,
             Kind::Socket => (State::Clear, None),
+            Kind::Import => structure_only("an import is under way, or was broken off"),
             Kind::Unfinished => {
                 let reason = "a writer had not finished it; a start removes it";
                 (State::Unfinished, Some(reason.to_owned()))

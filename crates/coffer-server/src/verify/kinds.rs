@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Credentials,
     Lock,
     Socket,
+    /// Key or manifest of a backup that is being imported, sealed by keys of another server.
+    Import,
     /// A writer had not finished it, or is at it.
     Unfinished,
     /// Coffer makes no such file.
@@ -36,6 +38,7 @@ impl Kind {
             Self::Credentials => "access key of the embedded KMS's account",
             Self::Lock => "lock",
             Self::Socket => "admin socket",
+            Self::Import => "object of an import",
             Self::Unfinished => "unfinished file",
             Self::Foreign => "foreign",
         }
@@ -49,6 +52,12 @@ impl Kind {
         if let Some(finished) = path.strip_suffix(".tmp") {
             let is_of_kms = finished.starts_with("kms/") && Self::sealed(finished).is_some();
             return if is_of_kms { Self::Unfinished } else { Self::Foreign };
+        }
+        let is_of_import = |id: &str| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        if let ["import", id, "key" | "manifest"] = path.split('/').collect::<Vec<_>>().as_slice()
+            && is_of_import(id)
+        {
+            return Self::Import;
         }
         match path {
             "root.key" | "root.key.next" | "kms/root.key" => Self::RootKey,
@@ -109,6 +118,7 @@ mod tests {
             (format!("tables/{id}/{id}.segment.unpublished"), Kind::Unfinished),
             ("kms/audit/00000001.audit".into(), Kind::KmsAudit),
             ("audit/00000001.audit".into(), Kind::Audit),
+            (format!("import/{id}/manifest"), Kind::Import),
             ("root.key.next".into(), Kind::RootKey),
             (format!("archive/{id}/{id}.segment"), Kind::Foreign),
             (format!("tables/{id}/x.segment"), Kind::Foreign),

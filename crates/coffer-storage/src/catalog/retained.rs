@@ -13,8 +13,9 @@ use coffer_crypto::{KeyRecord, TableKeyId};
 use coffer_model::{TableId, TableSchema, UserType};
 use serde::{Deserialize, Serialize};
 
-use super::{Catalog, TailRecord};
+use super::{Catalog, TailRecord, document};
 use crate::Lsn;
+use crate::error::Error;
 use crate::ids::SnapshotId;
 use crate::segment::SegmentEntry;
 
@@ -87,7 +88,7 @@ impl SnapshotRecord {
     ///
     /// # Errors
     /// `Internal` when it does not encode.
-    pub fn to_json(&self) -> Result<Vec<u8>> {
+    pub fn to_json(&self) -> crate::Result<Vec<u8>> {
         serde_json::to_vec(&document::snapshot_document(self))
             .map_err(|error| Error::Internal(error.to_string()))
     }
@@ -96,7 +97,7 @@ impl SnapshotRecord {
     ///
     /// # Errors
     /// `Refused` for anything else.
-    pub fn from_json(bytes: &[u8]) -> Result<Self> {
+    pub fn from_json(bytes: &[u8]) -> crate::Result<Self> {
         let refused = |error: &dyn std::fmt::Display| {
             Error::Refused(format!("description of a table does not decode: {error}"))
         };
