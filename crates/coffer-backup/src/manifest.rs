@@ -144,8 +144,7 @@ impl Manifest {
             let (chunk, after) = rest.split_at(rest.len().min(CHUNK_LEN + TAG_LEN));
             let place = if after.is_empty() { Place::Last } else { Place::Inner };
             let mut chunk = chunk.to_vec();
-            let opened =
-                opener.open_in_place(Component::Document, block, place, &[], &mut chunk);
+            let opened = opener.open_in_place(Component::Document, block, place, &[], &mut chunk);
             plaintext.extend_from_slice(opened.map_err(|error| tampered(&error.to_string()))?);
             if after.is_empty() {
                 break;

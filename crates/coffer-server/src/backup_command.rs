@@ -221,7 +221,11 @@ impl Moving {
         })?;
         progress.finish_and_clear();
         let table = table.to_owned();
-        self.ask(BackupRequest::Attach { backup: backup.to_string(), table: table.clone(), kms_key })?;
+        self.ask(BackupRequest::Attach {
+            backup: backup.to_string(),
+            table: table.clone(),
+            kms_key,
+        })?;
         Ok(json!({
             "backup": backup.to_string(), "table": table, "files": files.len(), "bytes": total,
         }))

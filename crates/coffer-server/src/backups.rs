@@ -294,8 +294,7 @@ async fn adopt(
     ]);
     let needed = source.table_keys();
     let source = KeySource { table: &table, record: &source.key, needed: &needed, access };
-    let new =
-        NewKeys { specification, context: &context, grants: None, double_wrapped: false };
+    let new = NewKeys { specification, context: &context, grants: None, double_wrapped: false };
     let adopted = database.keyring().adopt(source, backup, new).await;
     adopted.map_err(|failed| failed.error.to_string())
 }

@@ -21,10 +21,8 @@ use crate::snapshots::{id_of, row};
 /// # Errors
 /// What the server refused, or why it cannot be reached; a snapshot that is not as it was taken.
 pub(crate) fn run(command: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<ExitCode> {
-    let works_offline = matches!(
-        command.operation,
-        SnapshotOperation::List | SnapshotOperation::Verify { .. }
-    );
+    let works_offline =
+        matches!(command.operation, SnapshotOperation::List | SnapshotOperation::Verify { .. });
     let rows = if works_offline && connect(&command.data_dir)?.is_none() {
         offline(command)?
     } else {

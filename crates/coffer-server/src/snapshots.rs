@@ -37,7 +37,12 @@ pub(crate) fn perform(
                 return Err(format!("snapshot {} was taken and is not good: {error}", taken.id));
             }
             let catalog = engine.catalog();
-            catalog.snapshots.get(&taken.id).map(|snapshot| row(snapshot, wall)).into_iter().collect()
+            catalog
+                .snapshots
+                .get(&taken.id)
+                .map(|snapshot| row(snapshot, wall))
+                .into_iter()
+                .collect()
         }
         SnapshotOperation::List => {
             let catalog = engine.catalog();
@@ -100,12 +105,7 @@ pub(crate) fn row(snapshot: &SnapshotRecord, wall: impl Fn(i64) -> i64) -> Value
 }
 
 /// What was erased, for the records of whoever asked.
-fn certificate(
-    id: SnapshotId,
-    erased: &Erased,
-    key_arn: Option<String>,
-    now_millis: i64,
-) -> Value {
+fn certificate(id: SnapshotId, erased: &Erased, key_arn: Option<String>, now_millis: i64) -> Value {
     let files = erased.unlinked.iter().map(|(path, bytes, sha256)| {
         json!({ "path": path, "bytes": bytes, "sha256": hex::encode(sha256) })
     });

@@ -50,8 +50,10 @@ impl Database {
             is_live: false,
             state: State::At(None),
         };
-        let properties =
-            CustomProperties { encryption: Some(encryption.clone()), ..CustomProperties::default() };
+        let properties = CustomProperties {
+            encryption: Some(encryption.clone()),
+            ..CustomProperties::default()
+        };
         let options = RestoreOptions { at_millis: None, properties, snapshot: None };
         let allowed = Allowed { statement: &restore, options, source, files };
 
