@@ -1,9 +1,11 @@
 //! Point-in-time recovery against models: what a table was at any moment.
 
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
 use coffer_crypto::clock::ManualClock;
 
 use super::crashes::{Action, Random, Rows, inserted, options, perform, reopened, seeds};
-use super::snapshots::{C, restore};
+use super::snapshots::{C, restore, swap};
 use super::*;
 
 const SECOND: i64 = 1000;
@@ -220,6 +222,182 @@ fn history_is_kept_while_the_key_is_away() {
         assert_eq!(rows_at(&house, &engine, A, Some(at)).unwrap().len(), rows);
         house.keys.take_away(A.0);
         assert_eq!(source.as_of_millis, at);
+    }
+}
+
+#[test]
+fn older_table_keys_stay_as_long_as_history_needs_them_and_go_with_it() {
+    let (mut house, clock) = house_on(Arc::new(OsVfs));
+    // nothing is archived but on demand
+    house.options = EngineOptions { log_file_bytes: 64 * 1024, ..EngineOptions::default() };
+    let engine = house.with_tables();
+    engine.start_archive(A).unwrap();
+    write(&engine, &[inserted(A, 0, 0, 1, 20)]).unwrap();
+    engine.flush(A).unwrap();
+    clock.advance(SECOND);
+    let first = house.keys.wrapping_key(&A.0).unwrap().0;
+    swap(&house, &engine);
+    write(&engine, &[inserted(A, 0, 0, 2, 20)]).unwrap();
+    engine.flush(A).unwrap();
+    engine.compact(A).unwrap();
+    let record = || Arc::clone(engine.catalog().key_record(A).unwrap());
+    // only the log needs it, and nothing of the log is archived
+    assert!(engine.catalog().tables[&A].segments.iter().all(|live| live.table_key != first));
+    assert_eq!(engine.archive_statistics(A).unwrap().log_files, 0);
+    assert!(record().holds(first));
+    engine.drop_table(A).unwrap();
+    assert!(record().holds(first));
+    let value = |at| {
+        let rows = rows_at(&house, &engine, A, Some(at)).unwrap();
+        i64::from_be_bytes(rows[&(A, 0, 0)][..8].try_into().unwrap())
+    };
+    assert_eq!((value(START), value(START + SECOND)), (1, 2));
+    assert_eq!(engine.archive_statistics(A).unwrap().log_files, 1);
+    assert!(record().holds(first));
+    let second = record().table_key_id;
+    let erased = engine.stop_archive(A).unwrap();
+    assert_eq!(erased.destroyed_table_keys, [second, first]);
+    assert!(!erased.is_live && !erased.has_archive && erased.remaining_snapshots.is_empty());
+    assert!(engine.catalog().key_record(A).is_none());
+}
+
+#[test]
+fn history_that_is_forgotten_takes_the_older_keys_of_a_live_table_along() {
+    let (house, clock) = house_on(Arc::new(OsVfs));
+    let engine = house.with_tables();
+    engine.start_archive(A).unwrap();
+    write(&engine, &[inserted(A, 0, 0, 1, 20)]).unwrap();
+    engine.flush(A).unwrap();
+    clock.advance(DAY);
+    engine.keep_up_archives(100 * DAY).unwrap();
+    let first = house.keys.wrapping_key(&A.0).unwrap().0;
+    swap(&house, &engine);
+    engine.rewrite_segments_before(A, i64::MAX).unwrap();
+    assert!(engine.catalog().tables[&A].key.holds(first));
+    let statistics = engine.archive_statistics(A).unwrap();
+    assert_eq!((statistics.bases, statistics.log_files), (2, 1));
+    // the second base is older than the window, and needs the key as well
+    clock.advance(DAY);
+    engine.keep_up_archives(DAY / 2).unwrap();
+    let statistics = engine.archive_statistics(A).unwrap();
+    assert_eq!((statistics.bases, statistics.log_files), (1, 0));
+    assert!(engine.catalog().tables[&A].key.holds(first));
+    // the log goes on under the other key
+    write(&engine, &[inserted(A, 0, 1, 2, 20)]).unwrap();
+    assert_eq!(engine.stop_archive(A).unwrap().destroyed_table_keys, [first]);
+    assert!(!engine.catalog().tables[&A].key.holds(first));
+    engine.start_archive(A).unwrap();
+    assert_eq!(engine.restorable_millis(A).unwrap().0, START + 2 * DAY);
+    assert!(engine.restore_source(A, Some(START + DAY)).is_err());
+}
+
+#[test]
+fn a_restored_table_has_a_history_of_its_own() {
+    const D: TableId = TableId([0xd4; 16]);
+    let (house, clock) = house_on(Arc::new(OsVfs));
+    let engine = house.with_tables();
+    engine.start_archive(A).unwrap();
+    for time in 1..4 {
+        write(&engine, &[inserted(A, 0, 0, time, 20)]).unwrap();
+        clock.advance(SECOND);
+    }
+    // the tail has records of a later time, which must not come back
+    let source = engine.restore_source(A, Some(START + SECOND)).unwrap();
+    assert!(source.tails.iter().any(|(_, tail)| tail.read_until_millis.is_some()));
+    restore(&house, &engine, &source, D).unwrap();
+    engine.start_archive(D).unwrap();
+    engine.verify_snapshot(engine.catalog().archives[&D].bases[0].snapshot).unwrap();
+    clock.advance(SECOND);
+    write(&engine, &[inserted(D, 0, 1, 10, 20)]).unwrap();
+    let restored = clock.now_millis();
+    for (at, rows) in [(restored - SECOND, 1), (restored, 2)] {
+        let found = rows_at(&house, &engine, D, Some(at)).unwrap();
+        assert_eq!(found.len(), rows);
+        assert_eq!(found[&(D, 0, 0)][..8], 2_i64.to_be_bytes());
+    }
+    drop(engine);
+    let engine = house.open().unwrap();
+    engine.open_table(D).unwrap();
+    engine.flush(D).unwrap();
+    assert_eq!(rows_of(&engine, D), 2);
+}
+
+#[test]
+fn beside_writers_flushes_and_new_bases_no_write_is_on_the_wrong_side_of_a_moment() {
+    const WRITERS: usize = 3;
+    let mut house = House::new();
+    house.options = EngineOptions { archive_lag_bytes: 0, ..options() };
+    let engine = house.with_tables();
+    let clock = Arc::clone(&house.clock);
+    let started: [AtomicU64; WRITERS] = Default::default();
+    let acknowledged: [AtomicU64; WRITERS] = Default::default();
+    let counts = |of: &[AtomicU64; WRITERS]| of.each_ref().map(|n| n.load(Ordering::SeqCst));
+    let stopped = AtomicBool::new(false);
+    let mut moments = Vec::new();
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (engine, stopped) = (&engine, &stopped);
+            let (started, acknowledged) = (&started[writer], &acknowledged[writer]);
+            scope.spawn(move || {
+                while !stopped.load(Ordering::SeqCst) {
+                    let number = u32::try_from(started.fetch_add(1, Ordering::SeqCst)).unwrap();
+                    let place = u32::try_from(writer).unwrap() << 24 | number;
+                    let row = [insert(A, place, b"c", &[7; 300])];
+                    while let Err(error) = write(engine, &row) {
+                        assert!(matches!(error, Error::Overloaded(_)), "{error}");
+                        std::thread::yield_now();
+                    }
+                    acknowledged.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let written = || counts(&acknowledged).iter().sum::<u64>();
+        for round in 0..12_u64 {
+            while written() < 40 * (round + 1) {
+                std::thread::yield_now();
+            }
+            match round % 4 {
+                0 => {
+                    engine.start_archive(A).unwrap();
+                    let _archives = engine.core.archives.lock();
+                    engine.core.archive_pending(A).unwrap();
+                    engine.core.take_base(A).unwrap();
+                }
+                1 => engine.flush(A).unwrap(),
+                2 => engine.core.archive_log(A).unwrap(),
+                _ => engine.compact(A).unwrap(),
+            }
+            let before = counts(&acknowledged);
+            let at = clock.now_millis();
+            while clock.now_millis() == at {
+                std::thread::yield_now();
+            }
+            moments.push((before, at, counts(&started)));
+        }
+        stopped.store(true, Ordering::SeqCst);
+    });
+    for (before, at, after) in moments {
+        let source = engine.restore_source(A, Some(at)).unwrap();
+        restore(&house, &engine, &source, C).unwrap();
+        let mut found = [const { Vec::new() }; WRITERS];
+        let mut cursor = engine.scan(C, &ScanRange::all(), 1).unwrap();
+        while let Some(item) = cursor.next_item().unwrap() {
+            if let ScanItem::Partition { partition_key, .. } = item {
+                let place = u32::from_be_bytes(partition_key.as_ref().try_into().unwrap());
+                found[usize::try_from(place >> 24).unwrap()].push(u64::from(place & 0xff_ffff));
+            }
+        }
+        drop(cursor);
+        for (writer, rows) in found.iter_mut().enumerate() {
+            rows.sort_unstable();
+            let count = rows.len() as u64;
+            assert!(rows.iter().copied().eq(0..count), "a gap in {rows:?}");
+            assert!(
+                (before[writer]..=after[writer]).contains(&count),
+                "{count} of {writer} at {at}"
+            );
+        }
+        engine.drop_table(C).unwrap();
     }
 }
 

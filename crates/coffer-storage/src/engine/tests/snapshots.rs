@@ -260,7 +260,7 @@ fn a_drop_that_keeps_nothing_leaves_nothing_and_one_with_a_snapshot_leaves_the_k
 }
 
 /// A swap: another table key, and the older ones that are in use under it.
-fn swap(house: &House, engine: &Engine) {
+pub(super) fn swap(house: &House, engine: &Engine) {
     let needed = engine.table_keys_in_use(A).unwrap();
     let before = house.keys.wrapping_key(&A.0).unwrap().0;
     let id = house.keys.renew(A.0);
