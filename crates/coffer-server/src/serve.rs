@@ -35,6 +35,8 @@ use crate::tls::{Tls, TlsFiles};
 
 /// Pause between two passes of the upkeep of table keys.
 const KEY_UPKEEP_PAUSE: Duration = Duration::from_secs(5);
+/// Pause between two passes over the tables whose history is kept.
+const ARCHIVE_UPKEEP_PAUSE: Duration = Duration::from_secs(5);
 
 /// Threads for what blocks: opening tables, schema changes, passwords.
 const BLOCKING_THREADS_MAX: usize = 32;
@@ -277,6 +279,7 @@ async fn serve(
         tokio::spawn(admin.serve(Arc::new(subjects))),
         tokio::spawn(Arc::clone(keyring).run_refresh()),
         tokio::spawn(keep_up_keys(Arc::clone(&server))),
+        tokio::spawn(keep_up_archives(Arc::clone(&server))),
         tokio::spawn(kms_serve::run_due(Arc::clone(&directory.kms))),
         tokio::spawn(Arc::clone(&notifications).run()),
     ];
@@ -324,6 +327,18 @@ async fn keep_up_keys(server: Arc<Server>) {
     loop {
         tokio::time::sleep(KEY_UPKEEP_PAUSE).await;
         server.database.keep_up_keys().await;
+    }
+}
+
+/// Keeps the history of tables with point-in-time recovery, for as long as it is polled.
+async fn keep_up_archives(server: Arc<Server>) {
+    loop {
+        tokio::time::sleep(ARCHIVE_UPKEEP_PAUSE).await;
+        let server = Arc::clone(&server);
+        let done = tokio::task::spawn_blocking(move || server.database.keep_up_archives());
+        if done.await.is_err() {
+            tracing::error!("keeping up the history of tables failed, trying again");
+        }
     }
 }
 

@@ -38,7 +38,6 @@ struct Source {
 /// Which of its states.
 enum State {
     /// At this moment, milliseconds since 1970; `None` is the newest.
-    #[expect(dead_code, reason = "moments come with the kept history")]
     At(Option<i64>),
     Snapshot(SnapshotId),
 }
@@ -76,6 +75,7 @@ impl Database {
         let options = plan::options(restore, self.clock().now_millis())?;
         let schema = plan::check_target(&catalog, &restore.name)?;
         let source = find_source(&catalog, &restore.source, &options)?;
+        self.check_window(&source)?;
         let encryption = match &options.properties.encryption {
             Some(encryption) => encryption.clone(),
             None => plan::encryption_of(&source.key)?,
@@ -94,7 +94,7 @@ impl Database {
         self.check_source_key(&source, role).await?;
         self.keyring().describe(&table, &encryption).await?;
         let files = match source.state {
-            State::At(_) => self.newest_state(&source),
+            State::At(at) => self.engine().restore_source(TableId(source.name.id), at),
             State::Snapshot(id) => self.engine().snapshot_source(id),
         };
         let files = files.map_err(refused)?;
@@ -125,6 +125,28 @@ impl Database {
         Ok(event)
     }
 
+    /// Whether what is kept of the source reaches to the moment.
+    fn check_window(&self, source: &Source) -> Result<()> {
+        let State::At(at) = source.state else { return Ok(()) };
+        let name = &source.name;
+        let Some((earliest, latest)) = self.engine().restorable_millis(TableId(name.id)) else {
+            return Err(Error::Invalid(format!(
+                "table {name} cannot be restored yet: its history is not kept yet, try again in a \
+                 moment"
+            )));
+        };
+        match at {
+            Some(at) if !(earliest..=latest).contains(&at) => Err(Error::Invalid(format!(
+                "restore_timestamp {} is outside of what is kept of table {name}: earliest {}, latest \
+                 {}",
+                format_timestamp(at),
+                format_timestamp(earliest),
+                format_timestamp(latest)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the last key of the source can be used: by the server, and by whom the client's role
     /// stands for. No KMS is asked for an owned key.
     async fn check_source_key(&self, source: &Source, role: Option<&str>) -> Result<()> {
@@ -135,18 +157,6 @@ impl Database {
             self.keyring().authorize(&source.name, &source.key, principal).await?;
         }
         Ok(())
-    }
-
-    fn newest_state(&self, source: &Source) -> coffer_storage::Result<RestoreSource> {
-        let id = TableId(source.name.id);
-        if source.is_live {
-            return self.engine().live_source(id);
-        }
-        let catalog = self.engine().catalog();
-        let snapshots = catalog.snapshots.values().filter(|snapshot| snapshot.schema.id == id);
-        let newest = snapshots.max_by_key(|snapshot| snapshot.as_of);
-        let newest = newest.ok_or(coffer_storage::Error::NoSuchTable(id))?;
-        self.engine().snapshot_source(newest.id)
     }
 
     async fn open_source(
@@ -262,6 +272,8 @@ fn restored_event(
 fn refused(error: coffer_storage::Error) -> Error {
     match error {
         coffer_storage::Error::Refused(text) => Error::Invalid(text),
+        // expired since it was looked at
+        error @ coffer_storage::Error::NotRestorable { .. } => Error::Invalid(error.to_string()),
         other => other.into(),
     }
 }
@@ -280,15 +292,12 @@ fn find_source(
         return source.ok_or_else(|| unknown(keyspace, &name.name));
     }
     if let Some(entry) = catalog.table(keyspace, &name.name) {
-        check_live(catalog, &entry.schema, options.at_millis)?;
+        check_live(&entry.schema)?;
         let source = source_of(catalog, entry.schema.id, State::At(options.at_millis));
         return source.ok_or_else(|| unknown(keyspace, &name.name));
     }
     let id = restorable_dropped(catalog, keyspace, &name.name)
         .ok_or_else(|| unknown(keyspace, &name.name))?;
-    if let Some(at) = options.at_millis {
-        check_dropped(catalog, id, at)?;
-    }
     source_of(catalog, id, State::At(options.at_millis))
         .ok_or_else(|| unknown(keyspace, &name.name))
 }
@@ -342,51 +351,14 @@ fn unknown(keyspace: &str, table: &str) -> Error {
     ))
 }
 
-/// Whether the history of a table that is there reaches to the moment.
-fn check_live(catalog: &Catalog, table: &TableSchema, at: Option<i64>) -> Result<()> {
-    let archive = catalog.archives.get(&table.id);
-    let Some(archive) = archive.filter(|_| has_point_in_time_recovery(table)) else {
-        return Err(Error::Invalid(format!(
-            "table {}.{} cannot be restored: point_in_time_recovery is not enabled for it (a \
-             snapshot that coffer snapshot made can be restored with custom_properties = \
-             {{'snapshot': {{'name': ...}}}})",
-            table.keyspace, table.name
-        )));
-    };
-    match at {
-        Some(at) if at < archive.since_millis => {
-            let earliest = format_timestamp(archive.since_millis);
-            Err(outside(table, at, &earliest, "now"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether what is kept of a dropped table reaches to the moment.
-fn check_dropped(catalog: &Catalog, id: TableId, at: i64) -> Result<()> {
-    let Some(dropped) = catalog.dropped.get(&id) else { return Ok(()) };
-    let snapshots = catalog.snapshots.values().filter(|snapshot| snapshot.schema.id == id);
-    let of_snapshots = snapshots.map(|snapshot| snapshot.as_of_millis).max();
-    let since = catalog.archives.get(&id).map(|archive| archive.since_millis);
-    let (earliest, latest) = match (since, of_snapshots) {
-        (Some(since), _) => (since, dropped.dropped_at_millis),
-        // nothing was written between the snapshot and the drop
-        (None, Some(as_of)) => (as_of, dropped.dropped_at_millis.max(as_of)),
-        (None, None) => return Ok(()),
-    };
-    if (earliest..=latest).contains(&at) {
+/// Whether the history of a table that is there is kept.
+fn check_live(table: &TableSchema) -> Result<()> {
+    if has_point_in_time_recovery(table) {
         return Ok(());
     }
-    let (earliest, latest) = (format_timestamp(earliest), format_timestamp(latest));
-    Err(outside(&dropped.schema, at, &earliest, &latest))
-}
-
-fn outside(table: &TableSchema, at: i64, earliest: &str, latest: &str) -> Error {
-    Error::Invalid(format!(
-        "restore_timestamp {} is outside of what is kept of table {}.{}: earliest {earliest}, \
-         latest {latest}",
-        format_timestamp(at),
-        table.keyspace,
-        table.name
-    ))
+    Err(Error::Invalid(format!(
+        "table {}.{} cannot be restored: point_in_time_recovery is not enabled for it (a snapshot that \
+         coffer snapshot made can be restored with custom_properties = {{'snapshot': {{'name': ...}}}})",
+        table.keyspace, table.name
+    )))
 }

@@ -101,17 +101,72 @@ impl Database {
         Ok(())
     }
 
+    /// A statement may have switched the history of its table on or off; what the client should know
+    /// when that was not done yet.
+    pub(super) fn settle_archive_of(&self, statement: &StatementKind) -> Option<String> {
+        let name = match statement {
+            StatementKind::CreateTable(create) => &create.name,
+            StatementKind::AlterTable(alter) => &alter.name,
+            StatementKind::RestoreTable(restore) => &restore.name,
+            _ => return None,
+        };
+        let keyspace = name.keyspace.as_deref().unwrap_or_default();
+        let catalog = self.engine().catalog();
+        let table = catalog.table(keyspace, &name.name)?.schema.id;
+        let error = self.settle_archive(table).err()?;
+        tracing::warn!(%table, %error, "history of a table is not begun or ended, trying again");
+        Some(format!(
+            "point_in_time_recovery of table {keyspace}.{} is not switched yet, it is tried again: \
+             {error}",
+            name.name
+        ))
+    }
+
+    /// Begins or ends to keep the history of a table, as its properties say. Blocks.
+    ///
+    /// # Errors
+    /// When its files cannot be linked or the catalog cannot be written; [`Self::keep_up_archives`] tries
+    /// again.
+    pub(super) fn settle_archive(&self, table: TableId) -> Result<()> {
+        let catalog = self.engine().catalog();
+        let Some(entry) = catalog.tables.get(&table) else { return Ok(()) };
+        let archive = catalog.archives.get(&table);
+        let is_whole = archive.is_some_and(|archive| !archive.bases.is_empty());
+        match (has_point_in_time_recovery(&entry.schema), archive.is_some()) {
+            (true, _) if !is_whole => Ok(self.engine().start_archive(table)?),
+            (false, true) => {
+                self.engine().stop_archive(table)?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One pass over the tables whose history is kept: begins and ends what statements left open, and
+    /// moves the window on. Call it every few seconds, off the request path. Blocks.
+    pub fn keep_up_archives(&self) {
+        let tables: Vec<_> = self.engine().catalog().tables.keys().copied().collect();
+        for table in tables {
+            if let Err(error) = self.settle_archive(table) {
+                tracing::warn!(%table, %error, "history of a table is not begun or ended, trying again");
+            }
+        }
+        if let Err(error) = self.engine().keep_up_archives(RETENTION_MILLIS) {
+            tracing::warn!(%error, "history of tables is not kept up, trying again");
+        }
+    }
+
     /// Until when something is kept of a dropped table, on the wall clock of keys; `None` when nothing
     /// is, `i64::MAX` when no time is set.
     pub(crate) fn restorable_until(&self, catalog: &Catalog, table: TableId) -> Option<i64> {
-        let snapshots = catalog.snapshots.values().filter(|snapshot| snapshot.schema.id == table);
+        // bases go with the archive
+        let snapshots = catalog.snapshots.values().filter(|snapshot| {
+            snapshot.schema.id == table && snapshot.kind != SnapshotKind::Base
+        });
         let of_snapshots =
             snapshots.map(|snapshot| snapshot.expires_at_age.unwrap_or(i64::MAX)).max();
-        let archive = catalog.archives.get(&table);
-        let of_archive = archive.and_then(|archive| {
-            let newest = archive.log.iter().map(|log| log.archived_at_age).max()?;
-            Some(newest.saturating_add(RETENTION_MILLIS))
-        });
+        let ended = catalog.archives.get(&table).and_then(|archive| archive.ended_at_age);
+        let of_archive = ended.map(|age| age.saturating_add(RETENTION_MILLIS));
         of_snapshots.max(of_archive).map(|age| self.wall_of_age(age))
     }
 

@@ -169,6 +169,7 @@ impl Database {
                 self.publish(statement, &context, &Finishing::nothing())?
             }
         };
+        warnings.extend(self.settle_archive_of(statement));
         let kind = change.map_or(OutcomeKind::Void, OutcomeKind::SchemaChange);
         Ok(Outcome { kind, warnings })
     }

@@ -171,9 +171,10 @@ fn table_cells(database: &Database, catalog: &Catalog, entry: &TableEntry) -> Vi
     let (status, encryption_status) = keys::table_status(database, catalog, entry);
     let cdc = table.custom_properties.get("cdc_specification");
     let mut properties = custom_properties::shown(table, &entry.key);
-    if let Some(archive) = catalog.archives.get(&table.id) {
+    let archive = database.engine().archive_statistics(table.id);
+    if let Some(earliest) = archive.and_then(|archive| archive.earliest_restorable_millis) {
         let field = "earliest_restorable_timestamp";
-        custom_properties::show_restorable(&mut properties, field, archive.since_millis);
+        custom_properties::show_restorable(&mut properties, field, earliest);
     }
     vec![
         text(&table.keyspace),

@@ -508,3 +508,141 @@ fn crash_in_restore(number: u64, loss: CrashLoss) -> bool {
     assert_eq!(running.count("second"), 10, "{number} {loss:?}");
     is_there
 }
+
+const WITH_HISTORY: &str =
+    "ALTER TABLE k.t WITH custom_properties = {'point_in_time_recovery': {'status': 'enabled'}}";
+
+impl Running {
+    fn now(&self) -> String {
+        cql_types::time::format_timestamp(self.database.clock().now_millis())
+    }
+
+    fn b_of(&self, table: &str, a: usize) -> Option<i32> {
+        let OutcomeKind::Rows(rows) = self.ok(&format!("SELECT b FROM k.{table} WHERE a = {a}")).kind
+        else {
+            panic!("no rows")
+        };
+        let cell = rows.content.get(4..8)?;
+        Some(i32::from_be_bytes(cell.try_into().unwrap()))
+    }
+}
+
+fn restore_at(table: &str, time: &str) -> String {
+    format!("RESTORE TABLE k.{table} FROM TABLE k.t WITH restore_timestamp = '{time}'")
+}
+
+#[test]
+fn each_second_of_ten_can_be_restored_also_after_a_swap_and_after_the_drop() {
+    let house = House::new();
+    let (running, old) = house.with_tables();
+    running.fill("t");
+    running.ok(WITH_HISTORY);
+    let shown = running.properties("t").unwrap();
+    assert!(shown.contains("earliest_restorable_timestamp") && shown.contains("2023-11-14T22:13:20"));
+    let mut times = Vec::new();
+    for second in 0..10 {
+        house.clock.advance(1_000);
+        running.ok(&format!("INSERT INTO k.t (a, b) VALUES (3, {second})"));
+        times.push(running.now());
+        if second % 4 == 1 {
+            running.flush("t");
+        }
+        if second == 5 {
+            running.compact("t");
+        }
+        if second == 7 {
+            running.ok(&alter(&house.key()));
+            house.kms.disable_key(&old).unwrap();
+        }
+    }
+    let is_whole = |running: &Running, prefix: &str| {
+        for (second, time) in times.iter().enumerate() {
+            let table = format!("{prefix}{second}");
+            running.ok(&restore_at(&table, time));
+            assert_eq!(running.b_of(&table, 3), i32::try_from(second).ok(), "{prefix} {time}");
+            assert_eq!(running.count(&table), 10);
+            // now and then only, it costs
+            if second % 5 == 0 {
+                running.flush(&table);
+                running.compact(&table);
+                assert_eq!(running.b_of(&table, 3), i32::try_from(second).ok(), "{prefix} {time}");
+            }
+        }
+    };
+    is_whole(&running, "live");
+    running.ok(RESTORE);
+    assert_eq!(running.b_of("r", 3), Some(9), "without a time it is now");
+    assert!(running.properties("r").unwrap().contains("earliest_restorable_timestamp"), "inherited");
+    is_invalid(&running.run(&restore_at("early", "2023-11-14T22:13:00Z")), &["outside", "latest"]);
+
+    house.clock.advance(1_000);
+    running.ok("DROP TABLE k.t");
+    is_whole(&running, "dropped");
+    house.clock.advance(60_000);
+    let late = running.now();
+    is_invalid(&running.run(&restore_at("late", &late)), &["outside", "latest 2023-11-14T22:13:31"]);
+    running.stop();
+    let running = house.start();
+    is_whole(&running, "restarted");
+    assert_eq!(running.b_of("live4", 3), Some(4));
+}
+
+#[test]
+fn schema_and_ttl_are_of_the_time_and_settings_of_now() {
+    let house = House::new();
+    let (running, _) = house.with_tables();
+    running.ok(WITH_HISTORY);
+    running.fill("t");
+    house.clock.advance(1_000);
+    let before = running.now();
+    house.clock.advance(1_000);
+    running.ok("ALTER TABLE k.t ADD c text");
+    running.ok("ALTER TABLE k.t WITH default_time_to_live = 77");
+    running.ok("ALTER TABLE k.t WITH custom_properties = {'key_loss': {'delete_after': '9d'}}");
+    running.ok("INSERT INTO k.t (a, b, c) VALUES (1, 1, 'c')");
+    running.ok(&restore_at("r", &before));
+    assert!(running.run("SELECT c FROM k.r").is_err());
+    assert_eq!(running.count("r"), 10);
+    let ttl = "SELECT default_time_to_live FROM system_schema_mcs.tables WHERE keyspace_name = 'k' \
+               AND table_name = 'r'";
+    assert_eq!(running.text(ttl).as_deref(), Some("\0\0\0\0"));
+    assert!(running.properties("r").unwrap().contains("9d"));
+}
+
+#[test]
+fn switching_the_history_off_erases_it_and_on_begins_anew() {
+    let house = House::new();
+    let (running, _) = house.with_tables();
+    running.ok(WITH_HISTORY);
+    running.fill("t");
+    house.clock.advance(1_000);
+    let before = running.now();
+    house.clock.advance(1_000);
+    running.ok(&WITH_HISTORY.replace("enabled", "disabled"));
+    assert!(running.snapshots().is_empty());
+    is_invalid(&running.run(&restore_at("r", &before)), &["not enabled"]);
+    assert!(!running.properties("t").unwrap().contains("earliest"));
+    running.ok(WITH_HISTORY);
+    is_invalid(&running.run(&restore_at("r", &before)), &["outside", "earliest 2023-11-14T22:13:2"]);
+    // a restore may say otherwise than its source
+    house.clock.advance(1_000);
+    running.ok(&format!(
+        "{RESTORE} WITH custom_properties = {{'point_in_time_recovery': {{'status': 'disabled'}}}}"
+    ));
+    assert!(!running.properties("r").unwrap().contains("earliest"));
+    assert_eq!(running.count("r"), 10);
+}
+
+#[test]
+fn a_history_that_a_crash_left_undone_is_begun_by_the_background() {
+    let house = House::new();
+    let (running, _) = house.with_tables();
+    running.fill("t");
+    let id = running.id("t");
+    running.ok(WITH_HISTORY);
+    running.database.engine().stop_archive(id).unwrap();
+    is_invalid(&running.run(RESTORE), &["not kept yet"]);
+    running.database.keep_up_archives();
+    running.ok(RESTORE);
+    assert_eq!(running.count("r"), 10);
+}
