@@ -160,9 +160,10 @@ impl Database {
     /// is, `i64::MAX` when no time is set.
     pub(crate) fn restorable_until(&self, catalog: &Catalog, table: TableId) -> Option<i64> {
         // bases go with the archive
-        let snapshots = catalog.snapshots.values().filter(|snapshot| {
-            snapshot.schema.id == table && snapshot.kind != SnapshotKind::Base
-        });
+        let snapshots = catalog
+            .snapshots
+            .values()
+            .filter(|snapshot| snapshot.schema.id == table && snapshot.kind != SnapshotKind::Base);
         let of_snapshots =
             snapshots.map(|snapshot| snapshot.expires_at_age.unwrap_or(i64::MAX)).max();
         let ended = catalog.archives.get(&table).and_then(|archive| archive.ended_at_age);

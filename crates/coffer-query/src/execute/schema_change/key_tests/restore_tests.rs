@@ -518,7 +518,8 @@ impl Running {
     }
 
     fn b_of(&self, table: &str, a: usize) -> Option<i32> {
-        let OutcomeKind::Rows(rows) = self.ok(&format!("SELECT b FROM k.{table} WHERE a = {a}")).kind
+        let OutcomeKind::Rows(rows) =
+            self.ok(&format!("SELECT b FROM k.{table} WHERE a = {a}")).kind
         else {
             panic!("no rows")
         };
@@ -538,7 +539,9 @@ fn each_second_of_ten_can_be_restored_also_after_a_swap_and_after_the_drop() {
     running.fill("t");
     running.ok(WITH_HISTORY);
     let shown = running.properties("t").unwrap();
-    assert!(shown.contains("earliest_restorable_timestamp") && shown.contains("2023-11-14T22:13:20"));
+    assert!(
+        shown.contains("earliest_restorable_timestamp") && shown.contains("2023-11-14T22:13:20")
+    );
     let mut times = Vec::new();
     for second in 0..10 {
         house.clock.advance(1_000);
@@ -572,7 +575,10 @@ fn each_second_of_ten_can_be_restored_also_after_a_swap_and_after_the_drop() {
     is_whole(&running, "live");
     running.ok(RESTORE);
     assert_eq!(running.b_of("r", 3), Some(9), "without a time it is now");
-    assert!(running.properties("r").unwrap().contains("earliest_restorable_timestamp"), "inherited");
+    assert!(
+        running.properties("r").unwrap().contains("earliest_restorable_timestamp"),
+        "inherited"
+    );
     is_invalid(&running.run(&restore_at("early", "2023-11-14T22:13:00Z")), &["outside", "latest"]);
 
     house.clock.advance(1_000);
@@ -580,7 +586,10 @@ fn each_second_of_ten_can_be_restored_also_after_a_swap_and_after_the_drop() {
     is_whole(&running, "dropped");
     house.clock.advance(60_000);
     let late = running.now();
-    is_invalid(&running.run(&restore_at("late", &late)), &["outside", "latest 2023-11-14T22:13:31"]);
+    is_invalid(
+        &running.run(&restore_at("late", &late)),
+        &["outside", "latest 2023-11-14T22:13:31"],
+    );
     running.stop();
     let running = house.start();
     is_whole(&running, "restarted");
@@ -623,7 +632,10 @@ fn switching_the_history_off_erases_it_and_on_begins_anew() {
     is_invalid(&running.run(&restore_at("r", &before)), &["not enabled"]);
     assert!(!running.properties("t").unwrap().contains("earliest"));
     running.ok(WITH_HISTORY);
-    is_invalid(&running.run(&restore_at("r", &before)), &["outside", "earliest 2023-11-14T22:13:2"]);
+    is_invalid(
+        &running.run(&restore_at("r", &before)),
+        &["outside", "earliest 2023-11-14T22:13:2"],
+    );
     // a restore may say otherwise than its source
     house.clock.advance(1_000);
     running.ok(&format!(
