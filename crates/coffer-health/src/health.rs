@@ -306,7 +306,7 @@ impl TableHealth {
     }
 
     fn unclear(&mut self, now: &Moment) {
-        if let Some(series) = &mut self.series {
+        if let Some(series) = self.series.as_mut().filter(|series| !series.is_confirmed) {
             series.in_doubt = true;
         }
         self.outage.get_or_insert(Outage {
@@ -349,6 +349,9 @@ impl Series {
     }
 
     fn confirm(&mut self, now: &Moment, policy: &Policy) {
+        if self.is_confirmed {
+            return;
+        }
         let gap = now.age_millis.saturating_sub(self.confirmed_age);
         if self.confirmations == 0 || gap >= policy.confirmation_gap_millis {
             self.confirmations = self.confirmations.saturating_add(1);

@@ -352,19 +352,10 @@ fn cdc_specification(fields: &BTreeMap<String, String>) -> Result<()> {
 
 fn key_loss(fields: &BTreeMap<String, String>) -> Result<()> {
     only("key_loss", fields, &["delete_after"])?;
-    let valid = fields.get("delete_after").is_some_and(|after| {
-        after.eq_ignore_ascii_case("never")
-            || after.strip_suffix('d').is_some_and(|days| {
-                days.parse::<u32>().is_ok_and(|days| (1..=3650).contains(&days))
-            })
-    });
-    if valid {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        "custom property 'key_loss' needs 'delete_after', which is a number of days such as '7d', \
-         or 'never'",
-    ))
+    let said = fields.get("delete_after").map(String::as_str).unwrap_or_default();
+    coffer_health::delete_after(said).map(drop).map_err(|error| {
+        Error::Invalid(format!("'delete_after' of custom property 'key_loss': {error}"))
+    })
 }
 
 /// All custom properties of a table as `system_schema_mcs` shows them, defaults included.

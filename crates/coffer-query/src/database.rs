@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::execute::SelectExecution;
 use crate::execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
 use crate::key_health::KeyHealths;
+use crate::key_monitor::{KeyHealthOptions, KeyMonitor};
 use crate::key_queue::KeyQueues;
 use crate::key_upkeep::Upkeep;
 use crate::metadata::ResultMetadata;
@@ -42,6 +43,8 @@ pub struct DatabaseOptions {
     pub page_rows_max: usize,
     /// Rules for the keys of tables.
     pub encryption: EncryptionOptions,
+    /// How the keys of tables are watched.
+    pub key_health: KeyHealthOptions,
     /// Who is told of schema statements.
     pub schema_audit: Option<Arc<dyn SchemaAudit>>,
     /// Names of the channels that events are told by.
@@ -209,6 +212,7 @@ pub struct Database {
     /// table do not come back.
     key_installs: Mutex<()>,
     key_healths: Arc<KeyHealths>,
+    key_monitor: Arc<KeyMonitor>,
     key_queues: KeyQueues,
     /// Held while the root key is replaced.
     root_key_rotation: Mutex<()>,
@@ -245,6 +249,7 @@ impl Database {
         options: DatabaseOptions,
     ) -> Result<Database> {
         let schema = Schema::load(&engine.catalog())?;
+        let key_monitor = Arc::new(KeyMonitor::new(engine.age_millis()));
         let database = Database {
             engine,
             keyring,
@@ -254,6 +259,7 @@ impl Database {
             schema_refresh: Mutex::new(()),
             key_installs: Mutex::new(()),
             key_healths: Arc::default(),
+            key_monitor,
             key_queues: KeyQueues::default(),
             root_key_rotation: Mutex::new(()),
             key_upkeep: Mutex::default(),
@@ -298,6 +304,11 @@ impl Database {
     /// What the KMS last answered for each table.
     pub(crate) fn key_healths(&self) -> &Arc<KeyHealths> {
         &self.key_healths
+    }
+
+    /// What is known of keys that are lost, or may be.
+    pub(crate) fn key_monitor(&self) -> &Arc<KeyMonitor> {
+        &self.key_monitor
     }
 
     /// Changes of keys, one at a time for each table.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use coffer_crypto::clock::Clock;
-use coffer_keys::KeyError;
+use coffer_keys::{KeyError, KeyState};
 use parking_lot::Mutex;
 
 /// What is known of one table's key.
@@ -58,9 +58,48 @@ impl KeyHealths {
         }
     }
 
+    /// Notes what a probe found. What clients meet is left as it is, but for a key that works again.
+    pub(crate) fn probed(
+        &self,
+        table: [u8; 16],
+        error: Option<&KeyError>,
+        state: Option<KeyState>,
+        clock: &dyn Clock,
+    ) {
+        let mut tables = self.tables.lock();
+        let health = tables.entry(table).or_default();
+        match error {
+            None => {
+                health.inaccessible_since = None;
+                health.last_success = Some(clock.now_millis());
+            }
+            Some(error) => {
+                health.last_failure = Some(clock.now_millis());
+                health.last_error = Some(error.to_string());
+                health.last_error_class = Some(error.class().as_str());
+                if let KeyError::Definitive(refusal) = error {
+                    health.kms_state = kms_state(refusal.error.name(), refusal.error.message());
+                }
+            }
+        }
+        health.kms_state = state.map(state_name).or(health.kms_state);
+    }
+
     /// Forgets a dropped table.
     pub(crate) fn forget(&self, table: &[u8; 16]) {
         self.tables.lock().remove(table);
+    }
+}
+
+fn state_name(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Enabled => "Enabled",
+        KeyState::Disabled => "Disabled",
+        KeyState::PendingDeletion => "PendingDeletion",
+        KeyState::PendingImport => "PendingImport",
+        KeyState::Unavailable => "Unavailable",
+        KeyState::Creating => "Creating",
+        KeyState::Updating => "Updating",
     }
 }
 

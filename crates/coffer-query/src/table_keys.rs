@@ -20,9 +20,11 @@ impl Database {
         let catalog = self.engine().catalog();
         let entry = catalog.tables.get(&table).ok_or_else(no_such_table)?;
         let name = table_name(entry);
+        let asked_at = self.clock().key_now_millis();
         match self.keyring().open(&name, &entry.key).await {
             Ok(()) => {
                 self.key_healths().succeeded(table.0, &**self.clock());
+                self.key_monitor().used(table, asked_at);
                 self.renew_worn_key(table).await;
                 Ok(())
             }
@@ -30,6 +32,7 @@ impl Database {
             Err(error @ KeyError::Superseded(_)) => Err(error.into()),
             Err(error) => {
                 self.key_healths().failed(table.0, &error, &**self.clock());
+                self.key_monitor().failed(table, &error, asked_at);
                 Err(error.into())
             }
         }
@@ -75,9 +78,11 @@ pub(crate) fn forget_on_revocation(database: &Database) {
     let engine: Weak<Engine> = Arc::downgrade(database.engine());
     let healths: Arc<KeyHealths> = Arc::clone(database.key_healths());
     let clock = Arc::clone(database.clock());
+    let monitor = Arc::clone(database.key_monitor());
     database.keyring().set_on_revoked(Box::new(move |table, error| {
         tracing::error!(table = %table, %error, "key of table refused, table is inaccessible");
         healths.failed(table.id, error, &*clock);
+        monitor.failed(TableId(table.id), error, clock.key_now_millis());
         if let Some(engine) = engine.upgrade() {
             engine.forget_key(TableId(table.id));
         }

@@ -23,6 +23,7 @@ mod http_faults;
 mod in_flight;
 mod inspect;
 mod key_policy;
+mod key_watch;
 mod kms_command;
 mod kms_endpoint;
 mod kms_fault;

@@ -21,6 +21,7 @@ use crate::cli;
 use crate::config::{AuthenticatorKind, Config};
 use crate::data_directory::DataDirectory;
 use crate::error::{CommandError, Result};
+use crate::key_watch::watch_keys;
 use crate::kms_endpoint::{self, KmsEndpoint};
 use crate::kms_fault::KmsFaults;
 use crate::kms_providers;
@@ -243,6 +244,7 @@ fn open_database(
             role_principals: config.role_principals.clone(),
         },
         schema_audit: Some(schema_log),
+        key_health: config.key_health.clone(),
         notification_channels,
     };
     let (engine, keyring) = (Arc::clone(engine), Arc::clone(keyring));
@@ -280,6 +282,7 @@ async fn serve(
         tokio::spawn(Arc::clone(keyring).run_refresh()),
         tokio::spawn(keep_up_keys(Arc::clone(&server))),
         tokio::spawn(keep_up_archives(Arc::clone(&server))),
+        tokio::spawn(watch_keys(Arc::clone(&server))),
         tokio::spawn(kms_serve::run_due(Arc::clone(&directory.kms))),
         tokio::spawn(Arc::clone(&notifications).run()),
     ];

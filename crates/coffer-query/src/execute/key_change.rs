@@ -430,6 +430,7 @@ impl Database {
             self.keyring().install(keys);
             self.engine().renew_log_key(table);
             self.key_healths().succeeded(table.0, &**self.clock());
+            self.key_monitor().used(table, self.clock().key_now_millis());
         }
     }
 }
@@ -504,7 +505,7 @@ fn retiring(
 
 /// Notes the grants of tables that `next` has no more, or has under another key. The data grant is
 /// due at once, the snapshot grant later.
-pub(super) fn retire_lost_grants(old: &Catalog, next: &mut Catalog, now_millis: i64) {
+pub(crate) fn retire_lost_grants(old: &Catalog, next: &mut Catalog, now_millis: i64) {
     let mut lost = Vec::new();
     for (id, before) in &old.tables {
         let after = next.tables.get(id);

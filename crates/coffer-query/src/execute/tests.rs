@@ -56,6 +56,7 @@ impl Fixture {
             page_rows_max: 5000,
             encryption: crate::EncryptionOptions::default(),
             schema_audit: None,
+            key_health: crate::KeyHealthOptions::default(),
             notification_channels: Vec::new(),
         };
         let database = Database::open(Arc::new(engine), keyring, clock, options).unwrap();

@@ -20,6 +20,8 @@ use crate::schema::SCHEMA_REVISION;
 use crate::system::is_system_keyspace;
 use crate::table_options;
 
+pub(crate) use tables::drop_entry;
+
 /// Longest name of a keyspace, table or type, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 48;
 

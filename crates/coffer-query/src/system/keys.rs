@@ -11,7 +11,6 @@ use super::definition::{C, P, R, SystemTable, Type};
 use crate::database::{Database, Session};
 use crate::error::Result;
 use crate::execute::schema_change::is_customer_managed;
-use crate::key_health::KeyHealth;
 use crate::table_source::VirtualRow;
 
 pub(crate) fn tables() -> Vec<SystemTable> {
@@ -30,14 +29,17 @@ fn key_status() -> SystemTable {
             ("change_target", R, Type::Text),
             ("data_grant", R, Type::Text),
             ("deadline", R, Type::Timestamp),
+            ("delete_after", R, Type::Text),
             ("double_wrapped", R, Type::Boolean),
             ("encryption_status", R, Type::Text),
             ("encryption_type", R, Type::Text),
             ("inaccessible_since", R, Type::Timestamp),
+            ("incident", R, Type::Text),
             ("is_cached", R, Type::Boolean),
             ("key_arn", R, Type::Text),
             ("key_created_at", R, Type::Timestamp),
             ("key_material_id", R, Type::Text),
+            ("kms_deletion_date", R, Type::Timestamp),
             ("kms_state", R, Type::Text),
             ("last_error", R, Type::Text),
             ("last_error_class", R, Type::Text),
@@ -49,10 +51,12 @@ fn key_status() -> SystemTable {
             ("segment_bytes", R, Type::BigInt),
             ("segments", R, Type::Int),
             ("segments_by_table_key", R, Type::FrozenMapTextText),
+            ("snapshot", R, Type::Text),
             ("snapshot_grant", R, Type::Text),
             ("state", R, Type::Text),
             ("table_key_age_seconds", R, Type::BigInt),
             ("table_key_id", R, Type::Text),
+            ("unreachable_since", R, Type::Timestamp),
             ("wraps", R, Type::BigInt),
         ],
         rows: key_rows,
@@ -116,6 +120,8 @@ fn key_cells(
     cached: Option<&TableKeyStatistics>,
 ) -> VirtualRow {
     let (key, health) = (&entry.key, database.key_healths().of(&entry.schema.id.0));
+    let condition = database.key_condition(entry);
+    let is_customers = is_customer_managed(entry);
     let millis = |value: Option<i64>| -> Cell { value.and_then(timestamp) };
     let calls = cached.map(|cached| cached.calls.clone()).unwrap_or_default();
     let now = database.clock().key_wall_millis();
@@ -136,16 +142,19 @@ fn key_cells(
         millis(change.map(|change| change.started_at_millis)),
         change.and_then(|change| text(change.target_arn.as_deref().unwrap_or("AWS_OWNED_KMS_KEY"))),
         grant("data"),
-        None,
+        millis(condition.deadline),
+        if is_customers { text(&condition.delete_after) } else { None },
         boolean(key.double_wrapped),
         text(encryption_status(change)),
         text(key.encryption_type.as_str()),
-        millis(health.inaccessible_since),
+        millis(condition.inaccessible_since),
+        optional_text(condition.incident.as_deref()),
         boolean(cached.is_some_and(|cached| cached.is_cached)),
         optional_text(key.kms_key_arn.as_deref()),
         timestamp(key.created_at_millis),
         optional_text(key.key_material_id.as_deref()),
-        if is_customer_managed(entry) { optional_text(health.kms_state) } else { None },
+        millis(condition.kms_deletion_date),
+        if is_customers { optional_text(health.kms_state) } else { None },
         optional_text(health.last_error.as_deref().or(calls.last_failure.as_deref())),
         optional_text(health.last_error_class),
         millis(health.last_failure.max(calls.last_failure_millis)),
@@ -156,10 +165,12 @@ fn key_cells(
         bigint(shares.total.bytes),
         count(shares.total.segments),
         text_map(&shares.text(|share| share.segments)),
+        optional_text(condition.snapshot.as_deref()),
         grant("snapshot"),
-        text(state(database, entry, &health)),
+        text(condition.state),
         age(key.created_at_millis),
         text(&key.table_key_id.to_string()),
+        millis(condition.unreachable_since),
         bigint(i64::try_from(key.wraps).unwrap_or(i64::MAX)),
     ]
 }
@@ -281,17 +292,6 @@ fn request_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRo
     Ok(rows.collect())
 }
 
-/// `ACCESSIBLE`, `INACCESSIBLE`, or `UNKNOWN` before the first use since the start.
-fn state(database: &Database, entry: &TableEntry, health: &KeyHealth) -> &'static str {
-    if !is_customer_managed(entry) || database.keyring().is_usable(&entry.schema.id.0) {
-        "ACCESSIBLE"
-    } else if health.inaccessible_since.is_some() {
-        "INACCESSIBLE"
-    } else {
-        "UNKNOWN"
-    }
-}
-
 /// The change of the table's key that is under way.
 fn change_of<'a>(
     database: &Database,
@@ -324,9 +324,8 @@ pub(super) fn table_status(
     catalog: &Catalog,
     entry: &TableEntry,
 ) -> (&'static str, &'static str) {
-    let health = database.key_healths().of(&entry.schema.id.0);
     let change = change_of(database, catalog, entry);
-    let status = if state(database, entry, &health) == "INACCESSIBLE" {
+    let status = if database.key_condition(entry).state == "INACCESSIBLE" {
         "INACCESSIBLE_ENCRYPTION_CREDENTIALS"
     } else if change.is_some() {
         "UPDATING"

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use coffer_query::KeyHealthOptions;
 use coffer_storage::EngineOptions;
 use thiserror::Error;
 
@@ -171,6 +172,8 @@ pub struct Config {
     pub data_key_days_max: u32,
     /// Calls of a KMS per second that no request waits for.
     pub kms_calls_per_second_max: u32,
+    /// How lost keys are noticed, and what becomes of their tables.
+    pub key_health: KeyHealthOptions,
     /// No table may be under the service-owned key.
     pub require_cmk: bool,
     /// Patterns of the ARNs that tables may be put under.
@@ -223,6 +226,7 @@ impl Default for Config {
             table_key_days_max: 0,
             data_key_days_max: 0,
             kms_calls_per_second_max: 100,
+            key_health: KeyHealthOptions::default(),
             require_cmk: false,
             allowed_kms_keys: vec!["*".to_owned()],
             immutable_encryption: false,

@@ -239,6 +239,53 @@ pub static OPTIONS: &[OptionSpec] = &[
         config, text => kms_calls_per_second_max = number(text, 1, 100_000)?
     ),
     option!(
+        "key_probe_seconds",
+        "1 to 31536000",
+        "60",
+        "How often the KMS is asked about the key of a table that nobody uses, with jitter.",
+        config, text => key_health.probe_interval_millis = number(text, 1, 31_536_000)? * 1000
+    ),
+    option!(
+        "key_loss_confirmations",
+        "1 to 100",
+        "3",
+        "Refusals in a row after which a key counts as lost.",
+        config, text => key_health.policy.confirmations = number(text, 1, 100)?
+    ),
+    option!(
+        "key_loss_delete_after",
+        "days as 7d, hours as 12h, never",
+        "7d",
+        "How long a lost key is waited for before its table is dropped, with a snapshot; a table's \
+         key_loss overrides it.",
+        config, text => key_health.policy.delete_after_millis =
+            coffer_health::delete_after(text).map_err(|error| error.to_string())?
+    ),
+    option!(
+        "key_loss_reminder_days",
+        "whole days separated by commas",
+        "3,1",
+        "Days left at which somebody is reminded of a lost key.",
+        config, text => key_health.policy.reminder_days =
+            coffer_health::reminder_days(text).map_err(|error| error.to_string())?
+    ),
+    option!(
+        "key_unreachable_seconds",
+        "1 to 31536000",
+        "600",
+        "How long there is no clear answer about a key before somebody is told.",
+        config, text => key_health.policy.unreachable_after_millis =
+            number(text, 1, 31_536_000)? * 1000
+    ),
+    option!(
+        "snapshot_keep_days",
+        "1 to 36500",
+        "35",
+        "How long the snapshot of a table that was dropped for its lost key is kept.",
+        config, text => key_health.snapshot_keep_millis =
+            number(text, 1, 36_500)? * coffer_health::DAY_MILLIS
+    ),
+    option!(
         "require_cmk",
         "true, false",
         "false",

@@ -107,6 +107,7 @@ struct House {
     vfs: Arc<dyn Vfs>,
     grants: Arc<Grants>,
     encryption: crate::EncryptionOptions,
+    health: crate::KeyHealthOptions,
     audit: Arc<Events>,
 }
 
@@ -210,6 +211,7 @@ impl House {
             vfs,
             grants: Arc::default(),
             encryption: crate::EncryptionOptions::default(),
+            health: crate::KeyHealthOptions::default(),
             audit: Arc::default(),
         }
     }
@@ -248,6 +250,7 @@ impl House {
             page_rows_max: 5000,
             encryption: self.encryption.clone(),
             schema_audit: Some(self.audit.clone()),
+            key_health: self.health.clone(),
             notification_channels: vec!["webhook".into()],
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -875,4 +878,5 @@ fn wraps_are_counted_across_restarts() {
 }
 
 mod grant_tests;
+mod health_tests;
 mod restore_tests;

@@ -44,6 +44,7 @@ fn open(directory: &Path, root: &RootKey, kms: &Arc<EmbeddedKms>) -> Database {
         page_rows_max: 5000,
         encryption: crate::EncryptionOptions::default(),
         schema_audit: None,
+        key_health: crate::KeyHealthOptions::default(),
         notification_channels: Vec::new(),
     };
     Database::open(Arc::new(engine), keyring, clock, options).unwrap()
