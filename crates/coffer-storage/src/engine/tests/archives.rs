@@ -401,6 +401,40 @@ fn beside_writers_flushes_and_new_bases_no_write_is_on_the_wrong_side_of_a_momen
     }
 }
 
+#[test]
+fn a_changed_file_of_an_archive_is_named_and_gives_no_rows() {
+    let (house, clock) = house_on(Arc::new(OsVfs));
+    let engine = house.with_tables();
+    engine.start_archive(A).unwrap();
+    for time in 1..5 {
+        write(&engine, &[inserted(A, 0, 0, time, 20)]).unwrap();
+        clock.advance(SECOND);
+    }
+    engine.core.archive_log(A).unwrap();
+    let path = house.files("archive", ".tail").remove(0);
+    let whole = std::fs::read(&path).unwrap();
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let refused = |what: &str| {
+        let refused = rows_at(&house, &engine, A, Some(START + 2 * SECOND)).unwrap_err();
+        assert!(matches!(refused, Error::Tampered { .. }), "{what}: {refused}");
+        assert!(refused.to_string().contains(&name), "{what}: {refused}");
+        engine.drop_table(C).unwrap();
+    };
+    for place in (0..whole.len()).step_by(29) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        refused(&format!("bit at {place}"));
+    }
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    refused("cut");
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(rows_at(&house, &engine, A, Some(START + 2 * SECOND)).unwrap().len(), 1);
+    std::fs::remove_file(&path).unwrap();
+    let missing = rows_at(&house, &engine, A, Some(START)).unwrap_err();
+    assert!(missing.to_string().contains(&name), "{missing}");
+}
+
 /// Performs random actions on two tables whose history is kept, and restores them to random moments.
 fn run_against_model(seed: u64) {
     let (house, clock) = house_on(Arc::new(OsVfs));
