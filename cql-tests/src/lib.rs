@@ -16,6 +16,7 @@ mod python_driver;
 pub mod random;
 mod script;
 mod server;
+mod sinks;
 
 /// Any failure ends a test with its text.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -28,3 +29,4 @@ pub use proxy::{Call, Proxy, Wire};
 pub use python_driver::{DriverDump, PythonDriver};
 pub use script::{Script, Transcript, run_script};
 pub use server::{Server, ServerBuilder, build, executable, run_coffer};
+pub use sinks::Sinks;
