@@ -165,3 +165,6 @@ impl Manifest {
 fn file_name(path: PathBuf) -> String {
     path.to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests;

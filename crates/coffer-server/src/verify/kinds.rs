@@ -75,6 +75,7 @@ impl Kind {
             text.len() == length
                 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         };
+        let of_id = |id: &str, of_table: bool| if of_table { is_uuid(id) } else { hex(id, 32) };
         let digits = || !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
         let of_table = || hex(stem, 32);
         match (parts.as_slice(), ending) {
@@ -99,6 +100,13 @@ impl Kind {
     }
 }
 
+/// Whether it is how a table's id is written.
+fn is_uuid(text: &str) -> bool {
+    let parts: Vec<usize> = text.split('-').map(str::len).collect();
+    parts == [8, 4, 4, 4, 12]
+        && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,22 +114,24 @@ mod tests {
     #[test]
     fn paths_have_one_kind_and_anything_else_is_foreign() {
         let id = "0123456789abcdef0123456789abcdef";
+        let table = "01234567-89ab-cdef-0123-456789abcdef";
         for (path, kind) in [
-            (format!("tables/{id}/{id}.segment"), Kind::Segment),
+            (format!("tables/{table}/{id}.segment"), Kind::Segment),
             (format!("snapshots/{id}/{id}.segment"), Kind::Segment),
-            (format!("archive/{id}/{id}.tail"), Kind::Tail),
+            (format!("archive/{table}/{id}.tail"), Kind::Tail),
             (format!("import/{id}/{id}.tail"), Kind::Tail),
             ("log/0000000000000001.log".into(), Kind::Log),
             ("catalog/000000000000000a.catalog".into(), Kind::Catalog),
             ("kms/00000000000000000001.keys".into(), Kind::KmsStore),
             ("kms/00000000000000000001.keys.tmp".into(), Kind::Unfinished),
-            (format!("tables/{id}/{id}.segment.unpublished"), Kind::Unfinished),
+            (format!("tables/{table}/{id}.segment.unpublished"), Kind::Unfinished),
             ("kms/audit/00000001.audit".into(), Kind::KmsAudit),
             ("audit/00000001.audit".into(), Kind::Audit),
             (format!("import/{id}/manifest"), Kind::Import),
             ("root.key.next".into(), Kind::RootKey),
-            (format!("archive/{id}/{id}.segment"), Kind::Foreign),
-            (format!("tables/{id}/x.segment"), Kind::Foreign),
+            (format!("archive/{table}/{id}.segment"), Kind::Foreign),
+            (format!("tables/{id}/{id}.segment"), Kind::Foreign),
+            (format!("tables/{table}/x.segment"), Kind::Foreign),
             (format!("tables/{id}.segment"), Kind::Foreign),
             ("rows.csv".into(), Kind::Foreign),
             ("rows.csv.unpublished".into(), Kind::Foreign),
