@@ -79,13 +79,13 @@ impl Kind {
         let digits = || !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
         let of_table = || hex(stem, 32);
         match (parts.as_slice(), ending) {
-            (["tables" | "snapshots" | "import", id, _], "segment")
-                if hex(id, 32) && of_table() =>
+            ([place @ ("tables" | "snapshots" | "import"), id, _], "segment")
+                if of_id(id, *place == "tables") && of_table() =>
             {
                 Some(Self::Segment)
             }
-            (["tables" | "snapshots" | "import" | "archive", id, _], "tail")
-                if hex(id, 32) && of_table() =>
+            ([place @ ("tables" | "snapshots" | "import" | "archive"), id, _], "tail")
+                if of_id(id, matches!(*place, "tables" | "archive")) && of_table() =>
             {
                 Some(Self::Tail)
             }
