@@ -7,7 +7,7 @@ use coffer_keys::{CallTimes, ErrorClass, KeyringStatistics, TableKeyStatistics};
 use coffer_storage::{Catalog, KeyChange, TableEntry};
 
 use super::cells::{Cell, bigint, boolean, count, optional_text, text, text_map, timestamp};
-use super::definition::{C, P, R, SystemTable, Type};
+use super::definition::{C, P, R, SystemColumn, SystemTable, Type};
 use crate::database::{Database, Session};
 use crate::error::Result;
 use crate::execute::schema_change::is_customer_managed;
@@ -110,7 +110,8 @@ fn key_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRow>> 
         let change = change_of(database, &catalog, entry);
         key_cells(database, entry, change, cached.get(&entry.schema.id.0).copied())
     });
-    Ok(rows.collect())
+    let coming = being_created(database, &catalog).filter(|(_, change)| change.is_restore);
+    Ok(rows.chain(coming.map(|(_, change)| restoring_cells(change))).collect())
 }
 
 fn key_cells(
@@ -290,6 +291,21 @@ fn request_rows(database: &Database, _session: &Session) -> Result<Vec<VirtualRo
         ]
     });
     Ok(rows.collect())
+}
+
+/// A table that is being restored: it has a name, a key that was chosen, and no more yet.
+fn restoring_cells(change: &KeyChange) -> VirtualRow {
+    let cell = |(name, _, _): &SystemColumn| match *name {
+        "keyspace_name" => text(&change.keyspace),
+        "table_name" => text(&change.name),
+        "change_started_at" => timestamp(change.started_at_millis),
+        "change_target" => text(change.target_arn.as_deref().unwrap_or("AWS_OWNED_KMS_KEY")),
+        "encryption_status" => text("ENABLING"),
+        "progress" => text("RESTORING: its table key is made, then its files are linked"),
+        "state" => text("UNKNOWN"),
+        _ => None,
+    };
+    key_status().columns.iter().map(cell).collect()
 }
 
 /// The change of the table's key that is under way.

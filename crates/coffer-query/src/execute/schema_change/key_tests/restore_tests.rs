@@ -443,6 +443,9 @@ fn while_it_is_made_the_table_is_restoring() {
         let restore = scope.spawn(|| running.ok(RESTORE));
         until("the held call", || house.gate.waiting.load(Ordering::SeqCst) == 1);
         assert_eq!(running.status("r").as_deref(), Some("RESTORING"));
+        let progress = "SELECT progress FROM system_coffer.key_status WHERE keyspace_name = 'k' AND \
+                        table_name = 'r'";
+        assert!(running.text(progress).unwrap().starts_with("RESTORING"));
         assert!(running.run("SELECT a FROM k.r").is_err());
         house.gate.let_through();
         restore.join().unwrap();
