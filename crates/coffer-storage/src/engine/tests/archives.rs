@@ -322,9 +322,24 @@ fn a_restored_table_has_a_history_of_its_own() {
     assert_eq!(rows_of(&engine, D), 2);
 }
 
+const WRITERS: usize = 3;
+
+/// The numbers of the rows of each writer, which are in the partition key with the writer's.
+fn written_by(engine: &Engine, table: TableId) -> [Vec<u64>; WRITERS] {
+    let mut found = [const { Vec::new() }; WRITERS];
+    let mut cursor = engine.scan(table, &ScanRange::all(), 1).unwrap();
+    while let Some(item) = cursor.next_item().unwrap() {
+        if let ScanItem::Partition { partition_key, .. } = item {
+            let place = u32::from_be_bytes(partition_key.as_ref().try_into().unwrap());
+            found[usize::try_from(place >> 24).unwrap()].push(u64::from(place & 0xff_ffff));
+        }
+    }
+    found.iter_mut().for_each(|rows| rows.sort_unstable());
+    found
+}
+
 #[test]
 fn beside_writers_flushes_and_new_bases_no_write_is_on_the_wrong_side_of_a_moment() {
-    const WRITERS: usize = 3;
     let mut house = House::new();
     house.options = EngineOptions { archive_lag_bytes: 0, ..options() };
     let engine = house.with_tables();
@@ -379,17 +394,7 @@ fn beside_writers_flushes_and_new_bases_no_write_is_on_the_wrong_side_of_a_momen
     for (before, at, after) in moments {
         let source = engine.restore_source(A, Some(at)).unwrap();
         restore(&house, &engine, &source, C).unwrap();
-        let mut found = [const { Vec::new() }; WRITERS];
-        let mut cursor = engine.scan(C, &ScanRange::all(), 1).unwrap();
-        while let Some(item) = cursor.next_item().unwrap() {
-            if let ScanItem::Partition { partition_key, .. } = item {
-                let place = u32::from_be_bytes(partition_key.as_ref().try_into().unwrap());
-                found[usize::try_from(place >> 24).unwrap()].push(u64::from(place & 0xff_ffff));
-            }
-        }
-        drop(cursor);
-        for (writer, rows) in found.iter_mut().enumerate() {
-            rows.sort_unstable();
+        for (writer, rows) in written_by(&engine, C).iter().enumerate() {
             let count = rows.len() as u64;
             assert!(rows.iter().copied().eq(0..count), "a gap in {rows:?}");
             assert!(
