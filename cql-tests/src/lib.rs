@@ -6,6 +6,7 @@ mod boto;
 mod client;
 pub mod dump;
 pub mod files;
+pub mod key_loss;
 mod key_script;
 pub mod key_status;
 mod kms_service;

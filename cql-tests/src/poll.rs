@@ -38,3 +38,10 @@ pub fn timed<T>(action: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     let value = action()?;
     Ok((value, begun.elapsed()))
 }
+
+/// The real time, milliseconds since 1970.
+#[must_use]
+pub fn wall_millis() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or_default()
+}

@@ -37,7 +37,8 @@ impl Random {
     }
 
     /// Less than `count`; 0 when there is nothing to choose from.
-    fn below(&mut self, count: usize) -> usize {
+    #[must_use]
+    pub fn below(&mut self, count: usize) -> usize {
         let count = u64::try_from(count).unwrap_or(u64::MAX).max(1);
         usize::try_from(self.next() % count).unwrap_or(0)
     }
