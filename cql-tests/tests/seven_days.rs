@@ -376,6 +376,8 @@ fn a_swap_between_snapshot_and_restore_reaches_the_snapshot() -> Result<()> {
     client.execute("RESTORE TABLE ks.t2 FROM TABLE ks.t")?;
     world.assert_whole("t2")?;
     assert_eq!(status(&mut client, "t2", "key_arn")?, second);
+    let asks = "ALTER TABLE ks.t2 WITH CUSTOM_PROPERTIES = {'auto_snapshot': {'status': 'enabled'}}";
+    client.execute(asks)?;
     client.execute("DROP TABLE ks.t2")?;
     world.server.kms(&["disable-key", &second])?;
     let (code, text) = client.error("RESTORE TABLE ks.t3 FROM TABLE ks.t2")?;
