@@ -219,7 +219,8 @@ impl KeyClock {
     /// # Errors
     /// When it does not.
     pub fn wait_for_refusal(&mut self, client: &mut Client, table: &str) -> Result<()> {
-        let since = self.now_millis();
+        // Shown by the real clock.
+        let since = wall_millis();
         self.nudge_until(&format!("a refusal of the key of {table}"), || {
             let last = moment(client, table, "last_failure")?;
             Ok(if last > Some(since) { Ok(()) } else { Err(format!("{last:?}, and now {since}")) })

@@ -314,7 +314,7 @@ fn a_kill_at_any_moment_around_the_deadline_leaves_the_table_or_its_snapshot() -
     let mut world = World::start()?;
     let deadline = world.lose()?;
     let mut client = world.client()?;
-    world.clock.set_millis(deadline - 400_000)?;
+    world.clock.set_millis(deadline - 900_000)?;
     world.clock.wait_for_refusal(&mut client, "t")?;
     assert!(tables(&mut client)?.contains("t"), "dropped before its time");
     world.server.stop()?;

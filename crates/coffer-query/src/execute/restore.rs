@@ -130,10 +130,18 @@ impl Database {
         let State::At(at) = source.state else { return Ok(()) };
         let name = &source.name;
         let Some((earliest, latest)) = self.engine().restorable_millis(TableId(name.id)) else {
-            return Err(Error::Invalid(format!(
-                "table {name} cannot be restored yet: its history is not kept yet, try again in a \
-                 moment"
-            )));
+            return Err(Error::Invalid(if source.is_live {
+                format!(
+                    "table {name} cannot be restored yet: its history is not kept yet, try again in a \
+                     moment"
+                )
+            } else {
+                format!(
+                    "table {name} cannot be restored like this: only snapshots that were made by hand \
+                     are kept of it; name one with custom_properties = {{'snapshot': {{'name': ...}}}} \
+                     (system_coffer.snapshots lists them)"
+                )
+            }));
         };
         match at {
             Some(at) if !(earliest..=latest).contains(&at) => Err(Error::Invalid(format!(
