@@ -1,6 +1,7 @@
 //! Files changed behind the server's back. For each kind of file that `docs/ON-DISK-FORMAT.md` lists:
 //! flipped bits, swapped blocks, swapped files, cut tails, zeroed ranges, older versions. The server
-//! refuses to start naming the file, or answers 0x1300 naming it; a wrong row it never gives.
+//! refuses to start naming the file, or answers 0x1300 naming it (for the files of a snapshot, when it is
+//! restored or the restored table read); a wrong row it never gives.
 //!
 //! The one exception is decisions 1.7: that the last file of the log ends earlier, exactly at the end of
 //! a record, cannot be told from a crash at that moment. The rows that are left then are those written
@@ -115,6 +116,9 @@ fn start(directory: &Path) -> Result<Server> {
     ServerBuilder::default().directory(directory).arguments(&ARGUMENTS).start()
 }
 
+/// A table that was dropped: its snapshot has a segment and a tail file.
+const DROPPED: &str = "dropped";
+
 /// The tables of a prepared directory: in segments, in the log, and (its key is away at the end of the
 /// preparation, and given back) in a tail file.
 const TABLES: [&str; 4] = ["in_segment", "in_two_segments", "in_log", "in_tail"];
@@ -165,16 +169,17 @@ impl Prepared {
         let mut client = Client::connect(server.address())?;
         client
             .execute("CREATE KEYSPACE ks WITH replication = {'class': 'SingleRegionStrategy'}")?;
-        for table in TABLES {
+        for table in TABLES.into_iter().chain([DROPPED]) {
             client.execute(&format!(
                 "CREATE TABLE ks.{table} (k int PRIMARY KEY, v text) WITH CUSTOM_PROPERTIES = \
-                 {{'encryption_specification': {{'encryption_type': 'CUSTOMER_MANAGED_KMS_KEY', \
+                 {{'auto_snapshot': 'true', 'encryption_specification': {{'encryption_type': 'CUSTOMER_MANAGED_KMS_KEY', \
                  'kms_key_identifier': '{arn}'}}}}"
             ))?;
         }
         // Half of the rows goes to segments at a clean stop, for two tables all of them.
         write(&mut client, "in_segment", 0, ROWS)?;
         write(&mut client, "in_two_segments", 0, ROWS / 2)?;
+        write(&mut client, DROPPED, 0, ROWS / 2)?;
         keep(&directory)?;
         server.stop()?;
         keep(&directory)?;
@@ -200,6 +205,8 @@ impl Prepared {
         server.stop()?;
         server.restart()?;
         client = Client::connect(server.address())?;
+        write(&mut client, DROPPED, ROWS / 2, ROWS)?;
+        client.execute(&format!("DROP TABLE ks.{DROPPED}"))?;
         write(&mut client, "in_log", 0, ROWS)?;
         server.kill()?;
         Ok(Self { _folder: folder, directory, older })
@@ -226,7 +233,8 @@ enum Verdict {
     Shortened(BTreeSet<String>),
 }
 
-/// Starts a server on `directory` and reads all tables. Wrong rows are an error.
+/// Starts a server on `directory`, restores the table that was dropped, and reads all tables. Wrong rows
+/// are an error.
 fn verdict(directory: &Path) -> Result<Verdict> {
     let server = match start(directory) {
         Ok(server) => server,
@@ -238,8 +246,15 @@ fn verdict(directory: &Path) -> Result<Verdict> {
     };
     let mut client = Client::connect(server.address())?;
     let (mut named, mut shortened) = (String::new(), BTreeSet::new());
-    for table in TABLES {
-        match client.query(&format!("SELECT k, v FROM ks.{table}"))? {
+    let restored = client.query(&format!("RESTORE TABLE ks.restored FROM TABLE ks.{DROPPED}"))?;
+    let restored = if let ReceivedBody::Error(error) = restored {
+        named.push_str(&error.message);
+        None
+    } else {
+        Some((DROPPED, "restored"))
+    };
+    for (table, place) in TABLES.map(|table| (table, table)).into_iter().chain(restored) {
+        match client.query(&format!("SELECT k, v FROM ks.{place}"))? {
             ReceivedBody::Rows(rows) => {
                 if let Some(count) = check(table, &rows.rows)?.filter(|count| *count < ROWS) {
                     shortened.insert(format!("{table} has {count}"));

@@ -45,6 +45,14 @@ fn catalog(place: &Place) -> std::result::Result<(RootKey, Catalog), Proof> {
     }
 }
 
+/// Name and key record of a table, live or dropped.
+fn key_of(catalog: &Catalog, table: TableId) -> Option<(TableName, &Arc<KeyRecord>)> {
+    let live = catalog.tables.get(&table).map(|entry| &entry.schema);
+    let schema = live.or_else(|| catalog.dropped.get(&table).map(|dropped| &dropped.schema))?;
+    let name = TableName::new(table.0, &schema.keyspace, &schema.name);
+    Some((name, catalog.key_record(table)?))
+}
+
 /// Compares a segment with the catalog, then opens every block of it.
 pub(super) fn verify_segment(
     path: &Path,
@@ -57,24 +65,27 @@ pub(super) fn verify_segment(
     };
     let data_dir = place.data_dir.as_deref().unwrap_or(Path::new("."));
     let find = |is_it: &dyn Fn(&SegmentEntry) -> bool| {
-        catalog.tables.iter().find_map(|(id, entry)| {
-            let segment = entry.segments.iter().find(|segment| is_it(segment))?;
-            Some((*id, entry, segment))
+        let live = catalog.tables.iter().map(|(table, entry)| (*table, &entry.segments));
+        let kept = catalog.snapshots.values().map(|kept| (kept.schema.id, &kept.segments));
+        live.chain(kept).find_map(|(table, segments)| {
+            let segment = segments.iter().find(|segment| is_it(segment))?;
+            let (name, record) = key_of(&catalog, table)?;
+            Some((table, name, record, segment))
         })
     };
     // by name before identity: a file under another one's name is a swapped file
     let by_name = find(&|segment| segment.path(Path::new("")).file_name() == path.file_name());
     let found = by_name.or_else(|| find(&|segment| segment.id == structure.segment));
-    let Some((table, entry, segment)) = found else {
+    let Some((table, name, key, segment)) = found else {
         let reason = "the catalog does not list this segment: dropped, compacted away or foreign";
         return Ok((Proof::NoKey(reason.to_owned()), None));
     };
-    let record = Some(Arc::clone(&entry.key));
+    let record = Some(Arc::clone(key));
     if let Err(error) = compare_with_catalog(&OsVfs, path, segment) {
         return Ok((proof_of(error)?, record));
     }
     let opened = InspectKeys::open(data_dir, None, root)?;
-    let opened = opened.and_then(|keys| keys.add(table, entry).map(|()| keys));
+    let opened = opened.and_then(|keys| keys.add_record(&name, key).map(|()| keys));
     let keys = match opened {
         Ok(keys) => keys,
         Err(reason) => return Ok((Proof::NoKey(reason), record)),
@@ -93,7 +104,10 @@ pub(super) fn verify_tail(path: &Path, place: &Place) -> Result<Proof> {
     };
     let name = path.file_name();
     // by name alone: its table stands in the file in question
-    let mut tails = catalog.tables.values().flat_map(|entry| &entry.tails);
+    let live = catalog.tables.values().flat_map(|entry| &entry.tails);
+    let kept = catalog.snapshots.values().flat_map(|kept| &kept.tails);
+    let archived = catalog.archives.values().flat_map(|archive| &archive.log);
+    let mut tails = live.chain(kept).chain(archived.map(|log| &log.tail));
     let tail = tails.find(|tail| tail.path(Path::new("")).file_name() == name);
     let Some(tail) = tail else {
         return Ok(Proof::NoKey("the catalog does not list this tail".to_owned()));
@@ -122,8 +136,8 @@ pub(super) fn verify_log(path: &Path, place: &Place, structure: &LogStructure) -
     let tables: BTreeSet<_> = tables.map(|(table, _)| *table).collect();
     let mut reasons = Vec::new();
     for table in tables {
-        let opened = match catalog.tables.get(&table) {
-            Some(entry) => keyring.add(table, entry),
+        let opened = match key_of(&catalog, table) {
+            Some((name, record)) => keyring.add_record(&name, record),
             None => Err("the catalog does not list it any more".to_owned()),
         };
         if let Err(reason) = opened {
@@ -183,12 +197,6 @@ impl InspectKeys {
     }
 
     /// Gets the table's keys; the text tells why they cannot be had.
-    fn add(&self, table: TableId, entry: &TableEntry) -> std::result::Result<(), String> {
-        let name = TableName::new(table.0, &entry.schema.keyspace, &entry.schema.name);
-        self.add_record(&name, &entry.key)
-    }
-
-    /// As `add`, for a table that may have been dropped.
     pub(crate) fn add_record(
         &self,
         name: &TableName,
