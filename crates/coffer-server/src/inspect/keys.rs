@@ -15,7 +15,7 @@ use coffer_storage::inspect::{
     newest_catalog, verify_log as verify_records, verify_segment as verify,
 };
 use coffer_storage::vfs::OsVfs;
-use coffer_storage::{Catalog, SegmentEntry, TableEntry};
+use coffer_storage::{Catalog, SegmentEntry};
 use serde_json::{Map, Value, json};
 
 use super::{Place, Proof, proof_of};
