@@ -186,6 +186,9 @@ impl Prepared {
         server.restart()?;
         client = Client::connect(server.address())?;
         write(&mut client, "in_two_segments", ROWS / 2, ROWS)?;
+        // long before the end: nobody reads the records in the log of a table that was dropped
+        write(&mut client, DROPPED, ROWS / 2, ROWS)?;
+        client.execute(&format!("DROP TABLE ks.{DROPPED}"))?;
         keep(&directory)?;
         server.stop()?;
         server.restart()?;
@@ -205,8 +208,6 @@ impl Prepared {
         server.stop()?;
         server.restart()?;
         client = Client::connect(server.address())?;
-        write(&mut client, DROPPED, ROWS / 2, ROWS)?;
-        client.execute(&format!("DROP TABLE ks.{DROPPED}"))?;
         write(&mut client, "in_log", 0, ROWS)?;
         server.kill()?;
         Ok(Self { _folder: folder, directory, older })
