@@ -138,7 +138,7 @@ fn fill_until_tail(client: &mut Client, directory: &Path) -> Result<()> {
     for k in 0..4000 {
         client.execute(&format!("INSERT INTO ks.filler (k, v) VALUES ({}, 0x{filler})", k % 4))?;
         let is_tail = |path: &PathBuf| path.extension().is_some_and(|end| end == "tail");
-        if k % 20 == 0 && files_below(directory)?.iter().any(is_tail) {
+        if k % 20 == 0 && files_below(&directory.join("tables"))?.iter().any(is_tail) {
             return Ok(());
         }
     }
