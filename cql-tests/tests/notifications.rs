@@ -27,12 +27,24 @@ impl World {
         Self::with(sinks, &arguments)
     }
 
+    /// As [`World::start`], but nothing is refused.
+    fn without_faults(more: &[&str]) -> Result<Self> {
+        let sinks = Sinks::start()?;
+        let mut arguments = sinks.arguments()?;
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        Self::of(sinks, &arguments, KeyScript::new()?)
+    }
+
     fn with(sinks: Sinks, arguments: &[String]) -> Result<Self> {
         let script = KeyScript::new()?;
         script.set_faults(&json!([{
             "operation": "GenerateDataKey", "key": "*", "fault": "error",
             "error": "DisabledException", "count": null,
         }]))?;
+        Self::of(sinks, arguments, script)
+    }
+
+    fn of(sinks: Sinks, arguments: &[String], script: KeyScript) -> Result<Self> {
         let server = script.server().arguments(arguments).start()?;
         let mut client = Client::connect(server.address())?;
         client
@@ -136,6 +148,44 @@ fn every_channel_tells_the_same_event_with_one_incident() -> Result<()> {
     world.sinks.wait_for("commands", 2, Sinks::commands)?;
     assert_eq!(posts[1]["body"]["table"], "u");
     assert_ne!(posts[1]["body"]["incident"], posts[0]["body"]["incident"]);
+    Ok(())
+}
+
+#[test]
+fn a_disabled_key_is_told_once_and_so_is_its_return() -> Result<()> {
+    let world = World::without_faults(&["--key-probe-seconds", "1"])?;
+    let mut client = Client::connect(world.server.address())?;
+    let cql = format!("CREATE TABLE ks.t (a int PRIMARY KEY) {}", with_key(&world.key));
+    client.execute(&cql)?;
+    client.execute("INSERT INTO ks.t (a) VALUES (1)")?;
+    world.server.kms(&["disable-key", &world.key])?;
+    let lost = &world.sinks.wait_for("posts", 1, Sinks::posts)?[0]["body"];
+    let mails = world.sinks.wait_for("mails", 2, Sinks::mails)?;
+    let commands = world.sinks.wait_for("commands", 1, Sinks::commands)?;
+    assert_eq!((text(&lost["kind"]), text(&lost["severity"])), ("key_lost", "critical"));
+    assert_eq!((text(&lost["keyspace"]), text(&lost["table"])), ("ks", "t"));
+    assert_eq!(text(&lost["key_arn"]), world.key);
+    assert!(text(&lost["since"]) < text(&lost["deadline"]), "{lost}");
+    assert!(text(&lost["detail"]).contains("DisabledException"), "{lost}");
+    assert_eq!(&commands[0], lost);
+    for mail in &mails {
+        assert_eq!(mail["headers"]["coffer-incident"], lost["incident"]);
+        let subject = text(&mail["headers"]["subject"]).to_owned();
+        assert!(subject.contains("ks.t: key lost, deadline 20"), "{subject}");
+        for wanted in ["does not have access", "RESTORE TABLE", &world.key, "DisabledException"] {
+            assert!(text(&mail["text"]).contains(wanted), "{wanted} is not in {mail}");
+        }
+    }
+    let event = world.until_pending("t", "{}")?;
+    assert_eq!(event["incident"], text(&lost["incident"]));
+
+    // and no second time before something else happens
+    world.server.kms(&["enable-key", &world.key])?;
+    let posts = world.sinks.wait_for("posts", 2, Sinks::posts)?;
+    assert_eq!(posts[1]["body"]["kind"], "recovered");
+    let commands = world.sinks.wait_for("commands", 2, Sinks::commands)?;
+    assert_eq!(commands[1], posts[1]["body"]);
+    client.execute("INSERT INTO ks.t (a) VALUES (2)")?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use super::watched::Untold;
 use super::{KeyMonitor, property};
 use crate::database::Database;
 use crate::error::Result;
-use crate::events::EventKind;
+use crate::events::{EventKind, NewEvent};
 use crate::execute::key_change::retire_lost_grants;
 use crate::execute::schema_change::SchemaChangeEvent;
 use crate::plan::schema_change as plan;
@@ -176,7 +176,12 @@ impl Database {
             Arc::make_mut(&mut next.properties).remove(&property(table));
             retire_lost_grants(catalog, &mut next, self.clock().key_wall_millis());
             if let Some(told) = self.event_of(entry, &told) {
-                self.record_event(&mut next, told);
+                // what comes next is the end of the snapshot
+                let expires = catalog.snapshots.get(&snapshot).and_then(|kept| kept.expires_at_age);
+                let left = expires.map(|age| age.saturating_sub(self.engine().age_millis()));
+                let now = self.clock().key_wall_millis();
+                let deadline_millis = left.map(|left| now.saturating_add(left));
+                self.record_event(&mut next, NewEvent { deadline_millis, ..told });
             }
             event = Some(change);
             Ok(*next)
