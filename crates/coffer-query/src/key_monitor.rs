@@ -213,7 +213,7 @@ impl Database {
         let now = self.clock().key_now_millis();
         let catalog = self.engine().catalog();
         let interval = self.options().key_health.probe_interval_millis;
-        let mut due = Vec::new();
+        let (mut due, mut cached) = (Vec::new(), Vec::new());
         {
             let mut tables = self.key_monitor().tables.lock();
             for (id, watched) in tables.iter_mut().filter(|(_, watched)| watched.is_due(now)) {
@@ -225,8 +225,21 @@ impl Database {
                     watched.next_probe = at.saturating_add(jittered(interval));
                     continue;
                 }
-                due.push((table_name(entry), Arc::clone(&entry.key)));
+                let question = (table_name(entry), Arc::clone(&entry.key));
+                if watched.is_fine() && self.keyring().is_usable(&id.0) {
+                    watched.next_probe = now.saturating_add(jittered(interval));
+                    cached.push((watched.key_arn.clone(), question));
+                } else {
+                    due.push(question);
+                }
             }
+        }
+        // its refreshes ask about a key in memory; here is only whether the KMS key was switched off
+        let arns: HashSet<String> = cached.iter().map(|(arn, _)| arn.clone()).collect();
+        if !arns.is_empty() {
+            let unusable = self.keyring().unusable(arns).await;
+            let off = cached.into_iter().filter(|(arn, _)| unusable.contains(arn));
+            due.extend(off.map(|(_, question)| question));
         }
         if due.is_empty() {
             return;

@@ -8,7 +8,7 @@ use super::{Keyring, check, statistics::Asked};
 use crate::{DecryptRequest, KeyError, KeyMetadata, KeyState, KmsError, KmsOperation, TableName};
 use coffer_crypto::KeyRecord;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
 };
 use tokio::task::JoinHandle;
@@ -83,6 +83,25 @@ impl Keyring {
             });
         }
         probes
+    }
+
+    /// Those of these KMS keys whose state does not allow use, by `DescribeKey` alone: for tables whose
+    /// key is in memory, and is confirmed by its refreshes.
+    pub async fn unusable(self: &Arc<Self>, arns: HashSet<String>) -> HashSet<String> {
+        let mut described = Vec::with_capacity(arns.len());
+        for arn in arns {
+            self.background_turn().await;
+            described.push((arn.clone(), self.spawn_describe(arn)));
+        }
+        let mut unusable = HashSet::new();
+        for (arn, describing) in described {
+            let Ok(Ok(metadata)) = describing.await else { continue };
+            let operation = KmsOperation::DescribeKey;
+            if KmsError::of_state(operation, &arn, metadata.key_state).is_some() {
+                unusable.insert(arn);
+            }
+        }
+        unusable
     }
 
     /// Who answers for this KMS key, and as whom it is asked; `None` when that cannot be said.

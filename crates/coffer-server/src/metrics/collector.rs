@@ -1,12 +1,11 @@
 //! What a scrape gives: looked up at that moment.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use coffer_crypto::EncryptionType;
-use coffer_keys::{ErrorClass, KeyringStatistics, TableKeyStatistics};
+use coffer_keys::ErrorClass;
 use coffer_query::Database;
 use coffer_storage::TableEntry;
 use prometheus_client::collector::Collector;
@@ -198,7 +197,7 @@ impl Sources {
 
     fn encode_keys(&self, families: &mut Families<'_>) -> Encoded {
         let statistics = self.database.keyring().statistics();
-        self.encode_table_states(families, &statistics)?;
+        self.encode_table_states(families)?;
         families.counters(
             "coffer_kms_requests",
             "Requests to a KMS, by operation, result and table",
@@ -247,21 +246,20 @@ impl Sources {
         )
     }
 
-    /// How many tables there are in each state, as `system_coffer.key_status` names them.
-    fn encode_table_states(
-        &self,
-        families: &mut Families<'_>,
-        statistics: &KeyringStatistics,
-    ) -> Encoded {
-        let by_table: HashMap<&[u8; 16], &TableKeyStatistics> =
-            statistics.tables.iter().map(|table| (&table.table.id, table)).collect();
+    /// How many tables there are in each state, as `system_coffer.key_status` names them, and how long
+    /// those whose key is lost have.
+    fn encode_table_states(&self, families: &mut Families<'_>) -> Encoded {
         let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        let mut left = Vec::new();
         let catalog = self.database.engine().catalog();
         for entry in catalog.tables.values() {
-            let known = by_table.get(&entry.schema.id.0).copied();
-            let state = state(entry.key.encryption_type, known);
-            let number = counts.entry((state, entry.key.encryption_type.as_str())).or_default();
+            let condition = self.database.key_condition(entry);
+            let kind = (condition.state, entry.key.encryption_type.as_str());
+            let number = counts.entry(kind).or_default();
             *number = number.saturating_add(1);
+            if let Some(millis) = condition.millis_left {
+                left.push((table_labels(entry), seconds(millis)));
+            }
         }
         families.gauges(
             "coffer_tables",
@@ -271,20 +269,11 @@ impl Sources {
                     vec![("state", state.to_owned()), ("encryption_type", encryption.to_owned())];
                 (labels, float(number))
             }),
+        )?;
+        families.gauges(
+            "coffer_table_key_deadline_seconds",
+            "Time until a table whose key is refused may be dropped",
+            left,
         )
-    }
-}
-
-fn state(encryption: EncryptionType, known: Option<&TableKeyStatistics>) -> &'static str {
-    let is_refused = |table: &TableKeyStatistics| {
-        table.calls.last_failure_class == Some(ErrorClass::Definitive)
-            && table.calls.last_failure_millis > table.calls.last_success_millis
-    };
-    match known {
-        _ if encryption == EncryptionType::AwsOwned => "ACCESSIBLE",
-        Some(table) if table.is_cached => "ACCESSIBLE",
-        Some(table) if is_refused(table) => "INACCESSIBLE",
-        Some(table) if table.calls.last_success_millis.is_some() => "ACCESSIBLE",
-        _ => "UNKNOWN",
     }
 }
