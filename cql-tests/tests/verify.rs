@@ -1,0 +1,287 @@
+//! `coffer verify` as an auditor sees it: beside a running server, on a stopped one and on a copy; with
+//! keys, without them; with one byte changed in each kind of file; and the signature of its report.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use cql_tests::{
+    Client, Result, Server, ServerBuilder, WITH_OWNED_KEY, executable,
+    files::{copy_tree, files_below, files_that_end, relative},
+    poll::until,
+    with_key,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const GOOD: i32 = 0;
+const STRUCTURE_ONLY: i32 = 3;
+const TAMPERED: i32 = 4;
+const ROWS: i32 = 300;
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Exit code and output.
+fn verify<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Result<(i32, String)> {
+    let output = Command::new(executable()?).arg("verify").args(arguments).output()?;
+    let (out, err) = (&output.stdout, &output.stderr);
+    let text = format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err));
+    Ok((output.status.code().ok_or("it was killed")?, text))
+}
+
+fn verify_directory(directory: &Path) -> Result<(i32, String)> {
+    verify(&[directory.as_os_str()])
+}
+
+fn report(directory: &Path) -> Result<Value> {
+    let output =
+        Command::new(executable()?).args(["verify", "--json", "-"]).arg(directory).output()?;
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// A server with rows in segments and in the log, under a KMS key and under its own, an older key, and
+/// a snapshot. Stopped, so that the files stay as they are.
+fn filled() -> Result<Server> {
+    let arguments = ["--memtable-flush-bytes", "64KiB"];
+    let server = ServerBuilder::default().arguments(&arguments).start()?;
+    let (first, second) = (server.kms(&["create-key"])?, server.kms(&["create-key"])?);
+    let (first, second) = (first.trim(), second.trim());
+    let padding = "x".repeat(400);
+    let mut client = Client::connect(server.address())?;
+    client.execute("CREATE KEYSPACE ks WITH replication = {'class': 'SingleRegionStrategy'}")?;
+    for (table, key) in [("managed", with_key(first)), ("owned", WITH_OWNED_KEY.to_owned())] {
+        client.execute(&format!("CREATE TABLE ks.{table} (k int PRIMARY KEY, v text) {key}"))?;
+        for k in 0..ROWS {
+            let insert = format!("INSERT INTO ks.{table} (k, v) VALUES ({k}, 'row {k} {padding}')");
+            client.execute(&insert)?;
+        }
+    }
+    until(WITHIN, "segments of both tables", || {
+        let segments = files_that_end(&server.directory().join("tables"), ".segment")?;
+        let tables: BTreeSet<_> = segments.iter().filter_map(|path| path.parent()).collect();
+        Ok(if tables.len() == 2 { Ok(()) } else { Err(format!("{segments:?}")) })
+    })?;
+    client.execute(&format!("ALTER TABLE ks.managed {}", with_key(second)))?;
+    client.execute("INSERT INTO ks.managed (k, v) VALUES (-1, 'in the log')")?;
+    let output = server.coffer(&["snapshot", "create", "ks.managed", "--name", "kept"])?;
+    assert!(output.status.success(), "{output:?}");
+    Ok(server)
+}
+
+/// Every file below a directory, by its path from there.
+fn files(directory: &Path) -> Result<Vec<String>> {
+    let found = files_below(directory)?;
+    Ok(found.iter().map(|path| relative(directory, path)).collect())
+}
+
+#[test]
+#[ignore = "not seen to pass yet"]
+fn all_is_good_beside_a_running_server_on_a_stopped_one_and_on_a_copy() -> Result<()> {
+    let mut server = filled()?;
+    let (code, text) = verify_directory(server.directory())?;
+    assert_eq!(code, GOOD, "{text}");
+    server.stop()?;
+    let (code, text) = verify_directory(server.directory())?;
+    assert_eq!(code, GOOD, "{text}");
+    let before = files(server.directory())?;
+    let folder = TempDir::new()?;
+    let away = folder.path().join("copy");
+    copy_tree(server.directory(), &away)?;
+    let (code, text) = verify_directory(&away)?;
+    assert_eq!(code, GOOD, "{text}");
+    assert_eq!(files(server.directory())?, before, "it changes nothing");
+    assert_eq!(files(&away)?, before, "nor in the audit log of the KMS");
+
+    let report = &report(&away)?["report"];
+    assert_eq!(report["result"], "good");
+    let tables = report["tables"].as_array().ok_or("no tables")?;
+    assert_eq!(tables.len(), 2);
+    for table in tables {
+        assert_eq!(table["files"], table["files_verified"], "{table}");
+        assert!(table["key_not_at_hand"].is_null(), "{table}");
+        let is_managed = table["table"] == "managed";
+        assert_eq!(table["kms_key_arn"].is_string(), is_managed, "{table}");
+        assert_eq!(
+            table["older_table_keys"].as_array().map(Vec::len),
+            Some(usize::from(is_managed))
+        );
+    }
+    let kinds: BTreeSet<&str> = report["files"]
+        .as_array()
+        .ok_or("no files")?
+        .iter()
+        .filter_map(|file| file["kind"].as_str())
+        .collect();
+    for kind in ["segment", "log tail", "commit log", "catalog", "store of the embedded KMS"] {
+        assert!(kinds.contains(kind), "{kind} is missing in {kinds:?}");
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "not seen to pass yet"]
+fn one_changed_byte_in_any_file_is_found_and_the_file_named() -> Result<()> {
+    let mut server = filled()?;
+    server.stop()?;
+    let mut kinds = BTreeSet::new();
+    for file in files(server.directory())? {
+        let is_sealed = [".segment", ".tail", ".log", ".catalog", ".keys", ".journal", ".audit"]
+            .iter()
+            .any(|ending| file.ends_with(ending));
+        if !is_sealed || file.starts_with("LOCK") {
+            continue;
+        }
+        let path = server.directory().join(&file);
+        let bytes = fs::read(&path)?;
+        // the first frame of a log; a place in the middle of anything else
+        let place = if file.ends_with(".log") { 600 } else { bytes.len() / 2 };
+        if file.ends_with(".log") && bytes[512..1024].iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        kinds.insert(Path::new(&file).extension().map(|ending| ending.to_owned()));
+        let mut changed = bytes.clone();
+        changed[place] ^= 0x10;
+        fs::write(&path, &changed)?;
+        let (code, text) = verify_directory(server.directory())?;
+        // without its catalog nothing else can be judged; the file itself is what is named
+        assert_eq!(code, TAMPERED, "{file}: {text}");
+        let named = text
+            .lines()
+            .any(|line| line.to_uppercase().starts_with("TAMPERED") && line.contains(&file));
+        assert!(named, "{file}: {text}");
+        fs::write(&path, &bytes)?;
+    }
+    assert_eq!(kinds.len(), 7, "{kinds:?}");
+    assert_eq!(verify_directory(server.directory())?.0, GOOD, "all of it is as it was");
+    Ok(())
+}
+
+#[test]
+#[ignore = "not seen to pass yet"]
+fn missing_and_foreign_files_are_named() -> Result<()> {
+    let mut server = filled()?;
+    server.stop()?;
+    let directory = server.directory();
+    let plain = directory.join("tables").join("export.csv");
+    fs::write(&plain, "1,row 1\n")?;
+    let (code, text) = verify_directory(directory)?;
+    assert_eq!(code, TAMPERED, "{text}");
+    assert!(text.contains("FOREIGN tables/export.csv"), "{text}");
+    fs::remove_file(&plain)?;
+    for ending in [".segment", ".tail", ".log"] {
+        let file = files(directory)?.into_iter().find(|file| file.ends_with(ending));
+        let file = file.ok_or("no such file")?;
+        let (path, kept) = (directory.join(&file), fs::read(directory.join(&file))?);
+        fs::remove_file(&path)?;
+        let (code, text) = verify_directory(directory)?;
+        assert_eq!(code, TAMPERED, "{text}");
+        let is_named = |line: &str| line.contains(&file) && line.to_lowercase().contains("missing");
+        assert!(text.lines().any(is_named), "{file}: {text}");
+        fs::write(&path, kept)?;
+    }
+    // plaintext under a name that fits is no segment
+    let segments: Vec<String> =
+        files(directory)?.into_iter().filter(|file| file.ends_with(".segment")).collect();
+    let folder = Path::new(&segments[0]).parent().ok_or("no folder")?;
+    let disguised = folder.join(format!("{}.segment", "0".repeat(32)));
+    fs::write(directory.join(&disguised), "1,row 1\n")?;
+    let (code, text) = verify_directory(directory)?;
+    assert_eq!(code, TAMPERED, "{text}");
+    assert!(text.contains(&format!("TAMPERED {}", disguised.display())), "{text}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "not seen to pass yet"]
+fn without_keys_the_structure_is_told_and_that_it_is_no_proof() -> Result<()> {
+    let mut server = filled()?;
+    server.stop()?;
+    let folder = TempDir::new()?;
+    let directory = server.directory();
+    let kms_key = folder.path().join("kms.key");
+    fs::copy(directory.join("kms/root.key"), &kms_key)?;
+    fs::remove_file(directory.join("kms/root.key"))?;
+    let (code, text) = verify_directory(directory)?;
+    assert_eq!(code, STRUCTURE_ONLY, "{text}");
+    assert!(text.contains("kms/root.key"), "{text}");
+    let given =
+        [Path::new("--kms-root-key-file"), kms_key.as_path(), directory].map(Path::as_os_str);
+    let (code, text) = verify(&given)?;
+    assert_eq!(code, GOOD, "{text}");
+
+    let key = folder.path().join("service.key");
+    fs::copy(directory.join("root.key"), &key)?;
+    fs::remove_file(directory.join("root.key"))?;
+    let (code, text) = verify_directory(directory)?;
+    assert_eq!(code, STRUCTURE_ONLY, "{text}");
+    assert!(text.contains("unsigned"), "{text}");
+    let unsigned = report(directory)?;
+    assert!(unsigned["signature"].is_null() && unsigned["report"]["result"] == "structure_only");
+    let segment = unsigned["report"]["files"]
+        .as_array()
+        .and_then(|files| files.iter().find(|file| file["kind"] == "segment"))
+        .ok_or("no segment")?;
+    assert!(segment["table_keys"][0].is_string() && segment["sha256"].is_string(), "{segment}");
+    Ok(())
+}
+
+/// Writes a report and gives its path.
+fn written(folder: &Path, name: &str, report: &Value) -> Result<PathBuf> {
+    let path = folder.join(name);
+    fs::write(&path, serde_json::to_vec(report)?)?;
+    Ok(path)
+}
+
+#[test]
+#[ignore = "not seen to pass yet"]
+fn a_signed_report_is_the_installations_own_and_breaks_when_it_is_edited() -> Result<()> {
+    let mut server = filled()?;
+    server.stop()?;
+    let folder = TempDir::new()?;
+    let path = folder.path().join("report.json");
+    let flags = [Path::new("--json"), path.as_path(), server.directory()].map(Path::as_os_str);
+    let (code, text) = verify(&flags)?;
+    assert_eq!(code, GOOD, "{text}");
+    let signed: Value = serde_json::from_slice(&fs::read(&path)?)?;
+    let public_key = signed["signature"]["public_key"].as_str().ok_or("no key")?.to_owned();
+    assert!(text.contains(&public_key), "{text}");
+    let check = |path: &Path, public_key: &str| {
+        let path = path.to_string_lossy().into_owned();
+        verify(&["--check", path.as_str(), "--public-key", public_key])
+    };
+    let (code, text) = check(&path, &public_key)?;
+    assert_eq!(code, GOOD, "{text}");
+    let again = report(server.directory())?;
+    assert_eq!(again["signature"]["public_key"], public_key.as_str(), "the same key each time");
+
+    // formatting is not what is signed
+    let (code, text) = check(&written(folder.path(), "compact", &signed)?, &public_key)?;
+    assert_eq!(code, GOOD, "{text}");
+    let mut edited = signed.clone();
+    edited["report"]["files"][0]["bytes"] = Value::from(1);
+    let (code, text) = check(&written(folder.path(), "edited", &edited)?, &public_key)?;
+    assert_eq!(code, TAMPERED, "{text}");
+    let mut moved = signed.clone();
+    moved["signature"]["signature"] = again["signature"]["signature"].clone();
+    let (code, text) = check(&written(folder.path(), "moved", &moved)?, &public_key)?;
+    assert_eq!(code, TAMPERED, "{text}");
+    let (code, text) = check(&path, &"0".repeat(64))?;
+    assert_eq!(code, TAMPERED, "another key: {text}");
+
+    let seed = folder.path().join("seed");
+    fs::write(&seed, format!("{}\n", "7".repeat(64)))?;
+    let (json, signing_key) = (Path::new("--json"), Path::new("--signing-key"));
+    let flags = [json, path.as_path(), signing_key, seed.as_path(), server.directory()];
+    let (code, _) = verify(&flags.map(Path::as_os_str))?;
+    assert_eq!(code, GOOD);
+    let other: Value = serde_json::from_slice(&fs::read(&path)?)?;
+    assert_ne!(other["signature"]["public_key"], public_key.as_str());
+    Ok(())
+}
