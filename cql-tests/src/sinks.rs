@@ -70,7 +70,6 @@ impl Sinks {
         self.folder.path().join(name)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a test's file is no file of the database")]
     fn secret(&self, name: &str, text: &str) -> Result<()> {
         fs::write(self.path(name), format!("{text}\n"))?;
         Ok(fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600))?)
@@ -89,7 +88,6 @@ impl Sinks {
     ///
     /// # Errors
     /// As there.
-    #[expect(clippy::disallowed_methods, reason = "a test's file is no file of the database")]
     pub fn arguments_with(&self, command: &str) -> Result<Vec<String>> {
         let path = |name: &str| self.path(name).display().to_string();
         let text = format!(

@@ -146,15 +146,27 @@ impl World {
 fn what_the_runbook_of_a_lost_key_says_gives_it_back() -> Result<()> {
     let runbooks = runbooks()?;
     let quoted = |start: &str| -> Result<String> {
-        let at = runbooks.find(&format!("`{start}")).ok_or_else(|| format!("no `{start}`"))?;
-        Ok(runbooks[at + 1..].split('`').next().unwrap_or_default().to_owned())
+        let found = runbooks.split('`').find(|text| text.starts_with(start));
+        Ok(found.ok_or_else(|| format!("no `{start}`"))?.to_owned())
     };
     let enable = quoted("aws kms enable-key")?;
     let cancel = quoted("aws kms cancel-key-deletion")?;
     let policy = quoted("coffer keys policy --role")?;
     let put = quoted("aws kms put-key-policy")?;
-    let at = runbooks.find("aws kms create-grant").ok_or("no create-grant")?;
-    let grant = runbooks[at..].split("\n```").next().unwrap_or_default().to_owned();
+    let (_, grant) = runbooks
+        .split_once(
+            "
+aws kms create-grant ",
+        )
+        .ok_or("no create-grant")?;
+    let grant = grant
+        .split(
+            "
+```",
+        )
+        .next()
+        .unwrap_or_default();
+    let grant = format!("aws kms create-grant {grant}");
 
     let mut world = World::start()?;
     let key = json!({"KeyId": world.key});
