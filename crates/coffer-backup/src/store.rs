@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
@@ -156,8 +157,7 @@ impl Store {
         let mut digest = Sha256::new();
         let mut read_part = || -> Result<Vec<u8>> {
             let mut part = Vec::with_capacity(PART_BYTES);
-            let piece = (&mut source).take(PART_BYTES as u64);
-            let mut piece = piece;
+            let mut piece = (&mut source).take(PART_BYTES as u64);
             piece.read_to_end(&mut part).map_err(Error::io("read", from))?;
             digest.update(&part);
             Ok(part)
@@ -165,7 +165,6 @@ impl Store {
         let first = read_part()?;
         let mut length = first.len() as u64;
         if length < PART_BYTES as u64 {
-            drop(read_part);
             check(from, file, length, digest)?;
             let put = self.store.put(&path, PutPayload::from(first)).await;
             put.map_err(failed())?;
@@ -183,7 +182,6 @@ impl Store {
             part = read_part()?;
             length += part.len() as u64;
         }
-        drop(read_part);
         match check(from, file, length, digest) {
             Ok(()) => upload.finish().await.map(|_| true).map_err(failed()),
             Err(error) => {
@@ -243,7 +241,9 @@ impl Store {
             progress(file.length);
             return Ok(());
         }
-        let mut out = File::create(to).map_err(Error::io("write", to))?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut out = options.open(to).map_err(Error::io("write", to))?;
         self.read(backup, file, &mut |bytes| {
             progress(bytes.len() as u64);
             out.write_all(bytes).map_err(Error::io("write", to))
