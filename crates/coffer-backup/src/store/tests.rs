@@ -39,7 +39,7 @@ fn files_go_there_and_come_back_and_what_is_changed_is_named() {
     let store = Store::open(place.to_str().unwrap(), None, true).unwrap();
     let id = BackupId([7; 16]);
     for length in [0, 5, PART_BYTES, PART_BYTES * 2 + 3] {
-        let bytes: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(length).collect();
         let (from, to) = (folder.path().join("from"), folder.path().join("to"));
         std::fs::write(&from, &bytes).unwrap();
         let file = file_of(&bytes);
