@@ -128,7 +128,6 @@ fn assert_nothing_in_the_clear(directory: &Path) -> Result<()> {
 }
 
 #[test]
-#[ignore = "not seen to pass yet"]
 fn a_table_goes_to_another_server_through_a_directory() -> Result<()> {
     let mut pair = Pair::start()?;
     let (key, other) = (pair.kms.create_key()?, pair.kms.create_key()?);
@@ -177,7 +176,6 @@ fn a_table_goes_to_another_server_through_a_directory() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not seen to pass yet"]
 fn a_snapshot_goes_too_and_the_owned_key_stays_at_home() -> Result<()> {
     let mut pair = Pair::start()?;
     let key = pair.kms.create_key()?;
@@ -207,7 +205,6 @@ fn a_snapshot_goes_too_and_the_owned_key_stays_at_home() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not seen to pass yet"]
 fn who_may_not_use_the_key_imports_nothing() -> Result<()> {
     let mut pair = Pair::start()?;
     let key = pair.kms.create_key()?;
@@ -236,7 +233,6 @@ fn who_may_not_use_the_key_imports_nothing() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not seen to pass yet"]
 fn a_changed_backup_is_named_and_makes_no_table() -> Result<()> {
     let mut pair = Pair::start()?;
     let key = pair.kms.create_key()?;
@@ -268,7 +264,6 @@ fn a_changed_backup_is_named_and_makes_no_table() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not seen to pass yet"]
 fn an_interrupted_export_and_import_go_on() -> Result<()> {
     let mut pair = Pair::start()?;
     let key = pair.kms.create_key()?;
@@ -386,7 +381,6 @@ impl Drop for S3 {
 }
 
 #[test]
-#[ignore = "not seen to pass yet"]
 fn a_table_goes_to_another_server_through_s3() -> Result<()> {
     let s3 = S3::start()?;
     let mut pair = Pair::start()?;

@@ -5,7 +5,7 @@
 //! after an interruption with the same ones. An import goes through `import/<backup id>/` in the data
 //! directory, where files are linked from when they are attached.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use std::sync::Arc;
 use coffer_backup::{
     BackupId, KEY, KEY_OBJECT_BYTES_MAX, KeyObject, MANIFEST, MANIFEST_BYTES_MAX, Manifest,
 };
-use coffer_crypto::KeyRecord;
+use coffer_crypto::{KeyGrant, KeyRecord, TableKeyId};
 use coffer_keys::{
-    EncryptionContext, EncryptionSpecification, KeyArn, KeySource, NewKeys, SourceAccess, TableName,
+    EncryptionContext, EncryptionSpecification, GrantNames, KeyArn, KeyChangeError, KeySource,
+    NewKeys, SourceAccess, TableName,
 };
 use coffer_model::TableId;
 use coffer_query::Database;
@@ -121,6 +122,34 @@ fn id(text: &str) -> Result<BackupId, String> {
     text.parse().map_err(|error: coffer_backup::Error| error.to_string())
 }
 
+/// Opens the keys of a backup: with the rights that Coffer has on its KMS key, or else through a grant
+/// that is made for it and retired.
+async fn open(database: &Database, backup: BackupId, record: &KeyRecord) -> Result<(), String> {
+    let (name, needed) = (name_of(backup), record_keys(record));
+    let grant = format!("coffer-{}-{backup}-open", database.engine().catalog().cluster_id);
+    let access = SourceAccess::Dropped { temporary_grant: Some(&grant) };
+    let source = KeySource { table: &name, record, needed: &needed, access };
+    let opened = database.keyring().open_files(source).await;
+    opened.map_err(|failed| give_up(database, backup, &failed))
+}
+
+fn record_keys(record: &KeyRecord) -> HashSet<TableKeyId> {
+    let older = record.older.iter().map(|older| older.table_key_id);
+    older.chain([record.table_key_id]).collect()
+}
+
+/// Has the grants retired that a failed call made.
+fn give_up(database: &Database, backup: BackupId, failed: &KeyChangeError) -> String {
+    retire(database, backup, &failed.grants);
+    failed.error.to_string()
+}
+
+fn retire(database: &Database, backup: BackupId, grants: &[KeyGrant]) {
+    if let Err(error) = database.retire_grants(grants, BACKUP, &backup.to_string()) {
+        tracing::warn!(%backup, %error, "grants of a backup stay at the KMS");
+    }
+}
+
 /// What the keyring knows a backup's keys as.
 fn name_of(backup: BackupId) -> TableName {
     TableName::new(backup.0, BACKUP, &backup.to_string())
@@ -162,8 +191,7 @@ async fn begin(
     let is_resumed = begun.is_some();
     let (backup, export) = match begun {
         Some((backup, export)) => {
-            let opened = database.keyring().open(&name_of(backup), &export.record).await;
-            opened.map_err(|error| error.to_string())?;
+            open(database, backup, &export.record).await?;
             (backup, export)
         }
         None => start(database, subject, is_snapshot, place, kms_key).await?,
@@ -171,11 +199,9 @@ async fn begin(
     let sealed = seal(database, backup, &export);
     database.keyring().forget(&backup.0);
     let (manifest, bytes) = sealed?;
-    let key = KeyObject {
-        id: backup,
-        record: export.record,
-        created_at_millis: export.created_at_millis,
-    };
+    // the grants are this server's, and end with the export
+    let record = KeyRecord { grants: Vec::new(), ..export.record };
+    let key = KeyObject { id: backup, record, created_at_millis: export.created_at_millis };
     let directory = manifest.snapshot.directory(&service.data_dir);
     Ok(json!({
         "backup": backup.to_string(),
@@ -249,7 +275,7 @@ async fn start(
         };
         engine.take_snapshot(table, &request).map_err(|error| error.to_string())?.id
     };
-    let prepared = adopt(database, snapshot, &name, &specification).await;
+    let prepared = adopt(database, snapshot, backup, &specification).await;
     let noted = prepared.and_then(|prepared| {
         let export = Export {
             subject: subject.to_owned(),
@@ -260,7 +286,10 @@ async fn start(
             record: prepared.record().clone(),
             created_at_millis: database.clock().key_wall_millis(),
         };
-        note(database, backup, &export)?;
+        if let Err(error) = note(database, backup, &export) {
+            retire(database, backup, &export.record.grants);
+            return Err(error);
+        }
         database.keyring().install(prepared);
         Ok((backup, export))
     });
@@ -275,7 +304,7 @@ async fn start(
 async fn adopt(
     database: &Database,
     snapshot: SnapshotId,
-    backup: &TableName,
+    backup: BackupId,
     specification: &EncryptionSpecification,
 ) -> Result<coffer_keys::PreparedKeys, String> {
     let source = database.engine().snapshot_source(snapshot).map_err(|error| error.to_string())?;
@@ -289,19 +318,29 @@ async fn adopt(
     };
     let account = catalog.properties.get(ACCOUNT).map_or(DEFAULT_ACCOUNT, String::as_str);
     let context = EncryptionContext::from([
-        (CONTEXT_BACKUP.to_owned(), backup.name.to_string()),
+        (CONTEXT_BACKUP.to_owned(), backup.to_string()),
         (CONTEXT_ACCOUNT.to_owned(), account.to_owned()),
     ]);
     let needed = source.table_keys();
     let source = KeySource { table: &table, record: &source.key, needed: &needed, access };
-    let new = NewKeys { specification, context: &context, grants: None, double_wrapped: false };
-    let adopted = database.keyring().adopt(source, backup, new).await;
-    adopted.map_err(|failed| failed.error.to_string())
+    let grant = |kind| format!("coffer-{}-{backup}-{kind}", catalog.cluster_id);
+    let names = GrantNames { data: grant("data"), snapshot: grant("snapshot") };
+    let grants = Some(&names);
+    let new = NewKeys { specification, context: &context, grants, double_wrapped: false };
+    let adopted = database.keyring().adopt(source, &name_of(backup), new).await;
+    adopted.map_err(|failed| give_up(database, backup, &failed))
 }
 
 /// Notes an export, and forgets those whose snapshot is gone.
 fn note(database: &Database, backup: BackupId, export: &Export) -> Result<(), String> {
     let text = serde_json::to_string(export).map_err(|error| error.to_string())?;
+    let catalog = database.engine().catalog();
+    let is_gone = |export: &Export| {
+        !export.snapshot.parse().is_ok_and(|id| catalog.snapshots.contains_key(&id))
+    };
+    for (old, gone) in exports(&catalog).iter().filter(|(_, export)| is_gone(export)) {
+        retire(database, *old, &gone.record.grants);
+    }
     change_properties(database, |catalog, properties| {
         for (old, export) in exports(catalog) {
             let snapshot = export.snapshot.parse();
@@ -332,6 +371,7 @@ fn finish(database: &Database, backup: BackupId) -> Result<Value, String> {
     change_properties(database, |_, properties| {
         properties.remove(&format!("{PREFIX}{backup}"));
     })?;
+    retire(database, backup, &export.record.grants);
     if export.is_own_snapshot {
         let snapshot = id_of(&export.snapshot)?;
         if let Err(error) = database.engine().erase_snapshot(snapshot) {
@@ -357,8 +397,7 @@ impl Staged {
             return Err(format!("the key object is that of backup {}", key.id));
         }
         let keyring = service.database.keyring();
-        let name = name_of(backup);
-        keyring.open(&name, &key.record).await.map_err(|error| error.to_string())?;
+        open(&service.database, backup, &key.record).await?;
         let manifest = read(&directory.join(MANIFEST), MANIFEST_BYTES_MAX);
         let opened = manifest.and_then(|bytes| {
             Manifest::open(backup, &bytes, keyring.as_ref()).map_err(|error| error.to_string())

@@ -14,7 +14,7 @@ use crate::{
     TableName,
 };
 use coffer_crypto::{EncryptionType, KeyGrant, KeyRecord, TableKey, TableKeyId};
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 /// The table whose files are to be used.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +83,23 @@ impl Keyring {
         let keys = entry::open_older(source.table, source.record, key)?;
         let (record, needed) = (source.record.clone(), source.needed.clone());
         Ok(SourceKeys { keys, record, needed })
+    }
+
+    /// Opens the keys of a source and holds them as those of an open table of its id, for files that
+    /// belong to no table: those of a backup. [`Self::forget`] ends it.
+    ///
+    /// # Errors
+    /// As [`Self::open_source`].
+    pub async fn open_files(&self, source: KeySource<'_>) -> Result<(), KeyChangeError> {
+        let asked_at_millis = self.clock.key_now_millis();
+        let opened = self.open_source(source).await?;
+        let id = source.table.id;
+        let mut tables = self.tables.lock();
+        let lease = tables.lease(&id, self.lease_end(&opened.record, asked_at_millis));
+        let (name, record) = (source.table.clone(), opened.record);
+        let entry = entry::Entry::new(name, record, opened.keys, lease, asked_at_millis);
+        tables.open.insert(id, Arc::new(entry));
+        Ok(())
     }
 
     /// As [`Self::adopt`], for keys that were opened before.
