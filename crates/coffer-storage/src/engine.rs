@@ -36,7 +36,7 @@ use crate::{Lsn, PartitionCursor, PartitionRead, ScanCursor, ScanRange, TableSta
 
 pub(crate) use age::AgeClock;
 pub use archive::ArchiveStatistics;
-pub use erase::Erased;
+pub use erase::{Erased, Told};
 use open::{lock_directory, open_core};
 pub use restore::RestoreSource;
 pub use snapshot::SnapshotRequest;

@@ -36,7 +36,7 @@ pub use catalog::{
     Age, Archive, ArchiveBase, ArchivedLog, Catalog, DroppedTable, KeyChange, LogRecord,
     RetiringGrant, SnapshotKind, SnapshotRecord, TableEntry, TailRecord, archive_directory,
 };
-pub use engine::{ArchiveStatistics, Engine, Erased, RestoreSource, SnapshotRequest};
+pub use engine::{ArchiveStatistics, Engine, Erased, RestoreSource, SnapshotRequest, Told};
 pub use error::{Error, Result};
 pub use figures::EngineFigures;
 pub use ids::{ClusterId, SegmentId, SnapshotId};

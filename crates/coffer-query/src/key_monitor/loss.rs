@@ -166,10 +166,11 @@ impl Database {
         snapshot: SnapshotId,
     ) -> Result<Option<SchemaChangeEvent>> {
         let mut event = None;
+        let keep_millis = self.options().key_health.snapshot_keep_millis;
         let detail = format!("the key was not usable until the deadline; snapshot {snapshot}");
         let told = Untold { kind: EventKind::Dropped, days_left: None, detail };
         // looks itself whether the snapshot was verified and has the last write
-        let updated = self.engine().drop_table_kept_by(snapshot, &mut |catalog| {
+        let updated = self.engine().drop_table_kept_by(snapshot, keep_millis, &mut |catalog| {
             let entry = catalog.tables.get(&table).ok_or(EngineError::NoSuchTable(table))?;
             let (mut next, change) = plan::drop_entry(catalog, entry, self.clock().now_millis());
             next.key_changes.remove(&table);
@@ -177,10 +178,8 @@ impl Database {
             retire_lost_grants(catalog, &mut next, self.clock().key_wall_millis());
             if let Some(told) = self.event_of(entry, &told) {
                 // what comes next is the end of the snapshot
-                let expires = catalog.snapshots.get(&snapshot).and_then(|kept| kept.expires_at_age);
-                let left = expires.map(|age| age.saturating_sub(self.engine().age_millis()));
                 let now = self.clock().key_wall_millis();
-                let deadline_millis = left.map(|left| now.saturating_add(left));
+                let deadline_millis = Some(now.saturating_add(keep_millis));
                 self.record_event(&mut next, NewEvent { deadline_millis, ..told });
             }
             event = Some(change);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use coffer_model::TableId;
 
 use super::Engine;
-use super::erase::Erased;
+use super::erase::{Erased, Told, untold};
 use super::snapshot::SnapshotRequest;
 use crate::catalog::{
     Archive, ArchiveBase, ArchivedLog, Catalog, SnapshotKind, SnapshotRecord, TableEntry,
@@ -78,7 +78,7 @@ impl Engine {
         })?;
         let based = core.take_base(table);
         if based.is_err()
-            && let Err(error) = core.shorten_archive(table, None)
+            && let Err(error) = core.shorten_archive(table, None, &mut untold)
         {
             tracing::warn!(%table, error = %error_chain(&error), "an archive without a base stays");
         }
@@ -91,8 +91,16 @@ impl Engine {
     /// # Errors
     /// `Io`, `Poisoned`; then it is still there.
     pub fn stop_archive(&self, table: TableId) -> Result<Erased> {
+        self.stop_archive_with(table, &mut untold)
+    }
+
+    /// As [`Engine::stop_archive`]; what `told` changes is in the same version of the catalog.
+    ///
+    /// # Errors
+    /// As [`Engine::stop_archive`].
+    pub fn stop_archive_with(&self, table: TableId, told: Told<'_>) -> Result<Erased> {
         let _archives = self.core.archives.lock();
-        self.core.shorten_archive(table, None)
+        self.core.shorten_archive(table, None, told)
     }
 
     /// What is kept for point-in-time recovery of a table, live or dropped; `None` when nothing is.
@@ -287,8 +295,9 @@ impl Core {
         &self,
         table: TableId,
         oldest: Option<ArchiveBase>,
+        told: Told<'_>,
     ) -> Result<Erased> {
-        self.erase(table, &mut |new| {
+        let remove = &mut |new: &mut Catalog| {
             let gone = ArchivePart::before(new, table, oldest);
             gone.bases.iter().for_each(|base| drop(new.snapshots.remove(base)));
             let Some(oldest) = oldest else {
@@ -303,7 +312,8 @@ impl Core {
             let older = archive.schemas.iter().take_while(in_force).count();
             archive.schemas.drain(..older.saturating_sub(1));
             Ok(())
-        })
+        };
+        self.erase(table, remove, told)
     }
 }
 

@@ -11,7 +11,7 @@ use coffer_model::TableId;
 use super::Engine;
 use super::publish::Change;
 use super::snapshot::{KeptFiles, SnapshotRequest, no_such_snapshot};
-use crate::catalog::{Catalog, DroppedTable, SnapshotKind, archive_directory};
+use crate::catalog::{Archive, Catalog, DroppedTable, SnapshotKind, archive_directory};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::ids::SnapshotId;
@@ -30,7 +30,11 @@ pub struct Erased {
     /// The table keys that left the key record, because nothing needs them any more: what is sealed
     /// under them cannot be opened, wherever a copy of it may be.
     pub destroyed_table_keys: Vec<TableKeyId>,
-    /// The files that were unlinked: path in the data directory, length, SHA-256.
+    /// Table keys that left the key record as well, and that the key record of another table still
+    /// holds, with the name of that one: it was restored from this one.
+    pub still_held: Vec<(TableKeyId, String)>,
+    /// The files that were unlinked, or that are unlinked next: path in the data directory, length,
+    /// SHA-256.
     pub unlinked: Vec<(String, u64, [u8; 32])>,
     /// Files that could not be unlinked now, and are at the next start.
     pub left: Vec<String>,
@@ -40,7 +44,16 @@ pub struct Erased {
     pub remaining_snapshots: Vec<SnapshotId>,
     /// Whether archived log still holds data of the table.
     pub has_archive: bool,
+    /// Whether all archived log of the table went with it.
+    pub was_archive_erased: bool,
 }
+
+/// Is told what is erased, before it is: changes the catalog that is published without it, so that an
+/// event is there exactly when the erase is. What it does to the engine's own fields must be left alone.
+pub type Told<'a> = &'a mut dyn FnMut(&mut Catalog, &Erased);
+
+/// For an erase that nobody is told of.
+pub(super) fn untold(_: &mut Catalog, _: &Erased) {}
 
 /// A file that the catalog lists.
 type Listed = (PathBuf, u64, [u8; 32]);
@@ -83,7 +96,8 @@ impl Engine {
     }
 
     /// Publishes `change`, which removes the table of a snapshot that was taken and verified before. Only
-    /// when nothing was written to the table since: it is closed, then looked at. Blocking.
+    /// when nothing was written to the table since: it is closed, then looked at. The snapshot is kept
+    /// for `keep_millis` of age from now on, whenever it was taken: it is the only copy now. Blocking.
     ///
     /// # Errors
     /// What `change` returns; `Refused` when there is no such snapshot, when it was not verified, or does
@@ -91,6 +105,7 @@ impl Engine {
     pub fn drop_table_kept_by(
         &self,
         id: SnapshotId,
+        keep_millis: i64,
         change: &mut dyn FnMut(&Catalog) -> Result<Catalog>,
     ) -> Result<Arc<Catalog>> {
         let core = &self.core;
@@ -103,8 +118,13 @@ impl Engine {
             let last = core.close_store(table);
             core.log.wait_committed(last)?;
             core.log.wait_durable(last)?;
-            let (published, _) =
-                core.publish(change, &mut |old, _| core.check_kept(old, id, table))?;
+            let (published, _) = core.publish(change, &mut |old, new| {
+                core.check_kept(old, id, table)?;
+                let kept = new.snapshots.get_mut(&id).ok_or_else(|| no_such_snapshot(id))?;
+                let expires_at_age = core.age.millis().saturating_add(keep_millis);
+                Arc::make_mut(kept).expires_at_age = Some(expires_at_age);
+                Ok(())
+            })?;
             core.leave_dropped(table);
             published
         };
@@ -117,13 +137,24 @@ impl Engine {
     /// away. Blocking.
     ///
     /// # Errors
-    /// `Refused` when there is no such snapshot; `Io`, `Poisoned`. Then nothing is erased.
+    /// `Refused` when there is no such snapshot, or when it belongs to the history of a table; `Io`,
+    /// `Poisoned`. Then nothing is erased.
     pub fn erase_snapshot(&self, id: SnapshotId) -> Result<Erased> {
+        self.erase_snapshot_with(id, &mut untold)
+    }
+
+    /// As [`Engine::erase_snapshot`]; what `told` changes is in the same version of the catalog.
+    ///
+    /// # Errors
+    /// As [`Engine::erase_snapshot`].
+    pub fn erase_snapshot_with(&self, id: SnapshotId, told: Told<'_>) -> Result<Erased> {
         let catalog = self.core.catalog.settled();
         let snapshot = catalog.snapshots.get(&id).ok_or_else(|| no_such_snapshot(id))?;
-        self.core.erase(snapshot.schema.id, &mut |new| {
+        let remove = &mut |new: &mut Catalog| {
+            check_no_base(new, id)?;
             new.snapshots.remove(&id).map(drop).ok_or_else(|| no_such_snapshot(id))
-        })
+        };
+        self.core.erase(snapshot.schema.id, remove, told)
     }
 
     /// Puts the table key of a dropped table under another wrapping of the same key. False when the
@@ -261,6 +292,7 @@ impl Core {
         &self,
         table: TableId,
         remove: &mut dyn FnMut(&mut Catalog) -> Result<()>,
+        told: Told<'_>,
     ) -> Result<Erased> {
         let mut result = None;
         self.update(|old| {
@@ -272,7 +304,8 @@ impl Core {
                 .into_iter()
                 .filter(|(path, _, _)| !after.iter().any(|(p, _, _)| p == path))
                 .collect();
-            let destroyed_table_keys = self.destroy_keys(&mut new, table)?;
+            let left = self.destroy_keys(&mut new, table)?;
+            let (still_held, destroyed_table_keys) = split_held(&new, left);
             let schema = old
                 .tables
                 .get(&table)
@@ -286,12 +319,19 @@ impl Core {
                 name: schema.name.clone(),
                 snapshots: old.snapshots.keys().filter(|id| is_gone(id)).copied().collect(),
                 destroyed_table_keys,
-                unlinked: Vec::new(),
+                still_held,
+                unlinked: gone
+                    .iter()
+                    .map(|(path, length, sha256)| (self.name_in_directory(path), *length, *sha256))
+                    .collect(),
                 left: Vec::new(),
                 is_live: new.tables.contains_key(&table),
                 remaining_snapshots: new.snapshots_of(table).map(|left| left.id).collect(),
                 has_archive: new.archives.contains_key(&table),
+                was_archive_erased: old.archives.contains_key(&table)
+                    && !new.archives.contains_key(&table),
             };
+            told(&mut new, &erased);
             result = Some((erased, gone));
             Ok(new)
         })?;
@@ -327,10 +367,14 @@ impl Core {
         Ok(destroyed)
     }
 
+    fn name_in_directory(&self, path: &Path) -> String {
+        path.strip_prefix(&self.directory).unwrap_or(path).to_string_lossy().into_owned()
+    }
+
     fn unlink_erased(&self, erased: &mut Erased, gone: Vec<Listed>) {
+        erased.unlinked.clear();
         for (path, length, sha256) in gone {
-            let name = path.strip_prefix(&self.directory).unwrap_or(&path);
-            let name = name.to_string_lossy().into_owned();
+            let name = self.name_in_directory(&path);
             match self.vfs.remove(&path) {
                 Ok(()) => erased.unlinked.push((name, length, sha256)),
                 Err(error) => {
@@ -344,7 +388,8 @@ impl Core {
             .iter()
             .map(|id| self.directory.join("snapshots").join(id.to_string()))
             .collect();
-        if !erased.has_archive {
+        // another erase may come before the first file of an archive that was begun since
+        if erased.was_archive_erased {
             directories.push(archive_directory(&self.directory, erased.table));
         }
         for directory in directories {
@@ -357,6 +402,45 @@ impl Core {
             }
         }
     }
+}
+
+/// A base is what the archived log after it is restored with.
+fn check_no_base(catalog: &Catalog, id: SnapshotId) -> Result<()> {
+    let is_based = |archive: &Archive| archive.bases.iter().any(|base| base.snapshot == id);
+    let Some((table, _)) = catalog.archives.iter().find(|(_, archive)| is_based(archive)) else {
+        return Ok(());
+    };
+    let of = name_of(catalog, *table).unwrap_or_else(|| table.to_string());
+    Err(Error::Refused(format!(
+        "snapshot {id} belongs to the history of {of}: disable point_in_time_recovery to erase that"
+    )))
+}
+
+fn name_of(catalog: &Catalog, table: TableId) -> Option<String> {
+    let live = catalog.tables.get(&table).map(|entry| &entry.schema);
+    let schema = live.or_else(|| catalog.dropped.get(&table).map(|dropped| &dropped.schema))?;
+    Some(format!("{}.{}", schema.keyspace, schema.name))
+}
+
+/// Table keys that left a key record: those that another one holds, with the name of its table, and
+/// the others.
+fn split_held(
+    catalog: &Catalog,
+    left: Vec<TableKeyId>,
+) -> (Vec<(TableKeyId, String)>, Vec<TableKeyId>) {
+    let live = catalog.tables.iter().map(|(table, entry)| (table, &entry.key));
+    let dropped = catalog.dropped.iter().map(|(table, dropped)| (table, &dropped.key));
+    let records: Vec<(&TableId, &Arc<KeyRecord>)> = live.chain(dropped).collect();
+    let (mut held, mut destroyed) = (Vec::new(), Vec::new());
+    for id in left {
+        match records.iter().find(|(_, key)| key.holds(id)) {
+            Some((table, _)) => {
+                held.push((id, name_of(catalog, **table).unwrap_or_else(|| table.to_string())));
+            }
+            None => destroyed.push(id),
+        }
+    }
+    (held, destroyed)
 }
 
 fn older_ids(key: &KeyRecord) -> impl Iterator<Item = TableKeyId> + '_ {

@@ -6,6 +6,7 @@ use coffer_model::{TableId, TableSchema};
 
 use super::Engine;
 use super::archive::archive_of;
+use super::erase::{Erased, Told, untold};
 use crate::RestoreSource;
 use crate::catalog::{
     Archive, ArchiveBase, Catalog, SnapshotKind, SnapshotRecord, archive_directory,
@@ -50,17 +51,28 @@ impl Engine {
     ///
     /// # Errors
     /// The first failure; the other tables had their turn.
-    pub fn keep_up_archives(&self, window_millis: i64) -> Result<()> {
+    pub fn keep_up_archives(&self, window_millis: i64) -> Result<Vec<Erased>> {
+        let (erased, result) = self.keep_up_archives_with(window_millis, &mut untold);
+        result.map(|()| erased)
+    }
+
+    /// As [`Engine::keep_up_archives`], with all that was erased also after a failure; `told` is told of
+    /// each in turn, and what it changes is in the same version of the catalog.
+    pub fn keep_up_archives_with(
+        &self,
+        window_millis: i64,
+        told: Told<'_>,
+    ) -> (Vec<Erased>, Result<()>) {
         let catalog = self.core.catalog.current();
-        let mut result = Ok(());
+        let (mut erased, mut result) = (Vec::new(), Ok(()));
         for table in catalog.archives.keys() {
-            let kept = self.core.keep_up_archive(*table, window_millis);
+            let kept = self.core.keep_up_archive(*table, window_millis, told);
             if let Err(error) = &kept {
                 tracing::warn!(%table, error = %error_chain(error), "the archive of a table is not kept up, trying again");
             }
-            result = result.and(kept);
+            result = result.and(kept.map(|gone| erased.extend(gone)));
         }
-        result
+        (erased, result)
     }
 }
 
@@ -140,19 +152,25 @@ impl Core {
         RestoreSource::of_snapshot(&self.directory, snapshot, key)
     }
 
-    fn keep_up_archive(&self, table: TableId, window_millis: i64) -> Result<()> {
+    /// Returns what was erased, if something was.
+    fn keep_up_archive(
+        &self,
+        table: TableId,
+        window_millis: i64,
+        told: Told<'_>,
+    ) -> Result<Option<Erased>> {
         let window_start = self.age.millis().saturating_sub(window_millis);
         if !self.is_upkeep_due(table, window_start) {
-            return Ok(());
+            return Ok(None);
         }
         let _archives = self.archives.lock();
         let catalog = self.catalog.settled();
-        let Some(archive) = catalog.archives.get(&table) else { return Ok(()) };
+        let Some(archive) = catalog.archives.get(&table) else { return Ok(None) };
         if !catalog.tables.contains_key(&table) {
             match archive.ended_at_age {
                 None => self.note_archive_end(table)?,
                 Some(ended) if ended <= window_start => {
-                    return self.shorten_archive(table, None).map(drop);
+                    return self.shorten_archive(table, None, told).map(Some);
                 }
                 Some(_) => {}
             }
@@ -160,10 +178,8 @@ impl Core {
             self.archive_pending(table)?;
             self.take_base(table)?;
         }
-        match archive.oldest_needed(window_start) {
-            Some(oldest) => self.shorten_archive(table, Some(*oldest)).map(drop),
-            None => Ok(()),
-        }
+        let oldest = archive.oldest_needed(window_start);
+        oldest.map(|oldest| self.shorten_archive(table, Some(*oldest), told)).transpose()
     }
 
     fn is_upkeep_due(&self, table: TableId, window_start: i64) -> bool {

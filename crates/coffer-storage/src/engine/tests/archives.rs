@@ -175,6 +175,9 @@ fn history_older_than_the_window_goes_and_a_dropped_table_keeps_its_own_that_lon
         assert_eq!(rows.len() as i64, day + 1);
     }
     assert!(engine.restore_source(A, Some(earliest - 1)).is_err());
+    // nobody erases one of its bases
+    let base = *engine.catalog().snapshots.keys().next().unwrap();
+    assert!(matches!(engine.erase_snapshot(base), Err(Error::Refused(_))));
     write(&engine, &[inserted(A, 1, 0, 20, 20)]).unwrap();
     let dropped_at = clock.now_millis();
     engine.drop_table(A).unwrap();
@@ -187,7 +190,16 @@ fn history_older_than_the_window_goes_and_a_dropped_table_keeps_its_own_that_lon
     }
     assert!(engine.restore_source(A, Some(dropped_at + 1)).is_err());
     clock.advance(DAY);
-    engine.keep_up_archives(3 * DAY).unwrap();
+    let key = engine.catalog().dropped[&A].key.table_key_id;
+    let mut told = Vec::new();
+    let note = &mut |new: &mut Catalog, erased: &crate::Erased| {
+        assert!(!new.dropped.contains_key(&A));
+        told.push(erased.clone());
+    };
+    let (erased, done) = engine.keep_up_archives_with(3 * DAY, note);
+    done.unwrap();
+    assert!(matches!(&*erased, [last] if last.was_archive_erased && last.left.is_empty()));
+    assert_eq!((&erased, &erased[0].destroyed_table_keys), (&told, &vec![key]));
     let catalog = engine.catalog();
     assert!(catalog.archives.is_empty() && catalog.dropped.is_empty());
     assert!(catalog.snapshots.is_empty());

@@ -141,7 +141,7 @@ fn a_table_is_dropped_for_an_earlier_snapshot_only_if_that_is_verified_and_has_i
     let engine = house.with_tables();
     fill(&house, &engine);
     let is_refused = |id| {
-        let refused = engine.drop_table_kept_by(id, &mut without_a);
+        let refused = engine.drop_table_kept_by(id, 1000, &mut without_a);
         assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
         engine.open_table(A).unwrap();
     };
@@ -158,8 +158,12 @@ fn a_table_is_dropped_for_an_earlier_snapshot_only_if_that_is_verified_and_has_i
     write(&engine, &[insert(B, 700, b"c", b"of another table")]).unwrap();
     engine.flush(B).unwrap();
     engine.compact(A).unwrap();
-    engine.drop_table_kept_by(second, &mut without_a).unwrap();
+    let dropped_from = engine.age_millis();
+    engine.drop_table_kept_by(second, 1000, &mut without_a).unwrap();
     assert!(!engine.catalog().tables.contains_key(&A));
+    // its time begins with the drop
+    let expires = engine.catalog().snapshots[&second].expires_at_age.unwrap();
+    assert!((dropped_from + 1000..=engine.age_millis() + 1000).contains(&expires), "{expires}");
     let source = engine.snapshot_source(second).unwrap();
     restore(&house, &engine, &source, C).unwrap();
     assert_eq!(dump(&engine, C), before);
@@ -309,7 +313,11 @@ fn older_table_keys_stay_as_long_as_a_snapshot_needs_them_and_go_with_it() {
     assert_eq!(dump(&engine, C), before);
     let second = snapshot_of(&engine);
     let erased = engine.erase_snapshot(id).unwrap();
-    assert_eq!(erased.destroyed_table_keys, [first]);
+    // the table that was restored has it among its own
+    let restored = &engine.catalog().tables[&C];
+    assert!(restored.key.holds(first) && erased.destroyed_table_keys.is_empty());
+    let name = format!("{}.{}", restored.schema.keyspace, restored.schema.name);
+    assert_eq!(erased.still_held, [(first, name)]);
     assert_eq!((erased.is_live, erased.remaining_snapshots), (true, vec![second]));
     assert!(!record().holds(first));
     engine.drop_table(A).unwrap();
@@ -342,7 +350,18 @@ fn a_dropped_table_keeps_only_the_keys_that_its_snapshots_need() {
     assert_eq!(engine.erase_snapshot(old).unwrap().destroyed_table_keys, [first]);
     assert!(!dropped().holds(first));
     let last = *engine.catalog().snapshots.keys().next().unwrap();
-    assert_eq!(engine.erase_snapshot(last).unwrap().destroyed_table_keys, [second]);
+    let version = engine.catalog().version;
+    let mut told = Vec::new();
+    let erased = engine.erase_snapshot_with(last, &mut |new, erased| {
+        Arc::make_mut(&mut new.properties).insert("told".into(), String::new());
+        told.push(erased.clone());
+    });
+    let erased = erased.unwrap();
+    assert_eq!(erased.destroyed_table_keys, [second]);
+    assert!(erased.left.is_empty() && !erased.unlinked.is_empty());
+    assert_eq!(told, [erased]);
+    let catalog = engine.catalog();
+    assert!(catalog.version == version + 1 && catalog.properties.contains_key("told"));
 }
 
 #[test]
