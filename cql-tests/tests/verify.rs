@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -224,6 +225,36 @@ fn without_keys_the_structure_is_told_and_that_it_is_no_proof() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn another_files_link_and_a_name_that_is_no_text_are_found() -> Result<()> {
+    let mut server = filled()?;
+    server.stop()?;
+    let directory = server.directory();
+    let segments = files_that_end(&directory.join("tables"), ".segment")?;
+    let two = segments.iter().enumerate().find_map(|(place, first)| {
+        let others = segments.iter().skip(place + 1);
+        let second = others.into_iter().find(|second| second.parent() == first.parent())?;
+        Some((first.clone(), second.clone()))
+    });
+    let (first, second) = two.ok_or("a table has one segment only")?;
+    let kept = fs::read(&second)?;
+    fs::remove_file(&second)?;
+    fs::hard_link(&first, &second)?;
+    let (code, text) = verify_directory(directory)?;
+    assert_eq!(code, TAMPERED, "{text}");
+    assert!(text.contains(&format!("TAMPERED {}", relative(directory, &second))), "{text}");
+    fs::remove_file(&second)?;
+    fs::write(&second, kept)?;
+    assert_eq!(verify_directory(directory)?.0, GOOD);
+
+    let hidden = directory.join("tables").join(std::ffi::OsStr::from_bytes(b"rows\xff\n.csv"));
+    fs::write(&hidden, "1,row 1\n")?;
+    let (code, text) = verify_directory(directory)?;
+    assert_eq!(code, TAMPERED, "{text}");
+    assert!(text.contains("FOREIGN tables/rows\\xff\\n.csv"), "{text}");
+    Ok(())
+}
+
 /// Writes a report and gives its path.
 fn written(folder: &Path, name: &str, report: &Value) -> Result<PathBuf> {
     let path = folder.join(name);
@@ -266,8 +297,25 @@ fn a_signed_report_is_the_installations_own_and_breaks_when_it_is_edited() -> Re
     let (code, text) = check(&path, &"0".repeat(64))?;
     assert_eq!(code, TAMPERED, "another key: {text}");
 
+    // a report of damage is signed too, and says so
+    let foreign = server.directory().join("rows.csv");
+    fs::write(&foreign, "1,row 1\n")?;
+    let bad = report(server.directory())?;
+    let (code, text) = check(&written(folder.path(), "bad", &bad)?, &public_key)?;
+    assert_eq!(code, TAMPERED, "{text}");
+    fs::remove_file(&foreign)?;
+    let mut unsigned = again.clone();
+    unsigned["signature"] = Value::Null;
+    let (code, text) = check(&written(folder.path(), "unsigned", &unsigned)?, &public_key)?;
+    assert_eq!(code, TAMPERED, "{text}");
+
     let seed = folder.path().join("seed");
     fs::write(&seed, format!("{}\n", "7".repeat(64)))?;
+    fs::set_permissions(&seed, fs::Permissions::from_mode(0o644))?;
+    let with_seed = [Path::new("--signing-key"), seed.as_path(), server.directory()];
+    let (code, text) = verify(&with_seed.map(Path::as_os_str))?;
+    assert!(code == 1 && text.contains("chmod 600"), "{text}");
+    fs::set_permissions(&seed, fs::Permissions::from_mode(0o600))?;
     let (json, signing_key) = (Path::new("--json"), Path::new("--signing-key"));
     let flags = [json, path.as_path(), signing_key, seed.as_path(), server.directory()];
     let (code, _) = verify(&flags.map(Path::as_os_str))?;

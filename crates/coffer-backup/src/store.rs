@@ -9,13 +9,15 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::stream::{FuturesUnordered, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    Error as StoreError, GetOptions, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart,
+    Error as StoreError, GetOptions, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload,
+    UploadPart,
 };
+use reqwest::Url;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
@@ -24,6 +26,10 @@ use crate::{BackupFile, KEY, MANIFEST};
 
 /// Longer files go in parts of this length.
 const PART_BYTES: usize = 8 << 20;
+/// How much of an object is asked for at once.
+const READ_BYTES: u64 = 64 << 20;
+/// How often a piece is asked for before it is given up.
+const READ_ATTEMPTS: u32 = 4;
 /// Parts under way at a time.
 const PARTS_MAX: usize = 4;
 const SCHEME: &str = "s3://";
@@ -67,8 +73,11 @@ impl Store {
             let mut builder = AmazonS3Builder::from_env()
                 .with_bucket_name(bucket)
                 .with_virtual_hosted_style_request(false);
+            // whatever the environment says
+            builder = builder.with_allow_http(false);
             if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint).with_allow_http(is_loopback(endpoint));
+                let is_plain = is_plain_to_this_machine(endpoint).map_err(wrong)?;
+                builder = builder.with_endpoint(endpoint).with_allow_http(is_plain);
             }
             let store = builder.build().map_err(|error| wrong(error.to_string()))?;
             let prefix = Path::parse(prefix.trim_end_matches('/'));
@@ -155,14 +164,7 @@ impl Store {
         let failed = || Error::store("write", path.to_string());
         let mut source = File::open(from).map_err(Error::io("read", from))?;
         let mut digest = Sha256::new();
-        let mut read_part = || -> Result<Vec<u8>> {
-            let mut part = Vec::with_capacity(PART_BYTES);
-            let mut piece = (&mut source).take(PART_BYTES as u64);
-            piece.read_to_end(&mut part).map_err(Error::io("read", from))?;
-            digest.update(&part);
-            Ok(part)
-        };
-        let first = read_part()?;
+        let first = read_part(&mut source, from, &mut digest)?;
         let mut length = first.len() as u64;
         if length < PART_BYTES as u64 {
             check(from, file, length, digest)?;
@@ -172,24 +174,25 @@ impl Store {
             return Ok(true);
         }
         let upload = self.store.put_multipart(&path).await.map_err(failed())?;
-        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-        let mut part = first;
-        while !part.is_empty() {
-            upload.wait_for_capacity(PARTS_MAX).await.map_err(failed())?;
-            let bytes = part.len() as u64;
-            upload.put(Bytes::from(part));
-            progress(bytes);
-            part = read_part()?;
-            length += part.len() as u64;
-        }
-        match check(from, file, length, digest) {
-            Ok(()) => upload.finish().await.map(|_| true).map_err(failed()),
-            Err(error) => {
-                // parts of an upload that is not finished are no object
-                let _ = upload.abort().await;
-                Err(error)
+        let mut upload = Upload { upload, parts: FuturesUnordered::new() };
+        let uploaded = async {
+            let mut part = first;
+            while !part.is_empty() {
+                let bytes = part.len() as u64;
+                upload.put(part).await.map_err(failed())?;
+                progress(bytes);
+                part = read_part(&mut source, from, &mut digest)?;
+                length += part.len() as u64;
             }
+            check(from, file, length, digest)?;
+            upload.finish().await.map_err(failed())
+        };
+        let uploaded = uploaded.await;
+        if uploaded.is_err() {
+            // parts of an upload that is not finished are no object, but they are kept and paid for
+            upload.abort().await;
         }
+        uploaded.map(|()| true)
     }
 
     /// Whether the object of a file is there, as long as it is to be and with that SHA-256.
@@ -260,20 +263,46 @@ impl Store {
     ) -> Result<()> {
         let path = self.path(backup, &file.object);
         let failed = || Error::store("read", path.to_string());
-        let found = match self.store.get(&path).await {
+        let found = match self.store.head(&path).await {
             Err(StoreError::NotFound { .. }) => {
                 return Err(Error::tampered(path.to_string(), "it is missing"));
             }
             found => found.map_err(failed())?,
         };
-        let mut stream = found.into_stream();
-        let (mut digest, mut length) = (Sha256::new(), 0_u64);
-        while let Some(bytes) = stream.try_next().await.map_err(failed())? {
-            length += bytes.len() as u64;
-            digest.update(&bytes);
-            take(&bytes)?;
+        let mut digest = Sha256::new();
+        if found.size != file.length {
+            return check(FilePath::new(path.as_ref()), file, found.size, digest);
+        }
+        let mut length = 0_u64;
+        while length < file.length {
+            let end = file.length.min(length.saturating_add(READ_BYTES));
+            let piece = self.piece(&path, length..end).await.map_err(failed())?;
+            let wanted = end - length;
+            if piece.len() as u64 != wanted {
+                let what = format!("{} bytes came where {wanted} were asked for", piece.len());
+                return Err(Error::tampered(path.to_string(), what));
+            }
+            digest.update(&piece);
+            take(&piece)?;
+            length = end;
         }
         check(FilePath::new(path.as_ref()), file, length, digest)
+    }
+
+    /// A piece of an object. The store's client gives up a request after a time, so only as much is
+    /// asked for at once as comes within it also on a slow line, and asked for again when it did not.
+    async fn piece(
+        &self,
+        path: &Path,
+        range: std::ops::Range<u64>,
+    ) -> std::result::Result<Bytes, StoreError> {
+        let mut attempt = 1;
+        loop {
+            match self.store.get_range(path, range.clone()).await {
+                Err(StoreError::Generic { .. }) if attempt < READ_ATTEMPTS => attempt += 1,
+                found => return found,
+            }
+        }
     }
 
     /// The backups that are here, oldest first.
@@ -304,6 +333,14 @@ impl Store {
     }
 }
 
+fn read_part(source: &mut File, from: &FilePath, digest: &mut Sha256) -> Result<Vec<u8>> {
+    let mut part = Vec::with_capacity(PART_BYTES);
+    let mut piece = source.take(PART_BYTES as u64);
+    piece.read_to_end(&mut part).map_err(Error::io("read", from))?;
+    digest.update(&part);
+    Ok(part)
+}
+
 fn check(path: &FilePath, file: &BackupFile, length: u64, digest: Sha256) -> Result<()> {
     let name = || path.display().to_string();
     if length != file.length {
@@ -332,15 +369,51 @@ fn is_file(path: &FilePath, wanted: &BackupFile) -> bool {
     }
 }
 
-/// Whether a URL is of this machine.
-fn is_loopback(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://") else { return false };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(host) => host.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+/// An upload in parts, of which some are under way.
+struct Upload {
+    upload: Box<dyn MultipartUpload>,
+    parts: FuturesUnordered<UploadPart>,
+}
+
+impl Upload {
+    async fn put(&mut self, part: Vec<u8>) -> std::result::Result<(), StoreError> {
+        if self.parts.len() >= PARTS_MAX {
+            self.parts.next().await.transpose()?;
+        }
+        self.parts.push(self.upload.put_part(PutPayload::from(part)));
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> std::result::Result<(), StoreError> {
+        while self.parts.next().await.transpose()?.is_some() {}
+        self.upload.complete().await.map(drop)
+    }
+
+    async fn abort(&mut self) {
+        // one that arrives later would stay
+        self.parts.clear();
+        let _ = self.upload.abort().await;
+    }
+}
+
+/// Whether the URL of an endpoint is plain HTTP to this machine.
+///
+/// # Errors
+/// What is wrong with it.
+fn is_plain_to_this_machine(endpoint: &str) -> std::result::Result<bool, String> {
+    let url = Url::parse(endpoint).map_err(|error| format!("the endpoint is no URL: {error}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the endpoint holds a user: credentials come from the environment".to_owned());
+    }
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here =
+        host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    match url.scheme() {
+        "https" => Ok(false),
+        "http" if is_here => Ok(true),
+        _ => Err("the endpoint is neither https:// nor http:// to this machine".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr};
 
-use crate::error::{DeliveryError, SetupError};
+use crate::error::{DeliveryError, SetupError, printable};
 use crate::message::{Moment, Notification};
 
 /// How much of what it prints to standard error is told.
@@ -90,7 +90,7 @@ impl Command {
             Ok(Ok((status, printed))) => {
                 let printed = String::from_utf8_lossy(&printed);
                 let text = format!("the command ended with {status}: {}", printed.trim());
-                Err(DeliveryError::failed(text.trim_end_matches([':', ' '])))
+                Err(DeliveryError::failed(printable(text.trim_end_matches([':', ' ']))))
             }
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(DeliveryError::failed(format!(

@@ -54,6 +54,12 @@ impl DeliveryError {
     }
 }
 
+/// What others answered, with control characters replaced: it goes to logs and terminals.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |character: char| if character.is_control() { '\u{fffd}' } else { character };
+    text.chars().map(shown).collect()
+}
+
 /// An error and its causes, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -65,5 +71,5 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    text
+    printable(&text)
 }

@@ -12,13 +12,15 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
-use crate::error::{DeliveryError, SetupError, chain};
+use crate::error::{DeliveryError, SetupError, chain, printable};
 use crate::message::Notification;
 use crate::secret::{read_certificates, read_secret};
 use crate::webhook::is_loopback;
 
-/// Time for one connection or command.
+/// Time to connect.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for one transaction, from connecting to the answer.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Messages of which it is known who has them already.
 const PARTLY_DELIVERED_MAX: usize = 1_000;
 
@@ -70,6 +72,8 @@ pub struct SmtpOptions {
 /// Mail.
 pub struct Smtp {
     transport: AsyncSmtpTransport<Tokio1Executor>,
+    /// Time for one transaction.
+    timeout: Duration,
     from: Mailbox,
     to: Vec<Mailbox>,
     /// Which recipients have a message that others of them do not have yet, by its id.
@@ -120,6 +124,7 @@ impl Smtp {
         }
         Ok(Self {
             transport: builder.build(),
+            timeout: TRANSACTION_TIMEOUT,
             from: mailbox("from", &options.from)?,
             to,
             delivered: Mutex::default(),
@@ -138,17 +143,23 @@ impl Smtp {
             let sender = Some(self.from.email.clone());
             let envelope = Envelope::new(sender, vec![recipient.email.clone()])
                 .map_err(|error| DeliveryError::refused(chain(&error)))?;
-            match self.transport.send_raw(&envelope, &mail).await {
-                Ok(_) => self.note(&notification.id, place),
-                Err(error) => {
-                    let reason = format!("mail to {}: {}", recipient.email, chain(&error));
-                    let is_refused = error.is_permanent();
-                    // one that may get through soon is what decides when to try again
-                    let is_worse = failure.as_ref().is_none_or(|known| known.is_refused);
-                    if is_worse {
-                        failure = Some(DeliveryError { reason, is_refused });
-                    }
+            let sending = self.transport.send_raw(&envelope, &mail);
+            // the transport's own timeout is that of connecting
+            let (reason, is_refused) = match tokio::time::timeout(self.timeout, sending).await {
+                Ok(Ok(_)) => {
+                    self.note(&notification.id, place);
+                    continue;
                 }
+                Ok(Err(error)) => (chain(&error), error.is_permanent()),
+                Err(_) => {
+                    let seconds = self.timeout.as_secs();
+                    (format!("the mail server did not take it within {seconds} s"), false)
+                }
+            };
+            // one that may get through soon is what decides when to try again
+            if failure.as_ref().is_none_or(|known| known.is_refused) {
+                let reason = printable(&format!("mail to {}: {reason}", recipient.email));
+                failure = Some(DeliveryError { reason, is_refused });
             }
         }
         match failure {
@@ -255,6 +266,19 @@ mod tests {
             assert!(mail.contains(wanted), "{wanted} is not in:\n{mail}");
         }
         assert_eq!(mail, String::from_utf8(smtp.mail(&sample()).unwrap()).unwrap(), "a repeat");
+    }
+
+    #[tokio::test]
+    async fn a_mail_server_that_stays_silent_is_given_up() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = Some(silent.local_addr().unwrap().port());
+        let mut smtp = Smtp::new(&SmtpOptions { port, ..options() }).unwrap();
+        smtp.timeout = Duration::from_millis(100);
+        let sample = sample();
+        let delivering = tokio::time::timeout(Duration::from_secs(30), smtp.deliver(&sample));
+        let error = delivering.await.expect("it hangs").unwrap_err();
+        assert!(error.reason.contains("did not take it") && !error.is_refused, "{error}");
+        drop(silent);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::message::Notification;
 use crate::secret::{read_certificates, read_secret};
 
 /// Header of the signature: `t=<seconds since 1970>,v1=<hex of HMAC-SHA-256 of "t.body">`.
-pub const SIGNATURE_HEADER: &str = "Coffer-Signature";
+const SIGNATURE_HEADER: &str = "Coffer-Signature";
 /// Shortest secret of signatures, bytes.
 const SECRET_BYTES_MIN: usize = 16;
 /// Time for one request and its answer.

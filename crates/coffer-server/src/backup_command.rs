@@ -1,7 +1,7 @@
 //! `coffer backup`: moves the sealed files between the data directory and a directory or an object
 //! store. The running server makes and opens the keys; the store is reached from here.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use coffer_backup::{
     BackupFile, BackupId, KEY, KEY_OBJECT_BYTES_MAX, Listed, MANIFEST, MANIFEST_BYTES_MAX, Store,
 };
 use cql_types::time::format_timestamp;
-use indicatif::{ProgressBar, ProgressStyle};
+use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -20,6 +20,7 @@ use crate::backups::{BackupRequest, import_directory};
 use crate::cli::{Backup, BackupOperation};
 use crate::error::{CommandError, Result};
 use crate::kms_command::report_of;
+use crate::printable::progress_bar;
 
 /// Runs the command.
 ///
@@ -181,10 +182,9 @@ impl Moving {
     }
 
     /// Puts key and manifest where the server reads them; gives what it says of them.
-    fn staged(&self, store: &Store, backup: BackupId) -> Result<Value> {
-        let directory = import_directory(&self.data_dir, backup);
-        let failed = || CommandError::io(format!("create {}", directory.display()));
-        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed())?;
+    fn staged(&self, store: &Store, backup: BackupId, attempt: Option<BackupId>) -> Result<Value> {
+        let directory = import_directory(&self.data_dir, attempt.unwrap_or(backup));
+        create(&directory)?;
         for (object, bytes_max) in [(KEY, KEY_OBJECT_BYTES_MAX), (MANIFEST, MANIFEST_BYTES_MAX)] {
             let bytes = self.runtime.block_on(store.get(backup, object, bytes_max));
             let bytes = bytes.map_err(refused)?.ok_or_else(|| {
@@ -195,7 +195,8 @@ impl Moving {
             })?;
             write(&directory.join(object), &bytes)?;
         }
-        self.ask(BackupRequest::Open { backup: backup.to_string() })
+        let attempt = attempt.map(|attempt| attempt.to_string());
+        self.ask(BackupRequest::Open { backup: backup.to_string(), attempt })
     }
 
     fn import(
@@ -207,7 +208,10 @@ impl Moving {
     ) -> Result<Value> {
         let store = self.store(from, false)?;
         let backup = self.chosen(&store, backup)?;
-        let opened = self.staged(&store, backup)?;
+        let directory = import_directory(&self.data_dir, backup);
+        create(&directory)?;
+        let _lock = lock(&directory)?;
+        let opened = self.staged(&store, backup, None)?;
         let files = files_of(&opened)?;
         let total: u64 = files.iter().map(|moved| moved.file.length).sum();
         let progress = progress_bar(total);
@@ -234,9 +238,12 @@ impl Moving {
     fn verify(&self, from: &str, backup: Option<&str>) -> Result<Value> {
         let store = self.store(from, false)?;
         let backup = self.chosen(&store, backup)?;
-        let opened = self.staged(&store, backup);
-        self.ask(BackupRequest::Leave { backup: backup.to_string() })?;
+        // not where an import of the same backup is under way
+        let attempt = BackupId::random().map_err(refused)?;
+        let opened = self.staged(&store, backup, Some(attempt));
+        let left = self.ask(BackupRequest::Leave { attempt: attempt.to_string() });
         let opened = opened?;
+        left?;
         let files = files_of(&opened)?;
         let total: u64 = files.iter().map(|moved| moved.file.length).sum();
         let progress = progress_bar(total);
@@ -289,19 +296,28 @@ fn files_of(row: &Value) -> Result<Vec<Moved>> {
     files.iter().map(|file| moved(file).ok_or_else(not_an_answer)).collect()
 }
 
+fn create(directory: &Path) -> Result<()> {
+    let failed = CommandError::io(format!("create {}", directory.display()));
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)
+}
+
+/// The right to fill an import directory, until dropped. The directory itself is locked, so that no
+/// file of it stays.
+fn lock(directory: &Path) -> Result<File> {
+    let failed = || CommandError::io(format!("lock {}", directory.display()));
+    let file = File::open(directory).map_err(failed())?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(CommandError::Refused("another command imports this backup just now".to_owned()))
+        }
+        Err(error) => Err(failed()(error.into())),
+    }
+}
+
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let written = options.open(path).and_then(|mut file| file.write_all(bytes));
     written.map_err(CommandError::io(format!("write {}", path.display())))
-}
-
-/// On standard error, and only where that is a terminal.
-fn progress_bar(bytes: u64) -> ProgressBar {
-    let bar = ProgressBar::new(bytes);
-    let style = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_msg}";
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style);
-    }
-    bar
 }

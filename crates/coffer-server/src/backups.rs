@@ -60,12 +60,17 @@ pub(crate) enum BackupRequest {
     },
     /// The backup is complete.
     Finish { backup: String },
-    /// What is in the backup whose key and manifest are in the import directory.
-    Open { backup: String },
+    /// What is in the backup whose key and manifest are in the import directory, or in one that only
+    /// this attempt uses.
+    Open {
+        backup: String,
+        /// Which attempt to verify it; `None` is the import.
+        attempt: Option<String>,
+    },
     /// Makes a table of the files in the import directory.
     Attach { backup: String, table: String, kms_key: Option<String> },
-    /// Empties the import directory of a backup.
-    Leave { backup: String },
+    /// Removes what an attempt to verify it left.
+    Leave { attempt: String },
 }
 
 /// An export that has begun.
@@ -97,10 +102,15 @@ pub(crate) async fn perform(service: &Service, request: &BackupRequest) -> Resul
             begin(service, subject, *is_snapshot, place, kms_key.as_deref()).await?
         }
         BackupRequest::Finish { backup } => finish(database, id(backup)?)?,
-        BackupRequest::Open { backup } => {
+        BackupRequest::Open { backup, attempt } => {
             let backup = id(backup)?;
-            let staged = Staged::open(service, backup).await?;
-            let files = files(&staged.manifest, &import_directory(&service.data_dir, backup));
+            let directory = match attempt {
+                Some(attempt) => id(attempt)?,
+                None => backup,
+            };
+            let directory = import_directory(&service.data_dir, directory);
+            let staged = Staged::open(service, backup, &directory).await?;
+            let files = files(&staged.manifest, &directory);
             let schema = &staged.manifest.snapshot.schema;
             json!({
                 "keyspace": schema.keyspace, "table": schema.name, "files": files,
@@ -110,8 +120,8 @@ pub(crate) async fn perform(service: &Service, request: &BackupRequest) -> Resul
         BackupRequest::Attach { backup, table, kms_key } => {
             attach(service, id(backup)?, table, kms_key.as_deref()).await?
         }
-        BackupRequest::Leave { backup } => {
-            remove(&import_directory(&service.data_dir, id(backup)?))?;
+        BackupRequest::Leave { attempt } => {
+            remove(&import_directory(&service.data_dir, id(attempt)?))?;
             json!({})
         }
     };
@@ -389,8 +399,7 @@ struct Staged {
 }
 
 impl Staged {
-    async fn open(service: &Service, backup: BackupId) -> Result<Self, String> {
-        let directory = import_directory(&service.data_dir, backup);
+    async fn open(service: &Service, backup: BackupId, directory: &Path) -> Result<Self, String> {
         let key = read(&directory.join(KEY), KEY_OBJECT_BYTES_MAX)?;
         let key = KeyObject::from_bytes(&key).map_err(|error| error.to_string())?;
         if key.id != backup {
@@ -423,10 +432,10 @@ async fn attach(
 ) -> Result<Value, String> {
     let (keyspace, name) =
         table.split_once('.').ok_or_else(|| format!("{table}: KEYSPACE.TABLE is wanted"))?;
-    let staged = Staged::open(service, backup).await?;
+    let directory = import_directory(&service.data_dir, backup);
+    let staged = Staged::open(service, backup, &directory).await?;
     let arn = kms_key.or(staged.record.kms_key_arn.as_deref());
     let encryption = customer_managed(arn.unwrap_or_default())?;
-    let directory = import_directory(&service.data_dir, backup);
     let snapshot = staged.manifest.snapshot;
     let mut segments = Vec::with_capacity(snapshot.segments.len());
     for segment in snapshot.segments {

@@ -25,8 +25,8 @@ const ATTEMPTS: u32 = 50;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
 /// The server gives up before.
 const SERVER_MARGIN: Duration = Duration::from_secs(5);
-/// Longest answer read: room for some ten thousand keys.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// Longest answer read: room for the manifest of a backup, in hex digits, and the list of its files.
+const ANSWER_BYTES_MAX: u64 = 1 << 30;
 
 /// Runs the command; gives what to print.
 ///
@@ -168,7 +168,22 @@ fn ask_server(mut stream: UnixStream, request: &AdminRequest) -> std::io::Result
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = String::new();
-    BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_line(&mut answer)?;
+    let read = BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_line(&mut answer);
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            let what = "no answer in time; it goes on in the server";
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, what));
+        }
+        Ok(0) => {
+            let what = "the server ended the connection without an answer";
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, what));
+        }
+        read => read?,
+    };
+    if !answer.ends_with('\n') {
+        let what = "the answer is cut: it is longer than any, or the server ended";
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what));
+    }
     Ok(serde_json::from_str(&answer)?)
 }
 

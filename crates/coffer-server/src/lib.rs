@@ -35,6 +35,7 @@ mod logging;
 mod metrics;
 mod notifications;
 mod prepared_cache;
+mod printable;
 mod scan_lane;
 mod schema_log;
 mod serve;

@@ -24,6 +24,8 @@ use crate::error::{CommandError, Result};
 
 /// Pause between two looks for what is to be told.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// Pause before a task that panicked is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after the catalog could not be written.
 const NOTE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -124,13 +126,12 @@ impl Notifications {
         if self.lines().is_empty() {
             return;
         }
-        let mut tasks = tokio::task::JoinSet::new();
-        for line in self.lines() {
-            tasks.spawn(Arc::clone(&self).run_line(Arc::clone(line)));
-        }
-        tasks.spawn(Arc::clone(&self).note_delivered());
-        // they end with it
-        while tasks.join_next().await.is_some() {}
+        let notes = kept_up("notes of deliveries", || Arc::clone(&self).note_delivered());
+        let lines = self
+            .lines()
+            .iter()
+            .map(|line| kept_up(line.name(), || Arc::clone(&self).run_line(Arc::clone(line))));
+        futures_util::future::join(notes, futures_util::future::join_all(lines)).await;
     }
 
     async fn run_line(self: Arc<Self>, line: Arc<Line>) {
@@ -255,6 +256,24 @@ impl Notifications {
     }
 }
 
+/// Runs what does not end by itself, and starts it again when it panics. It ends with this.
+async fn kept_up<F>(name: &str, start: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn(start());
+        if let Some(Err(error)) = task.join_next().await {
+            if !error.is_panic() {
+                return;
+            }
+            tracing::error!(channel = name, "a task of notifications panicked, starting it again");
+        }
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
+}
+
 impl Tries {
     fn note(&mut self, event: &Event, error: &DeliveryError, now: i64) {
         // without randomness all channels try at the same time, no worse
@@ -269,5 +288,33 @@ impl Tries {
             let pause = pause_millis(self.failures, false, random);
             self.not_before = now.saturating_add(pause);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_started_again() {
+        let starts = Arc::new(AtomicUsize::new(0));
+        let is_done = Arc::new(Notify::new());
+        let running = kept_up("test", || {
+            let (starts, is_done) = (Arc::clone(&starts), Arc::clone(&is_done));
+            async move {
+                if starts.fetch_add(1, Ordering::Relaxed) == 0 {
+                    panic!("of the test");
+                }
+                is_done.notify_one();
+                std::future::pending::<()>().await;
+            }
+        });
+        tokio::select! {
+            () = running => panic!("it ended"),
+            () = is_done.notified() => {}
+        }
+        assert_eq!(starts.load(Ordering::Relaxed), 2);
     }
 }

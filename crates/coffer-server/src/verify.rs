@@ -10,8 +10,9 @@ mod kinds;
 mod report;
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,12 +23,12 @@ use coffer_keys::load_root_keys;
 use coffer_kms::audit::{AuditFilter, AuditReader};
 use coffer_storage::inspect::{newest_catalog, verify_log_directory};
 use coffer_storage::vfs::OsVfs;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Verify;
 use crate::error::{CommandError, Result};
 use crate::inspect::Place;
 use crate::inspect::keys::InspectKeys;
+use crate::printable::{printable, progress_bar};
 use files::Subject;
 use report::{Checked, FileReport, Outcome, Report, State, TableReport};
 
@@ -74,29 +75,39 @@ pub(crate) fn run(command: &Verify, say: &mut dyn FnMut(&str)) -> Result<ExitCod
             (Some(_), None) => {}
         }
     }
-    Ok(match report.outcome() {
+    Ok(exit_code(report.outcome()))
+}
+
+fn exit_code(outcome: Outcome) -> ExitCode {
+    match outcome {
         Outcome::Good => ExitCode::SUCCESS,
         Outcome::StructureOnly => ExitCode::from(EXIT_STRUCTURE_ONLY),
         Outcome::Tampered => ExitCode::from(EXIT_TAMPERED),
-    })
+    }
 }
 
 fn check(path: &Path, public_key: Option<&str>, say: &mut dyn FnMut(&str)) -> Result<ExitCode> {
     let path_text = path.display();
     Ok(match report::check(path, public_key)? {
-        Checked::Holds { public_key: stated, result } => {
+        Checked::Holds { public_key: stated, outcome } => {
+            let result = outcome.as_str().replace('_', " ");
             say(&format!("{path_text}: signed with {stated}; result: {result}\n"));
             if public_key.is_none() {
                 say("compare the key with what you know: the report itself named it\n");
             }
-            ExitCode::SUCCESS
+            exit_code(outcome)
+        }
+        Checked::Unsigned if public_key.is_some() => {
+            say(&format!("{path_text}: unsigned, and a signature is wanted\n"));
+            ExitCode::from(EXIT_TAMPERED)
         }
         Checked::Unsigned => {
             say(&format!("{path_text}: unsigned\n"));
             ExitCode::from(EXIT_STRUCTURE_ONLY)
         }
         Checked::Broken(what) => {
-            say(&format!("{path_text}: the signature does not hold: {what}\n"));
+            say(&printable(&format!("{path_text}: the signature does not hold: {what}")));
+            say("\n");
             ExitCode::from(EXIT_TAMPERED)
         }
     })
@@ -113,6 +124,8 @@ struct Verification {
     subject: Subject,
     kms_root_key_file: Option<std::path::PathBuf>,
     files: BTreeMap<String, FileReport>,
+    /// Files whose name is no text: no path of the catalog, and none to look at again.
+    unnamed: Vec<FileReport>,
     tampered: Vec<String>,
     keys_not_at_hand: Vec<String>,
 }
@@ -147,6 +160,7 @@ impl Verification {
             subject,
             kms_root_key_file: command.kms_root_key_file.clone(),
             files: BTreeMap::new(),
+            unnamed: Vec::new(),
             tampered: Vec::new(),
             keys_not_at_hand: Vec::new(),
         })
@@ -157,9 +171,19 @@ impl Verification {
             let root = self.subject.roots.as_ref().map(RootKeys::current);
             return Ok(root.map(SigningKey::of_root_key).transpose()?);
         };
-        let failed = CommandError::io(format!("read the signing key {}", path.display()));
-        let bytes = zeroize::Zeroizing::new(std::fs::read(path).map_err(failed)?);
-        let key = SigningKey::from_hex_seed(bytes.get(..SIGNING_KEY_BYTES_MAX).unwrap_or(&bytes));
+        let failed = || CommandError::io(format!("read the signing key {}", path.display()));
+        let file = std::fs::File::open(path).map_err(failed())?;
+        let mode = file.metadata().map_err(failed())?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(CommandError::Refused(format!(
+                "{}: mode {mode:o} lets others read the signing key: chmod 600 it",
+                path.display()
+            )));
+        }
+        // of that size from the start, so that no copy is left behind when it grows
+        let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(SIGNING_KEY_BYTES_MAX + 1));
+        file.take(SIGNING_KEY_BYTES_MAX as u64).read_to_end(&mut bytes).map_err(failed())?;
+        let key = SigningKey::from_hex_seed(&bytes);
         key.map(Some).map_err(|_| {
             CommandError::Refused(format!("{} does not hold 64 hex digits", path.display()))
         })
@@ -180,7 +204,15 @@ impl Verification {
             }
             let kms_root = self.kms_root_key_file.as_deref();
             match InspectKeys::open(&subject.directory, kms_root, roots.duplicate())? {
-                Ok(keys) => subject.keys = Some(keys),
+                Ok(keys) => {
+                    let has_kms_keys = subject.owners.values().any(|owner| {
+                        owner.key.encryption_type != coffer_crypto::EncryptionType::AwsOwned
+                    });
+                    if let Some(reason) = keys.without_kms.as_ref().filter(|_| has_kms_keys) {
+                        self.keys_not_at_hand.push(format!("embedded KMS: {reason}"));
+                    }
+                    subject.keys = Some(keys);
+                }
                 Err(reason) => {
                     self.keys_not_at_hand.push(format!("embedded KMS: {reason}"));
                     if subject.catalog.is_some() {
@@ -230,10 +262,11 @@ impl Verification {
 
     fn all(&mut self) -> Result<()> {
         self.load()?;
-        let found = walk(&self.subject.directory)?;
+        let Found { files: found, unnamed } = walk(&self.subject.directory)?;
+        self.unnamed = unnamed;
         let progress = progress_bar(found.values().sum());
         for (path, length) in &found {
-            progress.set_message(path.clone());
+            progress.set_message(printable(path));
             if let Some(report) = self.subject.verify(path) {
                 self.files.insert(path.clone(), report);
             }
@@ -312,7 +345,10 @@ impl Verification {
             keys_not_at_hand: std::mem::take(&mut self.keys_not_at_hand),
             tampered: std::mem::take(&mut self.tampered),
             tables: tables(subject, &self.files),
-            files: std::mem::take(&mut self.files).into_values().collect(),
+            files: std::mem::take(&mut self.files)
+                .into_values()
+                .chain(std::mem::take(&mut self.unnamed))
+                .collect(),
         })
     }
 }
@@ -341,24 +377,24 @@ fn tables(subject: &Subject, files: &BTreeMap<String, FileReport>) -> Vec<TableR
 }
 
 fn missing(path: &str) -> FileReport {
-    FileReport {
-        path: path.to_owned(),
-        kind: kinds::Kind::of(path).as_str(),
-        bytes: 0,
-        sha256: None,
-        table_id: None,
-        table_keys: Vec::new(),
-        result: State::Missing,
-        reason: Some("the catalog wants it and it is not there".to_owned()),
-    }
+    let reason = "the catalog wants it and it is not there".to_owned();
+    FileReport::bare(path, kinds::Kind::of(path), (State::Missing, Some(reason)))
 }
 
-/// Every file below the directory with its length, by its path with `/` between the parts.
-fn walk(directory: &Path) -> Result<BTreeMap<String, u64>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![(directory.to_owned(), String::new())];
-    while let Some((folder, prefix)) = folders.pop() {
-        let failed = || CommandError::io(format!("list {}", folder.display()));
+/// What is below a directory.
+#[derive(Default)]
+struct Found {
+    /// Lengths by path, with `/` between the parts.
+    files: BTreeMap<String, u64>,
+    /// Files whose path is no UTF-8.
+    unnamed: Vec<FileReport>,
+}
+
+fn walk(directory: &Path) -> Result<Found> {
+    let mut found = Found::default();
+    let mut folders = vec![(directory.to_owned(), String::new(), true)];
+    while let Some((folder, prefix, is_text)) = folders.pop() {
+        let failed = || CommandError::io(format!("list {}", printable(&folder.to_string_lossy())));
         let entries = match std::fs::read_dir(&folder) {
             // a table's directory goes with the table
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !prefix.is_empty() => {
@@ -368,24 +404,23 @@ fn walk(directory: &Path) -> Result<BTreeMap<String, u64>> {
         };
         for entry in entries {
             let entry = entry.map_err(failed())?;
-            let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_dir() {
-                folders.push((entry.path(), format!("{path}/")));
+            let name = entry.file_name();
+            let (part, is_text) = match name.to_str() {
+                Some(name) => (name.to_owned(), is_text),
+                None => (name.as_bytes().escape_ascii().to_string(), false),
+            };
+            let path = format!("{prefix}{part}");
+            let metadata = entry.metadata();
+            if metadata.as_ref().is_ok_and(std::fs::Metadata::is_dir) {
+                folders.push((entry.path(), format!("{path}/"), is_text));
+            } else if is_text {
+                // what cannot be looked at is a finding later
+                found.files.insert(path, metadata.map_or(0, |metadata| metadata.len()));
             } else {
-                found.insert(path, metadata.len());
+                let report = FileReport::bare(&path, kinds::Kind::Foreign, files::foreign());
+                found.unnamed.push(report);
             }
         }
     }
     Ok(found)
-}
-
-/// On standard error, and only where that is a terminal.
-fn progress_bar(bytes: u64) -> ProgressBar {
-    let bar = ProgressBar::new(bytes);
-    let style = "{bar:30} {bytes}/{total_bytes} {eta} {wide_msg}";
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style);
-    }
-    bar
 }

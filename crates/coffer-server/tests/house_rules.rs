@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("coffer-kms-aws", &["coffer-keys"]),
     ("coffer-health", &[]),
     ("coffer-notify", &[]),
-    ("coffer-backup", &["coffer-model", "coffer-crypto", "coffer-storage", "coffer-keys"]),
+    ("coffer-backup", &["coffer-model", "coffer-crypto", "coffer-storage"]),
     (
         "coffer-query",
         &[

@@ -5,10 +5,19 @@ use super::*;
 #[test]
 fn plain_http_is_for_this_machine() {
     for url in ["http://127.0.0.1:9000", "http://localhost/x", "http://[::1]:9000"] {
-        assert!(is_loopback(url), "{url}");
+        assert_eq!(is_plain_to_this_machine(url), Ok(true), "{url}");
     }
-    for url in ["http://10.0.0.1:9000", "https://127.0.0.1", "http://127.0.0.1.example.com", "x"] {
-        assert!(!is_loopback(url), "{url}");
+    assert_eq!(is_plain_to_this_machine("https://store.example.com"), Ok(false));
+    for url in [
+        "http://10.0.0.1:9000",
+        "http://127.0.0.1.example.com",
+        "http://localhost:x@example.com",
+        "https://user:x@example.com",
+        "http://localhost@127.0.0.1",
+        "ftp://127.0.0.1",
+        "x",
+    ] {
+        assert!(is_plain_to_this_machine(url).is_err(), "{url}");
     }
 }
 

@@ -21,6 +21,9 @@ use serde_json::{Map, Value, json};
 use super::{Place, Proof, proof_of};
 use crate::error::{CommandError, Result};
 
+/// How often the KMS's store is copied while a server replaces files of it.
+const COPY_ATTEMPTS: u32 = 8;
+
 /// What can be told without opening anything.
 pub(super) fn describe_record(record: &KeyRecord) -> Map<String, Value> {
     let mut fields = Map::new();
@@ -155,7 +158,8 @@ pub(super) fn verify_log(path: &Path, place: &Place, structure: &LogStructure) -
 /// A keyring over a copy of the embedded KMS: asking it leaves no trace in the KMS's audit log.
 pub(crate) struct InspectKeys {
     pub(crate) keyring: Arc<Keyring>,
-    has_store: bool,
+    /// Why the embedded KMS opens no keys; tables under the service's own need none of it.
+    pub(crate) without_kms: Option<String>,
     runtime: tokio::runtime::Runtime,
     _copy: KmsCopy,
 }
@@ -168,21 +172,31 @@ impl InspectKeys {
         roots: impl Into<RootKeys>,
     ) -> Result<std::result::Result<Self, String>> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let copy = KmsCopy::make(data_dir)?;
+        let mut copy = KmsCopy::make(data_dir)?;
         let root_key_file = match kms_root_key_file {
             Some(file) => file.to_owned(),
             None => data_dir.join("kms").join("root.key"),
         };
-        if copy.has_store && !root_key_file.exists() {
-            return Ok(Err(format!("there is no root key {}", root_key_file.display())));
-        }
-        let options = EmbeddedKmsOptions {
-            root_key_file: copy.has_store.then_some(root_key_file),
-            ..EmbeddedKmsOptions::default()
+        let open = |copy: &KmsCopy, root_key_file| {
+            let options = EmbeddedKmsOptions { root_key_file, ..EmbeddedKmsOptions::default() };
+            EmbeddedKms::open(&copy.directory, &options, Arc::clone(&clock))
         };
-        let kms = match EmbeddedKms::open(&copy.directory, &options, Arc::clone(&clock)) {
-            Ok(kms) => kms,
-            Err(error) => return Ok(Err(error.to_string())),
+        let opened = if !copy.has_store {
+            Err("the data directory has no embedded KMS".to_owned())
+        } else if root_key_file.exists() {
+            open(&copy, Some(root_key_file)).map_err(|error| error.to_string())
+        } else {
+            Err(format!("there is no root key {}", root_key_file.display()))
+        };
+        let (kms, without_kms) = match opened {
+            Ok(kms) => (kms, None),
+            Err(reason) => {
+                copy.clear().map_err(CommandError::io("remove the copy of the KMS's store"))?;
+                match open(&copy, None) {
+                    Ok(empty) => (empty, Some(reason)),
+                    Err(error) => return Ok(Err(error.to_string())),
+                }
+            }
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -190,7 +204,7 @@ impl InspectKeys {
             .map_err(CommandError::io("start a thread"))?;
         Ok(Ok(Self {
             keyring: Keyring::new(kms, roots, clock, KeyringOptions::default()),
-            has_store: copy.has_store,
+            without_kms,
             runtime,
             _copy: copy,
         }))
@@ -202,8 +216,10 @@ impl InspectKeys {
         name: &TableName,
         record: &KeyRecord,
     ) -> std::result::Result<(), String> {
-        if record.encryption_type != EncryptionType::AwsOwned && !self.has_store {
-            return Err("the data directory has no embedded KMS".to_owned());
+        if record.encryption_type != EncryptionType::AwsOwned
+            && let Some(reason) = &self.without_kms
+        {
+            return Err(reason.clone());
         }
         let opened = self.runtime.block_on(self.keyring.open(name, record));
         opened.map_err(|error| error.to_string())
@@ -228,16 +244,48 @@ impl KmsCopy {
         if !kms.is_dir() {
             return Ok(copy);
         }
-        for file in std::fs::read_dir(&kms).map_err(failed())? {
-            let file = file.map_err(failed())?;
+        let mut attempt = 1;
+        loop {
+            match copy.fill(&kms) {
+                Ok(()) => return Ok(copy),
+                // a server at work put a newer file in its place
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound && attempt < COPY_ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                Err(error) => return Err(failed()(error)),
+            }
+        }
+    }
+
+    /// Removes what was copied.
+    fn clear(&mut self) -> std::io::Result<()> {
+        for earlier in std::fs::read_dir(&self.directory)? {
+            let path = earlier?.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path)?;
+            } else {
+                std::fs::remove_file(&path)?;
+            }
+        }
+        self.has_store = false;
+        Ok(())
+    }
+
+    /// Copies all files, of which none may have gone meanwhile.
+    fn fill(&mut self, kms: &Path) -> std::io::Result<()> {
+        self.clear()?;
+        for file in std::fs::read_dir(kms)? {
+            let file = file?;
             let path = file.path();
             let extension = path.extension().unwrap_or_default();
             if extension == "keys" || extension == "journal" {
-                std::fs::copy(&path, copy.directory.join(file.file_name())).map_err(failed())?;
-                copy.has_store = true;
+                std::fs::copy(&path, self.directory.join(file.file_name()))?;
+                self.has_store = true;
             }
         }
-        Ok(copy)
+        Ok(())
     }
 }
 

@@ -16,11 +16,14 @@ use coffer_storage::{Catalog, Error, SegmentEntry, TailRecord};
 use super::expected::{Expected, Owner, expected, owners};
 use super::kinds::Kind;
 use super::report::{FileReport, State};
+use crate::error::CommandError;
 use crate::inspect::keys::InspectKeys;
 use crate::inspect::{Place, Proof, inspect_file};
 
 /// Longest file that is in the clear on purpose.
 const CLEAR_BYTES_MAX: u64 = 4096;
+/// What stands in the file of credentials, in this order.
+const CREDENTIALS: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "region"];
 /// Longest process id in a lock file, with its line end.
 const PROCESS_BYTES_MAX: usize = 24;
 
@@ -35,25 +38,64 @@ pub(super) struct Subject {
     pub(super) keys: Option<InspectKeys>,
     /// Why there is no catalog, or are no keys.
     pub(super) reason: String,
-    /// Links to one file are verified once: by device, inode and table.
-    pub(super) seen: HashMap<(u64, u64, TableId), FileReport>,
+    /// Links to one file are verified once.
+    pub(super) seen: HashMap<Link, FileReport>,
+}
+
+/// What a verified file was: another link to it under another name, or one that the catalog expects
+/// something else of, is a finding of its own.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Link {
+    device: u64,
+    inode: u64,
+    table: TableId,
+    name: String,
+    sha256: [u8; 32],
+}
+
+impl Link {
+    fn new(relative: &str, metadata: &std::fs::Metadata, expected: &Expected) -> Option<Self> {
+        let (table, sha256) = match expected {
+            Expected::Segment(table, entry) => (*table, entry.sha256),
+            Expected::Tail(table, tail) => (*table, tail.sha256),
+            Expected::Log | Expected::Catalog => return None,
+        };
+        let name = relative.rsplit('/').next().unwrap_or(relative).to_owned();
+        Some(Self { device: metadata.dev(), inode: metadata.ino(), table, name, sha256 })
+    }
 }
 
 /// A state and why.
-type Finding = (State, Option<String>);
+pub(super) type Finding = (State, Option<String>);
 
 fn tampered(what: impl Into<String>) -> Finding {
     (State::Tampered, Some(what.into()))
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> Finding {
+    (State::Unreadable, Some(format!("it could not be read: {error}")))
+}
+
+/// Whether the operating system did not give the bytes: that says nothing of what they are. A place
+/// that the file itself names and that no file has is the file's fault.
+fn is_refusal(error: &std::io::Error) -> bool {
+    error.raw_os_error().is_some() && error.kind() != std::io::ErrorKind::InvalidInput
 }
 
 fn structure_only(reason: impl Into<String>) -> Finding {
     (State::StructureOnly, Some(reason.into()))
 }
 
+/// What a file is that Coffer does not make.
+pub(super) fn foreign() -> Finding {
+    (State::Foreign, Some("Coffer makes no such file".to_owned()))
+}
+
 /// What an error of the engine says of a file; `None` for a file that went away.
 fn finding_of(error: Error) -> Option<Finding> {
     match error {
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => None,
+        Error::Io { ref source, .. } if is_refusal(source) => Some(unreadable(&error)),
         Error::Io { action, source, .. } => Some(tampered(format!("{action}: {source}"))),
         Error::WrongKey { .. } | Error::KeyUnavailable(_) => {
             Some(structure_only(error.to_string()))
@@ -82,7 +124,14 @@ impl Subject {
     /// Verifies the file of this path below the directory; `None` when there is none.
     pub(super) fn verify(&mut self, relative: &str) -> Option<FileReport> {
         let path = self.directory.join(relative);
-        let metadata = path.symlink_metadata().ok()?;
+        let metadata = match path.symlink_metadata() {
+            Ok(metadata) => metadata,
+            // it went away: missing, when the catalog wants it
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                return Some(FileReport::bare(relative, Kind::of(relative), unreadable(&error)));
+            }
+        };
         let mut kind = Kind::of(relative);
         let is_socket = metadata.file_type().is_socket();
         if is_socket != (kind == Kind::Socket) || !(is_socket || metadata.is_file()) {
@@ -92,19 +141,15 @@ impl Subject {
             Some(Expected::Segment(table, _) | Expected::Tail(table, _)) => Some(*table),
             _ => None,
         };
-        let link = table.map(|table| (metadata.dev(), metadata.ino(), table));
-        if let Some(known) = link.and_then(|link| self.seen.get(&link)) {
+        let expected = self.expected.get(relative);
+        let link = expected.and_then(|expected| Link::new(relative, &metadata, expected));
+        if let Some(known) = link.as_ref().and_then(|link| self.seen.get(link)) {
             return Some(FileReport { path: relative.to_owned(), ..known.clone() });
         }
         let mut report = FileReport {
-            path: relative.to_owned(),
-            kind: kind.as_str(),
             bytes: metadata.len(),
-            sha256: None,
             table_id: table.map(|table| table.to_string()),
-            table_keys: Vec::new(),
-            result: State::Verified,
-            reason: None,
+            ..FileReport::bare(relative, kind, (State::Verified, None))
         };
         let (state, reason) = match kind {
             Kind::Segment => self.segment(&path, &mut report)?,
@@ -120,7 +165,7 @@ impl Subject {
                 let reason = "a writer had not finished it; a start removes it";
                 (State::Unfinished, Some(reason.to_owned()))
             }
-            Kind::Foreign => (State::Foreign, Some("Coffer makes no such file".to_owned())),
+            Kind::Foreign => foreign(),
         };
         (report.result, report.reason) = (state, reason);
         if let Some(link) = link {
@@ -277,6 +322,16 @@ impl Subject {
                 Proof::NoKey(reason) => structure_only(reason),
                 Proof::Tampered(what) => tampered(what),
             }),
+            Err(CommandError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                None
+            }
+            Err(CommandError::Io { source, .. }) if is_refusal(&source) => {
+                Some(unreadable(&source))
+            }
+            Err(CommandError::Engine(error)) => finding_of(error),
+            // a directory of it that went away
             Err(_) if !path.exists() => None,
             Err(error) => Some(tampered(error.to_string())),
         }
@@ -318,16 +373,39 @@ fn under_one_of<T>(
     }
 }
 
+/// Whether these are the lines of an AWS credentials file that the embedded KMS writes, and no others.
+fn is_credentials(bytes: &[u8]) -> bool {
+    let Some(lines) = std::str::from_utf8(bytes).ok().and_then(|text| text.strip_suffix('\n'))
+    else {
+        return false;
+    };
+    let lines: Vec<&str> = lines.split('\n').collect();
+    let [principal, "[default]", fields @ ..] = lines.as_slice() else { return false };
+    let is_principal = principal.strip_prefix("# arn:aws:iam::").is_some_and(is_word);
+    let names = CREDENTIALS.iter().zip(fields);
+    is_principal
+        && fields.len() == CREDENTIALS.len()
+        && names.into_iter().all(|(name, line)| {
+            line.strip_prefix(name).and_then(|rest| rest.strip_prefix(" = ")).is_some_and(is_word)
+        })
+}
+
+/// A word of a credentials file: of such characters, and no longer than any of them.
+fn is_word(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=:-_.".contains(&byte);
+    (1..=128).contains(&text.len()) && text.bytes().all(fits)
+}
+
 /// A file that is in the clear on purpose holds what it is for, and no more.
 fn clear(path: &Path, kind: Kind) -> Option<Finding> {
     let mut bytes = zeroize::Zeroizing::new(Vec::new());
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        Err(error) => return Some(structure_only(format!("read: {error}"))),
+        Err(error) => return Some(unreadable(&error)),
     };
     if let Err(error) = file.take(CLEAR_BYTES_MAX + 1).read_to_end(&mut bytes) {
-        return Some(structure_only(format!("read: {error}")));
+        return Some(unreadable(&error));
     }
     let is_good = match kind {
         Kind::RootKey => RootKey::from_file_bytes(&bytes).is_ok(),
@@ -335,10 +413,7 @@ fn clear(path: &Path, kind: Kind) -> Option<Finding> {
             bytes.len() <= PROCESS_BYTES_MAX
                 && bytes.iter().all(|byte| byte.is_ascii_digit() || *byte == b'\n')
         }
-        _ => {
-            bytes.len() as u64 <= CLEAR_BYTES_MAX
-                && bytes.windows(9).any(|window| window == b"[default]")
-        }
+        _ => bytes.len() as u64 <= CLEAR_BYTES_MAX && is_credentials(&bytes),
     };
     Some(if is_good {
         (State::Clear, None)

@@ -9,12 +9,15 @@ use coffer_crypto::{SigningKey, is_signed_by};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::files::Finding;
+use super::kinds::Kind;
 use crate::error::{CommandError, Result};
+use crate::printable::printable;
 
 /// What a signature is over, before the report's JSON without white space, fields in order.
 const SIGNED: &[u8] = b"coffer-verify-report-v1\n";
 /// Longest report that is read.
-const REPORT_BYTES_MAX: u64 = 1 << 30;
+const REPORT_BYTES_MAX: u64 = 128 << 20;
 
 /// What is known of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -28,6 +31,8 @@ pub(super) enum State {
     StructureOnly,
     /// Sealed and whole, and nothing needs it.
     Unlisted,
+    /// The operating system did not give its bytes.
+    Unreadable,
     /// A writer had not finished it.
     Unfinished,
     /// No file of Coffer's.
@@ -75,6 +80,22 @@ pub(super) struct TableReport {
     pub(super) files_verified: usize,
 }
 
+impl FileReport {
+    /// A file of which this is known and no more.
+    pub(super) fn bare(path: &str, kind: Kind, (result, reason): Finding) -> Self {
+        Self {
+            path: path.to_owned(),
+            kind: kind.as_str(),
+            bytes: 0,
+            sha256: None,
+            table_id: None,
+            table_keys: Vec::new(),
+            result,
+            reason,
+        }
+    }
+}
+
 /// All of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -116,7 +137,8 @@ impl Report {
         let has = |states: &[State]| self.files.iter().any(|file| states.contains(&file.result));
         if !self.tampered.is_empty() || has(&[State::Tampered, State::Missing, State::Foreign]) {
             Outcome::Tampered
-        } else if has(&[State::StructureOnly, State::Unfinished]) || self.catalog_version.is_none()
+        } else if has(&[State::StructureOnly, State::Unreadable, State::Unfinished])
+            || self.catalog_version.is_none()
         {
             Outcome::StructureOnly
         } else {
@@ -160,7 +182,7 @@ impl Report {
         let mut text = String::new();
         // writing to a String cannot fail
         let mut line = |line: String| {
-            let _ = writeln!(text, "{line}");
+            let _ = writeln!(text, "{}", printable(&line));
         };
         let bytes: u64 = self.files.iter().map(|file| file.bytes).sum();
         line(format!("{}: {} files, {bytes} bytes", self.directory, self.files.len()));
@@ -193,7 +215,8 @@ impl Report {
         }
         for file in &self.files {
             let word = match file.result {
-                State::Verified | State::Clear | State::StructureOnly => continue,
+                State::Verified | State::Clear => continue,
+                State::StructureOnly => "structure only".to_owned(),
                 state => name(state).to_uppercase(),
             };
             let reason = file.reason.as_deref().unwrap_or(file.kind);
@@ -210,6 +233,7 @@ const fn name(state: State) -> &'static str {
         State::Clear => "clear",
         State::StructureOnly => "structure_only",
         State::Unlisted => "unlisted",
+        State::Unreadable => "unreadable",
         State::Unfinished => "unfinished",
         State::Foreign => "foreign",
         State::Missing => "missing",
@@ -233,7 +257,7 @@ fn message(report: &Value) -> Result<Vec<u8>> {
 /// What the signature of a report came to.
 pub(super) enum Checked {
     /// By this public key.
-    Holds { public_key: String, result: String },
+    Holds { public_key: String, outcome: Outcome },
     /// Nobody signed it.
     Unsigned,
     /// Why it does not hold.
@@ -248,8 +272,11 @@ pub(super) fn check(path: &Path, public_key: Option<&str>) -> Result<Checked> {
     let failed = || CommandError::io(format!("read {}", path.display()));
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(failed())?;
-    file.take(REPORT_BYTES_MAX).read_to_string(&mut text).map_err(failed())?;
+    file.take(REPORT_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed())?;
     let broken = |what: &str| Ok(Checked::Broken(what.to_owned()));
+    if text.len() as u64 > REPORT_BYTES_MAX {
+        return broken("it is longer than any report");
+    }
     let Ok(envelope) = serde_json::from_str::<Value>(&text) else {
         return broken("it is not JSON");
     };
@@ -272,6 +299,10 @@ pub(super) fn check(path: &Path, public_key: Option<&str>) -> Result<Checked> {
     if !is_signed_by(&public, &message(report)?, &bytes) {
         return broken("the report is not what was signed");
     }
-    let result = report.get("result").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Ok(Checked::Holds { public_key: stated, result })
+    let result = report.get("result").and_then(Value::as_str).unwrap_or_default();
+    let outcomes = [Outcome::Good, Outcome::StructureOnly, Outcome::Tampered];
+    match outcomes.into_iter().find(|outcome| outcome.as_str() == result) {
+        Some(outcome) => Ok(Checked::Holds { public_key: stated, outcome }),
+        None => broken("its result is none that this version of coffer knows"),
+    }
 }
