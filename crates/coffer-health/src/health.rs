@@ -4,9 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::{DAY_MILLIS, HOUR_MILLIS, Policy};
 
-/// A suspicion that was in doubt for longer than this begins anew: else it could turn into a loss with
+/// A suspicion without a refusal for longer than this begins anew: else it could turn into a loss with
 /// hardly any time left, and nobody told.
 const DOUBT_MILLIS_MAX: i64 = HOUR_MILLIS;
+/// A drop rests on a verification of this process that is not older than this.
+const VERIFIED_MILLIS_MAX: i64 = DAY_MILLIS;
+/// And on a refusal that is not older than this.
+const REFUSED_MILLIS_MAX: i64 = 30_000;
 /// Least time that a shorter policy leaves to a loss that runs already.
 const SHORTENED_MILLIS_MIN: i64 = DAY_MILLIS;
 
@@ -113,8 +117,6 @@ pub struct Series {
     pub confirmations: u32,
     /// Age at the last refusal that counted.
     pub confirmed_age: i64,
-    /// Whether an unclear answer came since then.
-    pub in_doubt: bool,
     /// Whether there were enough of them: the table is inaccessible.
     pub is_confirmed: bool,
     /// The time to wait as the policy last said, `None` is never.
@@ -246,8 +248,18 @@ impl TableHealth {
         match series.snapshot {
             None => Due::Snapshot,
             Some(Snapshot { id, verified_age: None }) => Due::Verify(id),
+            // disks rot, and files are touched while a process is down
+            Some(Snapshot { id, verified_age: Some(age) })
+                if age < now.start_age_millis
+                    || now.age_millis.saturating_sub(age) > VERIFIED_MILLIS_MAX =>
+            {
+                Due::Verify(id)
+            }
             // verifying takes its time, and the key may have come back meanwhile
             Some(Snapshot { verified_age: Some(age), .. }) if !is_refused_since(age) => Due::Probe,
+            Some(_) if !is_refused_since(now.age_millis.saturating_sub(REFUSED_MILLIS_MAX)) => {
+                Due::Probe
+            }
             Some(Snapshot { id, .. }) => Due::Drop(id),
         }
     }
@@ -259,12 +271,13 @@ impl TableHealth {
         }
     }
 
-    /// Notes that the snapshot is whole. The refusals so far do not count for the drop.
-    pub fn snapshot_verified(&mut self, now: &Moment) {
+    /// Notes that the snapshot is whole. The refusals so far do not count for the drop. True when
+    /// somebody is to be told: once for a snapshot, however often it is verified.
+    pub fn snapshot_verified(&mut self, now: &Moment) -> bool {
         self.fresh_age = None;
-        if let Some(snapshot) = self.series.as_mut().and_then(|series| series.snapshot.as_mut()) {
-            snapshot.verified_age = Some(now.age_millis);
-        }
+        let snapshot = self.series.as_mut().and_then(|series| series.snapshot.as_mut());
+        let Some(snapshot) = snapshot else { return false };
+        snapshot.verified_age.replace(now.age_millis).is_none()
     }
 
     /// Notes that the snapshot is not there, or not whole, and another one is needed. True when
@@ -295,7 +308,7 @@ impl TableHealth {
     fn refused(&mut self, now: &Moment, policy: &Policy, events: &mut Vec<HealthEvent>) {
         self.fresh_age = Some(now.age_millis);
         let series = match self.series.as_mut() {
-            Some(series) if !series.is_stale(now) => series,
+            Some(series) if !series.is_stale(now, policy) => series,
             _ => self.series.insert(Series::begin(now, policy)),
         };
         series.confirm(now, policy);
@@ -306,9 +319,6 @@ impl TableHealth {
     }
 
     fn unclear(&mut self, now: &Moment) {
-        if let Some(series) = self.series.as_mut().filter(|series| !series.is_confirmed) {
-            series.in_doubt = true;
-        }
         self.outage.get_or_insert(Outage {
             incident: now.incident,
             since_age: now.age_millis,
@@ -332,7 +342,6 @@ impl Series {
             first_wall_millis: now.wall_millis,
             confirmations: 0,
             confirmed_age: now.age_millis,
-            in_doubt: false,
             is_confirmed: false,
             delete_after_millis: policy.delete_after_millis,
             not_before_age: i64::MIN,
@@ -342,10 +351,12 @@ impl Series {
         }
     }
 
-    /// Whether so much doubt lies between the last refusal and this one that they are not one loss.
-    fn is_stale(&self, now: &Moment) -> bool {
+    /// Whether so much time lies between the last refusal and this one that they are not one loss:
+    /// unclear answers, or a stop.
+    fn is_stale(&self, now: &Moment, policy: &Policy) -> bool {
         let silent = now.age_millis.saturating_sub(self.confirmed_age);
-        !self.is_confirmed && self.in_doubt && silent > DOUBT_MILLIS_MAX
+        let most = DOUBT_MILLIS_MAX.max(policy.confirmation_gap_millis.saturating_mul(2));
+        !self.is_confirmed && silent > most
     }
 
     fn confirm(&mut self, now: &Moment, policy: &Policy) {
@@ -356,7 +367,6 @@ impl Series {
         if self.confirmations == 0 || gap >= policy.confirmation_gap_millis {
             self.confirmations = self.confirmations.saturating_add(1);
             self.confirmed_age = now.age_millis;
-            self.in_doubt = false;
         }
     }
 

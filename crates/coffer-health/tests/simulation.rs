@@ -248,6 +248,18 @@ fn cases() -> Vec<Case> {
             ..LOST
         },
         Case {
+            name: "doubt for days once the snapshot is verified",
+            kms: |_, at| {
+                let is_clear = !(7 * DAY + 6 * SECOND..12 * DAY).contains(&at);
+                (if is_clear { Answer::Refused } else { Answer::Unclear }, Some(HOME))
+            },
+            restart_every: Some(2 * DAY),
+            down: MINUTE,
+            days: 14,
+            dropped: Some((7 * DAY, 12 * DAY + SLACK)),
+            ..LOST
+        },
+        Case {
             name: "12 hours",
             delete_after: |_| Some(12 * HOUR),
             days: 2,
@@ -495,9 +507,12 @@ impl World {
         assert!(counted >= 3, "{name}: {counted} confirmations");
         let (verified_at, verified) = self.verified.expect(name);
         assert_eq!(verified, snapshot, "{name}");
+        assert!(verified_at >= self.start_age, "{name}: verified by an earlier process");
+        assert!(self.age() - verified_at <= DAY, "{name}: verified long ago");
         assert!(self.disk.snapshots.contains(&snapshot), "{name}");
         let last = refusals.last().expect(name);
         assert!(last.process == self.process, "{name}: no refusal since the start");
+        assert!(self.age() - last.age <= 30 * SECOND, "{name}: the last refusal is old");
         assert!(last.age >= first + wait && last.age >= verified_at, "{name}: no fresh refusal");
     }
 }
@@ -628,6 +643,40 @@ fn the_drop_comes_with_one_more_refusal_after_the_snapshot() {
     let text = serde_json::to_string(&health).unwrap();
     let health: TableHealth = serde_json::from_str(&text).unwrap();
     assert_eq!(health.due(&now), Due::Probe);
+}
+
+#[test]
+fn a_verification_of_long_ago_or_of_an_earlier_process_does_not_count() {
+    let (mut health, policy) = (ready_to_drop(), Policy::default());
+    let later = at(8 * DAY + 2 * SECOND);
+    health.observe(&later, &policy, seen(Answer::Refused));
+    assert_eq!(health.due(&later), Due::Verify([9; 16]), "it was verified more than a day ago");
+    assert!(!health.snapshot_verified(&later), "told twice");
+    health.observe(&later, &policy, seen(Answer::Refused));
+    assert_eq!(health.due(&later), Due::Drop([9; 16]));
+    let restarted = Moment { start_age_millis: 8 * DAY + 3 * SECOND, ..at(8 * DAY + 4 * SECOND) };
+    health.observe(&restarted, &policy, seen(Answer::Refused));
+    assert_eq!(health.due(&restarted), Due::Verify([9; 16]));
+}
+
+#[test]
+fn a_drop_rests_on_a_refusal_of_now() {
+    let (mut health, policy) = (ready_to_drop(), Policy::default());
+    health.observe(&at(7 * DAY + 2 * SECOND), &policy, seen(Answer::Refused));
+    assert_eq!(health.due(&at(7 * DAY + 32 * SECOND)), Due::Drop([9; 16]));
+    assert_eq!(health.due(&at(7 * DAY + 33 * SECOND)), Due::Probe);
+}
+
+#[test]
+fn a_suspicion_does_not_outlive_a_stop() {
+    let policy = Policy { delete_after_millis: Some(12 * HOUR), ..Policy::default() };
+    let mut health = TableHealth::trusting(HOME);
+    health.observe(&at(0), &policy, seen(Answer::Refused));
+    for age in [DAY, DAY + 10 * SECOND, DAY + 20 * SECOND] {
+        health.observe(&at(age), &policy, seen(Answer::Refused));
+    }
+    assert_eq!(health.deadline_age(), Some(DAY + 12 * HOUR), "its time began before it was seen");
+    assert_eq!(health.due(&at(DAY + 20 * SECOND)), Due::Nothing);
 }
 
 #[test]

@@ -150,13 +150,14 @@ pub(crate) fn new_incident() -> Result<[u8; 16]> {
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().into_bytes())
 }
 
-/// What is told when a key was refused after a table's creation had begun; nothing for other causes,
+/// What is told when a key was refused after a table's creation or restore had begun; nothing for other causes,
 /// which only the client needs to know.
 pub(crate) fn create_failed(change: &KeyChange, error: &Error) -> Option<NewEvent> {
     let Error::KeyRefused(detail) = error else { return None };
-    if !change.is_create {
+    if !change.is_create && !change.is_restore {
         return None;
     }
+    let statement = if change.is_restore { "RESTORE TABLE" } else { "CREATE TABLE" };
     let incident = new_incident();
     if let Err(error) = &incident {
         tracing::error!(%error, "a failed creation of a table is not told");
@@ -170,9 +171,10 @@ pub(crate) fn create_failed(change: &KeyChange, error: &Error) -> Option<NewEven
         since_millis: None,
         deadline_millis: None,
         incident: incident.ok()?,
-        todo: "Enable the key, cancel its deletion, or give Coffer its permissions back; then run \
-               CREATE TABLE again, or name another key in it."
-            .to_owned(),
+        todo: format!(
+            "Enable the key, cancel its deletion, or give Coffer its permissions back; then run \
+             {statement} again, or name another key in it."
+        ),
         detail: detail.clone(),
     })
 }

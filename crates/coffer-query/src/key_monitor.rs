@@ -5,6 +5,7 @@
 //! is when to ask, where the state is kept (the property `health/<table id>` of the sealed catalog,
 //! written at transitions only, those of all tables in one publication), and the work that is due.
 
+mod certificate;
 mod loss;
 mod purge;
 mod shown;
@@ -170,6 +171,7 @@ impl Database {
         let catalog = self.engine().catalog();
         let now = self.clock().key_now_millis();
         let interval = self.options().key_health.probe_interval_millis;
+        self.forget_owned(&catalog);
         let mut tables = self.key_monitor().tables.lock();
         tables.retain(|id, watched| {
             let entry = catalog.tables.get(id);
@@ -182,6 +184,32 @@ impl Database {
             let Some(arn) = entry.key.kms_key_arn.clone() else { continue };
             let kept = catalog.properties.get(&property(*id)).cloned();
             tables.insert(*id, Watched::new(arn, kept, now, jittered(interval)));
+        }
+    }
+
+    /// Removes the states of tables that are not under a KMS key any more; of a loss, that it is over is
+    /// told.
+    fn forget_owned(&self, catalog: &Catalog) {
+        let is_left = |catalog: &Catalog, entry: &TableEntry| {
+            !is_customer_managed(entry)
+                && catalog.properties.contains_key(&property(entry.schema.id))
+        };
+        if !catalog.tables.values().any(|entry| is_left(catalog, entry)) {
+            return;
+        }
+        let removed = self.engine().update_catalog(&mut |catalog| {
+            let mut next = catalog.clone();
+            for entry in catalog.tables.values().filter(|entry| is_left(catalog, entry)) {
+                let kept = Arc::make_mut(&mut next.properties).remove(&property(entry.schema.id));
+                let untold = kept.as_deref().and_then(watched::left_kms);
+                if let Some(event) = untold.and_then(|untold| self.event_of(entry, &untold)) {
+                    self.record_event(&mut next, event);
+                }
+            }
+            Ok(next)
+        });
+        if let Err(error) = removed {
+            tracing::warn!(%error, "states of keys that tables left stay, trying again");
         }
     }
 
@@ -396,12 +424,15 @@ impl Database {
     /// The rules for a table: its own, over those of the server.
     fn policy_of(&self, table: TableId) -> Option<Policy> {
         let catalog = self.engine().catalog();
-        let entry = catalog.tables.get(&table)?;
+        catalog.tables.get(&table).map(|entry| self.policy_of_entry(entry))
+    }
+
+    fn policy_of_entry(&self, entry: &TableEntry) -> Policy {
         let mut policy = self.options().key_health.policy.clone();
         if let Some(own) = delete_after_of(entry) {
             policy.delete_after_millis = own;
         }
-        Some(policy)
+        policy
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use coffer_health::DAY_MILLIS;
 use coffer_notify::{Channel, Command, DeliveryError, SetupError, Smtp, Webhook, pause_millis};
 use coffer_query::{Database, Event};
 use parking_lot::Mutex;
@@ -163,7 +164,9 @@ impl Notifications {
 
     async fn tell(&self, line: &Line, event: &Event, tries: &mut Tries) {
         let clock = self.database.clock();
-        let message = wording::notification(event, &self.database.options().cluster_name);
+        let options = self.database.options();
+        let keep_days = options.key_health.snapshot_keep_millis / DAY_MILLIS;
+        let message = wording::notification(event, &options.cluster_name, keep_days);
         let told = line.channel.deliver(&message, clock.now_millis() / 1000).await;
         let now = clock.monotonic_millis();
         match told {

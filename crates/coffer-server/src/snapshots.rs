@@ -2,7 +2,7 @@
 
 use coffer_model::TableId;
 use coffer_query::Database;
-use coffer_storage::{Catalog, Erased, SnapshotId, SnapshotKind, SnapshotRecord, SnapshotRequest};
+use coffer_storage::{Catalog, SnapshotId, SnapshotKind, SnapshotRecord, SnapshotRequest};
 use cql_types::time::format_timestamp;
 use serde_json::{Value, json};
 
@@ -56,11 +56,9 @@ pub(crate) fn perform(
         }
         SnapshotOperation::Drop { id } => {
             let id = id_of(id)?;
-            let snapshot = engine.catalog().snapshots.get(&id).cloned();
-            let erased = engine.erase_snapshot(id).map_err(|error| error.to_string())?;
-            let key_arn = snapshot.and_then(|snapshot| snapshot.key_arn.clone());
-            tracing::info!(snapshot = %id, table = %erased.table, "snapshot erased");
-            vec![certificate(id, &erased, key_arn, database.clock().key_wall_millis())]
+            let certificate = database.erase_snapshot(id).map_err(|error| error.to_string())?;
+            tracing::info!(snapshot = %id, "snapshot erased");
+            vec![certificate]
         }
     };
     Ok(Report { rows, has_findings: false })
@@ -101,30 +99,5 @@ pub(crate) fn row(snapshot: &SnapshotRecord, wall: impl Fn(i64) -> i64) -> Value
         "expires_at": snapshot.expires_at_age.map(|age| format_timestamp(wall(age))),
         "key_arn": snapshot.key_arn,
         "verified_at": snapshot.verified_at_millis.map(format_timestamp),
-    })
-}
-
-/// What was erased, for the records of whoever asked.
-fn certificate(id: SnapshotId, erased: &Erased, key_arn: Option<String>, now_millis: i64) -> Value {
-    let files = erased.unlinked.iter().map(|(path, bytes, sha256)| {
-        json!({ "path": path, "bytes": bytes, "sha256": hex::encode(sha256) })
-    });
-    let destroyed: Vec<String> =
-        erased.destroyed_table_keys.iter().map(ToString::to_string).collect();
-    let remaining: Vec<String> =
-        erased.remaining_snapshots.iter().map(ToString::to_string).collect();
-    json!({
-        "erased_snapshot": id.to_string(),
-        "keyspace": erased.keyspace,
-        "table": erased.name,
-        "table_id": erased.table.to_string(),
-        "key_arn": key_arn,
-        "erased_at": format_timestamp(now_millis),
-        "destroyed_table_keys": destroyed,
-        "unlinked": files.collect::<Vec<_>>(),
-        "unlinked_at_next_start": erased.left,
-        "table_is_live": erased.is_live,
-        "remaining_snapshots": remaining,
-        "has_archive": erased.has_archive,
     })
 }

@@ -134,10 +134,7 @@ impl Database {
         let is_whole = archive.is_some_and(|archive| !archive.bases.is_empty());
         match (has_point_in_time_recovery(&entry.schema), archive.is_some()) {
             (true, _) if !is_whole => Ok(self.engine().start_archive(table)?),
-            (false, true) => {
-                self.engine().stop_archive(table)?;
-                Ok(())
-            }
+            (false, true) => self.erase_history(table),
             _ => Ok(()),
         }
     }
@@ -151,7 +148,7 @@ impl Database {
                 tracing::warn!(%table, %error, "history of a table is not begun or ended, trying again");
             }
         }
-        if let Err(error) = self.engine().keep_up_archives(RETENTION_MILLIS) {
+        if let Err(error) = self.shorten_histories(RETENTION_MILLIS) {
             tracing::warn!(%error, "history of tables is not kept up, trying again");
         }
     }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use coffer_health::{Answer, Due};
 use coffer_model::TableId;
-use coffer_storage::{Catalog, Error as EngineError, SnapshotId, SnapshotKind, SnapshotRequest};
+use coffer_storage::{
+    Catalog, Error as EngineError, SnapshotId, SnapshotKind, SnapshotRequest, TableEntry,
+};
 
 use super::watched::Untold;
 use super::{KeyMonitor, property};
 use crate::database::Database;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::{EventKind, NewEvent};
 use crate::execute::key_change::retire_lost_grants;
 use crate::execute::schema_change::SchemaChangeEvent;
@@ -24,36 +26,90 @@ impl KeyMonitor {
     }
 }
 
+/// What a drop was decided on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Decided {
+    due: Due,
+    incident: [u8; 16],
+    delete_after_millis: Option<i64>,
+    key_arn: String,
+}
+
+/// How a drop ended that nothing stood against.
+enum Ended {
+    Dropped(SchemaChangeEvent),
+    /// Why its snapshot does not do.
+    SnapshotRefused(String),
+}
+
 impl Database {
     /// Does what is due for tables whose deadline has come. True when there may be more to do.
     pub(super) async fn advance_losses(&self, dropped: &mut Vec<SchemaChangeEvent>) -> bool {
-        let now = self.clock().key_now_millis();
-        let Some(moment) = self.moment(now) else { return false };
-        let due: Vec<(TableId, Due, [u8; 16])> = {
-            let tables = self.key_monitor().tables.lock();
-            let due = tables.iter().filter(|(_, watched)| now >= watched.retry_at);
-            due.filter_map(|(id, watched)| {
-                let series = watched.health.series.as_ref()?;
-                Some((*id, watched.health.due(&moment), series.incident))
-            })
-            .collect()
+        let mut all: Vec<(TableId, Decided)> = {
+            let tables: Vec<TableId> = self.key_monitor().tables.lock().keys().copied().collect();
+            tables.into_iter().filter_map(|table| Some((table, self.decide(table)?))).collect()
         };
-        let mut has_more = false;
-        for (table, due, incident) in due {
-            if due == Due::Nothing || due == Due::Probe {
-                continue;
+        // reading a snapshot whole may take an hour, and what a drop rests on is of now
+        all.sort_by_key(|(table, decided)| (is_slow(decided.due), *table));
+        let (mut has_more, mut has_verified) = (false, false);
+        for (table, decided) in all {
+            if has_verified {
+                // the others have their turn after all keys were asked about again
+                return true;
             }
             let Some(name) = self.names_of(table) else { continue };
             // a change of its key goes first: it ends the loss, or fails
             let Some(_turn) = self.key_queues().try_enter(&name.0, &name.1) else { continue };
-            has_more |= match due {
-                Due::Snapshot => self.take_loss_snapshot(table, incident),
-                Due::Verify(id) => self.verify_loss_snapshot(table, SnapshotId(id)),
-                Due::Drop(id) => self.drop_lost(table, SnapshotId(id), dropped),
+            // what came since the list was made
+            if self.decide(table).as_ref() != Some(&decided) {
+                has_more = true;
+                continue;
+            }
+            has_more |= match decided.due {
+                Due::Snapshot => self.take_loss_snapshot(table, decided.incident),
+                Due::Verify(id) => {
+                    has_verified = true;
+                    self.verify_loss_snapshot(table, SnapshotId(id))
+                }
+                Due::Drop(id) => self.drop_lost(table, SnapshotId(id), &decided, dropped),
                 Due::Nothing | Due::Probe => false,
             };
         }
         has_more
+    }
+
+    /// What is to be done about a table now, by its policy as it is now.
+    fn decide(&self, table: TableId) -> Option<Decided> {
+        let now = self.clock().key_now_millis();
+        {
+            let tables = self.key_monitor().tables.lock();
+            let watched = tables.get(&table)?;
+            if watched.health.series.is_none() || now < watched.retry_at {
+                return None;
+            }
+        }
+        let (moment, policy) = (self.moment(now)?, self.policy_of(table)?);
+        let mut tables = self.key_monitor().tables.lock();
+        let watched = tables.get_mut(&table)?;
+        let events = watched.health.pass(&moment, &policy);
+        watched.tell(events);
+        let due = watched.health.due(&moment);
+        match due {
+            Due::Nothing => return None,
+            Due::Probe => {
+                let soon = watched.last_asked.saturating_add(super::SUSPECT_INTERVAL_MILLIS);
+                watched.next_probe = watched.next_probe.min(soon);
+                return None;
+            }
+            Due::Snapshot | Due::Verify(_) | Due::Drop(_) => {}
+        }
+        let series = watched.health.series.as_ref()?;
+        Some(Decided {
+            due,
+            incident: series.incident,
+            delete_after_millis: series.delete_after_millis,
+            key_arn: watched.key_arn.clone(),
+        })
     }
 
     fn names_of(&self, table: TableId) -> Option<(String, String)> {
@@ -94,10 +150,10 @@ impl Database {
                 let Some(moment) = self.moment(now) else { return false };
                 let detail = format!("snapshot {id}: every file is as the catalog says");
                 self.with_watched(table, |watched| {
-                    watched.health.snapshot_verified(&moment);
                     watched.next_probe = now;
-                    let kind = EventKind::SnapshotTaken;
-                    watched.untold.push(Untold { kind, days_left: None, detail });
+                    if watched.health.snapshot_verified(&moment) {
+                        watched.untold.push(Untold::new(EventKind::SnapshotTaken, detail));
+                    }
                 });
                 true
             }
@@ -113,13 +169,16 @@ impl Database {
     }
 
     fn blocked(&self, table: TableId, kind: EventKind, error: &EngineError) {
-        let detail = chain(error);
+        self.blocked_by(table, kind, chain(error));
+    }
+
+    fn blocked_by(&self, table: TableId, kind: EventKind, detail: String) {
         tracing::error!(%table, error = detail, "table of a lost key is kept: no verified snapshot");
         let now = self.clock().key_now_millis();
         self.with_watched(table, |watched| {
             watched.postpone(now);
             if watched.health.snapshot_failed() {
-                watched.untold.push(Untold { kind, days_left: None, detail });
+                watched.untold.push(Untold::new(kind, detail));
             }
         });
     }
@@ -128,27 +187,24 @@ impl Database {
         &self,
         table: TableId,
         snapshot: SnapshotId,
+        decided: &Decided,
         dropped: &mut Vec<SchemaChangeEvent>,
     ) -> bool {
         if self.key_monitor().was_used(table) || self.keyring().is_usable(&table.0) {
             // the answer is taken in before anything else happens
             return true;
         }
-        match self.publish_drop(table, snapshot) {
-            Ok(Some(event)) => {
+        match self.publish_drop(table, snapshot, decided) {
+            Ok(Ended::Dropped(event)) => {
                 tracing::warn!(%table, %snapshot, "table dropped: its key is lost");
                 dropped.push(event);
             }
-            Ok(None) => {
+            Ok(Ended::SnapshotRefused(why)) => {
                 // the next try takes another one
                 if let Err(error) = self.engine().erase_snapshot(snapshot) {
                     tracing::warn!(%table, %error, "a snapshot that does not do stays");
                 }
-                let now = self.clock().key_now_millis();
-                self.with_watched(table, |watched| {
-                    watched.health.snapshot_failed();
-                    watched.postpone(now);
-                });
+                self.blocked_by(table, EventKind::DropBlocked, why);
             }
             Err(error) => {
                 tracing::error!(%table, %error, "table of a lost key is not dropped, trying again");
@@ -159,29 +215,28 @@ impl Database {
         false
     }
 
-    /// Drops the table; `None` when its snapshot is not there, or was not verified.
+    /// Drops the table, if all is still as it was decided.
     fn publish_drop(
         &self,
         table: TableId,
         snapshot: SnapshotId,
-    ) -> Result<Option<SchemaChangeEvent>> {
+        decided: &Decided,
+    ) -> Result<Ended> {
         let mut event = None;
-        let keep_millis = self.options().key_health.snapshot_keep_millis;
         let detail = format!("the key was not usable until the deadline; snapshot {snapshot}");
-        let told = Untold { kind: EventKind::Dropped, days_left: None, detail };
+        let told = Untold::new(EventKind::Dropped, detail);
+        let keep_millis = self.options().key_health.snapshot_keep_millis;
         // looks itself whether the snapshot was verified and has the last write
         let updated = self.engine().drop_table_kept_by(snapshot, keep_millis, &mut |catalog| {
             let entry = catalog.tables.get(&table).ok_or(EngineError::NoSuchTable(table))?;
+            self.check_decided(entry, decided)?;
             let (mut next, change) = plan::drop_entry(catalog, entry, self.clock().now_millis());
-            next.key_changes.remove(&table);
             Arc::make_mut(&mut next.properties).remove(&property(table));
             retire_lost_grants(catalog, &mut next, self.clock().key_wall_millis());
-            if let Some(told) = self.event_of(entry, &told) {
-                // what comes next is the end of the snapshot
-                let now = self.clock().key_wall_millis();
-                let deadline_millis = Some(now.saturating_add(keep_millis));
-                self.record_event(&mut next, NewEvent { deadline_millis, ..told });
-            }
+            let told = self.event_of(entry, &told).ok_or(UNTOLD)?;
+            // what comes next is the end of the snapshot
+            let expires = self.clock().key_wall_millis().saturating_add(keep_millis);
+            self.record_event(&mut next, NewEvent { deadline_millis: Some(expires), ..told });
             event = Some(change);
             Ok(*next)
         });
@@ -189,7 +244,7 @@ impl Database {
             Ok(_) => {}
             Err(EngineError::Refused(why)) => {
                 tracing::warn!(%table, %snapshot, why = %why, "snapshot does not do for the drop");
-                return Ok(None);
+                return Ok(Ended::SnapshotRefused(why.to_string()));
             }
             Err(error) => return Err(error.into()),
         }
@@ -200,7 +255,24 @@ impl Database {
             self.key_healths().forget(&table.0);
         }
         self.refresh_schema()?;
-        Ok(event)
+        let event = event.ok_or_else(|| Error::Server("no table was dropped".to_owned()))?;
+        Ok(Ended::Dropped(event))
+    }
+
+    /// Inside the publication of the drop: nothing changes between this and the end of the table. Never
+    /// `Refused`, which is about the snapshot.
+    fn check_decided(&self, entry: &TableEntry, decided: &Decided) -> Result<(), EngineError> {
+        let id = entry.schema.id;
+        if self.policy_of_entry(entry).delete_after_millis != decided.delete_after_millis {
+            return Err(EngineError::Overloaded("a drop whose policy was changed meanwhile"));
+        }
+        if entry.key.kms_key_arn.as_deref() != Some(&*decided.key_arn) {
+            return Err(EngineError::Overloaded("a drop whose key was changed meanwhile"));
+        }
+        if self.key_monitor().was_used(id) || self.keyring().is_usable(&id.0) {
+            return Err(EngineError::Overloaded("a drop whose key came back meanwhile"));
+        }
+        Ok(())
     }
 
     fn with_watched(&self, table: TableId, change: impl FnOnce(&mut super::Watched)) {
@@ -208,6 +280,12 @@ impl Database {
             change(watched);
         }
     }
+}
+
+const UNTOLD: EngineError = EngineError::Overloaded("a drop that nobody could be told of");
+
+const fn is_slow(due: Due) -> bool {
+    matches!(due, Due::Verify(_))
 }
 
 /// The snapshot that an earlier try of this loss took.

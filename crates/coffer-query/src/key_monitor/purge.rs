@@ -1,11 +1,14 @@
 //! The end of what was kept: snapshots whose time is over are erased, and what that destroyed is told.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
-use coffer_storage::{Erased, SnapshotId, SnapshotKind, SnapshotRecord};
-use serde_json::json;
+use coffer_model::TableId;
+use coffer_storage::{Catalog, Erased, SnapshotId, SnapshotKind, SnapshotRecord};
+use serde_json::Value;
 
+use super::certificate::{self, Cause, Certificate};
 use crate::database::Database;
+use crate::error::Result;
 use crate::events::{self, EventKind, NewEvent};
 use crate::schema_audit::SchemaAuditEvent;
 
@@ -32,14 +35,8 @@ impl Database {
         }
         self.forget_dropped();
         for id in self.engine().expired_snapshots() {
-            let Some(snapshot) = self.engine().catalog().snapshots.get(&id).cloned() else {
-                continue;
-            };
-            match self.engine().erase_snapshot(id) {
-                Ok(erased) => self.tell_purged(&snapshot, &erased),
-                Err(error) => {
-                    tracing::error!(snapshot = %id, %error, "expired snapshot stays, trying again");
-                }
+            if let Err(error) = self.erase_certified(id, Cause::Expired) {
+                tracing::error!(snapshot = %id, %error, "expired snapshot stays, trying again");
             }
         }
         for id in self.needless_snapshots() {
@@ -86,69 +83,106 @@ impl Database {
         needless.map(|snapshot| snapshot.id).collect()
     }
 
-    /// The certificate goes to the audit log and to `system_coffer.events`.
-    fn tell_purged(&self, snapshot: &Arc<SnapshotRecord>, erased: &Erased) {
-        let certificate = certificate(snapshot, erased);
+    /// Erases a snapshot because an operator says so; what that destroyed is in `system_coffer.events`
+    /// and in the audit log, and returned. Blocks.
+    ///
+    /// # Errors
+    /// When there is no such snapshot, when it belongs to the history of a table, or the catalog cannot be
+    /// written; then it is still there.
+    pub fn erase_snapshot(&self, id: SnapshotId) -> Result<Value> {
+        self.erase_certified(id, Cause::Operator)
+    }
+
+    fn erase_certified(&self, id: SnapshotId, cause: Cause) -> Result<Value> {
+        let mut key_arn = None;
+        let erased = self.engine().erase_snapshot_with(id, &mut |catalog, erased| {
+            key_arn = self.record_purged(catalog, erased, cause);
+        })?;
+        Ok(self.audit_purged(&erased, cause, key_arn))
+    }
+
+    /// Ends the history of a table; it is told as the end of a snapshot is.
+    ///
+    /// # Errors
+    /// When the catalog cannot be written; then it is still there.
+    pub(crate) fn erase_history(&self, table: TableId) -> Result<()> {
+        let mut key_arn = None;
+        let cause = Cause::HistoryDisabled;
+        let erased = self.engine().stop_archive_with(table, &mut |catalog, erased| {
+            if erased.was_archive_erased {
+                key_arn = self.record_purged(catalog, erased, cause);
+            }
+        })?;
+        if erased.was_archive_erased {
+            self.audit_purged(&erased, cause, key_arn);
+        }
+        Ok(())
+    }
+
+    /// Moves the window of histories on; that one ended is told, not that one is shortened as ever.
+    ///
+    /// # Errors
+    /// The first failure; the other tables had their turn.
+    pub(crate) fn shorten_histories(&self, window_millis: i64) -> Result<()> {
+        let mut key_arns = HashMap::new();
+        let cause = Cause::Expired;
+        let told = &mut |catalog: &mut Catalog, erased: &Erased| {
+            if erased.was_archive_erased {
+                key_arns.insert(erased.table, self.record_purged(catalog, erased, cause));
+            }
+        };
+        let (all, kept_up) = self.engine().keep_up_archives_with(window_millis, told);
+        for erased in all.iter().filter(|erased| erased.was_archive_erased) {
+            self.audit_purged(erased, cause, key_arns.remove(&erased.table).flatten());
+        }
+        Ok(kept_up?)
+    }
+
+    /// Adds the event to the catalog without what is erased. Returns the KMS key it was under, which
+    /// nobody knows afterwards.
+    fn record_purged(&self, next: &mut Catalog, erased: &Erased, cause: Cause) -> Option<String> {
+        let key_arn = certificate::key_arn_of(&self.engine().catalog(), erased);
+        let at_millis = self.clock().key_wall_millis();
+        let certificate = Certificate { erased, cause, key_arn: key_arn.clone(), at_millis };
+        match events::new_incident() {
+            Ok(incident) => {
+                let event = NewEvent {
+                    kind: EventKind::Purged,
+                    keyspace: erased.keyspace.clone(),
+                    table: erased.name.clone(),
+                    key_arn: key_arn.clone(),
+                    state: certificate.state().to_owned(),
+                    since_millis: None,
+                    deadline_millis: None,
+                    incident,
+                    todo: "Nothing. What was erased cannot be restored from this server."
+                        .to_owned(),
+                    detail: certificate.short().to_string(),
+                };
+                self.record_event(next, event);
+            }
+            Err(error) => tracing::error!(%error, "an erase is not in the events"),
+        }
+        key_arn
+    }
+
+    fn audit_purged(&self, erased: &Erased, cause: Cause, key_arn: Option<String>) -> Value {
+        let at_millis = self.clock().key_wall_millis();
+        let certificate =
+            Certificate { erased, cause, key_arn: key_arn.clone(), at_millis }.whole();
         if let Some(audit) = &self.options().schema_audit {
             audit.record(&SchemaAuditEvent {
                 name: "PurgeSnapshot",
                 user: None,
                 client: None,
-                statement: certificate.clone(),
+                statement: certificate.to_string(),
                 keyspace: erased.keyspace.clone(),
                 table: Some(erased.name.clone()),
-                key_arn: snapshot.key_arn.clone(),
+                key_arn,
                 error: None,
                 at_millis: self.clock().now_millis(),
             });
         }
-        let Ok(incident) = events::new_incident() else { return };
-        let event = NewEvent {
-            kind: EventKind::Purged,
-            keyspace: erased.keyspace.clone(),
-            table: erased.name.clone(),
-            key_arn: snapshot.key_arn.clone(),
-            state: "PURGED".to_owned(),
-            since_millis: None,
-            deadline_millis: None,
-            incident,
-            todo: "Nothing. What was erased cannot be restored from this server.".to_owned(),
-            detail: certificate,
-        };
-        let recorded = self.engine().update_catalog(&mut |catalog| {
-            let mut next = catalog.clone();
-            self.record_event(&mut next, event.clone());
-            Ok(next)
-        });
-        if let Err(error) = recorded {
-            tracing::error!(snapshot = %snapshot.id, %error, "an erased snapshot is not told of");
-        }
+        certificate
     }
-}
-
-/// What was destroyed, as JSON.
-fn certificate(snapshot: &Arc<SnapshotRecord>, erased: &Erased) -> String {
-    let keys: Vec<String> = erased.destroyed_table_keys.iter().map(ToString::to_string).collect();
-    let files: Vec<_> = erased
-        .unlinked
-        .iter()
-        .map(|(path, bytes, sha256)| {
-            let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-            json!({"file": path, "bytes": bytes, "sha256": sha256})
-        })
-        .collect();
-    let remaining: Vec<String> =
-        erased.remaining_snapshots.iter().map(ToString::to_string).collect();
-    json!({
-        "snapshot": snapshot.id.to_string(),
-        "table_id": erased.table.to_string(),
-        "kind": snapshot.kind.as_str(),
-        "destroyed_table_keys": keys,
-        "unlinked": files,
-        "left": erased.left,
-        "remaining_snapshots": remaining,
-        "has_archive": erased.has_archive,
-        "beyond": "copies that flash or copy-on-write media keep, and older backups",
-    })
-    .to_string()
 }

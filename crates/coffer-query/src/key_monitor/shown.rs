@@ -87,7 +87,7 @@ impl Database {
     /// What is told about a table.
     pub(super) fn event_of(&self, entry: &TableEntry, untold: &Untold) -> Option<NewEvent> {
         let condition = self.key_condition(entry);
-        let incident = match events::new_incident() {
+        let incident = match untold.incident.map_or_else(events::new_incident, Ok) {
             Ok(incident) => incident,
             Err(error) => {
                 tracing::error!(%error, event = untold.kind.as_str(), "an event is not recorded");

@@ -20,6 +20,14 @@ pub(super) struct Untold {
     pub(super) days_left: Option<u32>,
     /// What was seen; empty for the last answer of the KMS.
     pub(super) detail: String,
+    /// The transition, where it has an id of its own.
+    pub(super) incident: Option<[u8; 16]>,
+}
+
+impl Untold {
+    pub(super) const fn new(kind: EventKind, detail: String) -> Untold {
+        Untold { kind, days_left: None, detail, incident: None }
+    }
 }
 
 /// A table under a KMS key.
@@ -48,11 +56,29 @@ pub(super) struct Watched {
 /// First and longest pause after a snapshot that could not be had.
 const PAUSE_MILLIS: (i64, i64) = (5_000, 600_000);
 
+fn parse(text: &str) -> Option<Kept> {
+    serde_json::from_str(text).ok()
+}
+
+/// What is told when a table is not under this key any more, and its loss was.
+fn left_loss(kept: &Kept) -> Option<Untold> {
+    let series = kept.health.series.as_ref().filter(|series| series.is_confirmed)?;
+    let lost = uuid::Uuid::from_bytes(series.incident);
+    let detail = format!("now under another key; {} was lost (incident {lost})", kept.key_arn);
+    Some(Untold::new(EventKind::Recovered, detail))
+}
+
+/// As for a table under another KMS key, for one that is under none now.
+pub(super) fn left_kms(kept: &str) -> Option<Untold> {
+    left_loss(&parse(kept)?)
+}
+
 impl Watched {
     /// A table that comes under watch. One with a loss that runs is asked about at once, any other
     /// one after `pause`.
     pub(super) fn new(key_arn: String, kept: Option<String>, now: i64, pause: i64) -> Watched {
-        let parsed = kept.as_deref().and_then(|text| serde_json::from_str::<Kept>(text).ok());
+        let parsed = kept.as_deref().and_then(parse);
+        let left_loss = parsed.as_ref().filter(|kept| kept.key_arn != key_arn).and_then(left_loss);
         let health = parsed.filter(|kept| kept.key_arn == key_arn).map(|kept| kept.health);
         let health = health.unwrap_or_default();
         let pause = if health.series.is_some() { 0 } else { pause };
@@ -65,7 +91,7 @@ impl Watched {
             retry_at: i64::MIN,
             pause: 0,
             is_known: false,
-            untold: Vec::new(),
+            untold: left_loss.into_iter().collect(),
             deletion_millis: None,
             detail: String::new(),
         }
@@ -108,7 +134,9 @@ impl Watched {
                 HealthEvent::Unreachable => (EventKind::Unreachable, None),
                 HealthEvent::Reachable => (EventKind::Reachable, None),
             };
-            self.untold.push(Untold { kind, days_left, detail: String::new() });
+            let series = self.health.series.as_ref().map(|series| series.incident);
+            let incident = series.filter(|_| kind == EventKind::KeyLost);
+            self.untold.push(Untold { kind, days_left, detail: String::new(), incident });
         }
     }
 

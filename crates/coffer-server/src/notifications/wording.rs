@@ -3,13 +3,13 @@
 use coffer_notify::{Moment, Notification, Severity};
 use coffer_query::{Event, EventKind};
 
-/// The message of an event.
-pub(super) fn notification(event: &Event, cluster: &str) -> Notification {
+/// The message of an event. `keep_days` is how long the snapshot of a lost table is kept.
+pub(super) fn notification(event: &Event, cluster: &str, keep_days: i64) -> Notification {
     Notification {
         id: event.id.to_string(),
         incident: event.incident.clone(),
         kind: event.kind.as_str().to_owned(),
-        severity: severity(event.kind),
+        severity: severity(event),
         at: Moment(event.at_millis),
         cluster: cluster.to_owned(),
         keyspace: event.keyspace.clone(),
@@ -18,8 +18,8 @@ pub(super) fn notification(event: &Event, cluster: &str) -> Notification {
         state: event.state.clone(),
         since: event.since_millis.map(Moment),
         deadline: event.deadline_millis.map(Moment),
-        summary: summary(event.kind).to_owned(),
-        what_happens: what_happens(event.kind, event.deadline_millis.map(Moment)),
+        summary: summary(event).to_owned(),
+        what_happens: what_happens(event, keep_days),
         what_to_do: event.todo.clone(),
         detail: event.detail.clone(),
     }
@@ -47,8 +47,14 @@ pub(super) fn test(id: String, incident: String, now_millis: i64, cluster: &str)
     }
 }
 
-const fn severity(kind: EventKind) -> Severity {
-    match kind {
+/// Whether nothing is left that a table could be restored from.
+fn is_gone(event: &Event) -> bool {
+    event.kind == EventKind::Purged && event.state == "PURGED"
+}
+
+fn severity(event: &Event) -> Severity {
+    match event.kind {
+        EventKind::Purged if !is_gone(event) => Severity::Info,
         EventKind::KeyLost
         | EventKind::Reminder
         | EventKind::SnapshotFailed
@@ -62,8 +68,8 @@ const fn severity(kind: EventKind) -> Severity {
     }
 }
 
-const fn summary(kind: EventKind) -> &'static str {
-    match kind {
+fn summary(event: &Event) -> &'static str {
+    match event.kind {
         EventKind::KeyLost => {
             "Coffer detected that it does not have access to a table that is encrypted under a KMS \
              key of yours. The table is currently inaccessible."
@@ -91,6 +97,9 @@ const fn summary(kind: EventKind) -> &'static str {
             "Coffer did not drop a table whose KMS key is lost and whose time is over."
         }
         EventKind::Restored => "a table was restored.",
+        EventKind::Purged if !is_gone(event) => {
+            "Coffer erased a part of what it kept of a table: a snapshot, or its history."
+        }
         EventKind::Purged => {
             "Coffer erased what it kept of a table: its keys first, then its files."
         }
@@ -100,13 +109,14 @@ const fn summary(kind: EventKind) -> &'static str {
     }
 }
 
-fn what_happens(kind: EventKind, deadline: Option<Moment>) -> String {
-    let text = match (kind, deadline) {
+fn what_happens(event: &Event, keep_days: i64) -> String {
+    let deadline = event.deadline_millis.map(Moment);
+    let text = match (event.kind, deadline) {
         (EventKind::KeyLost | EventKind::Reminder, Some(deadline)) => {
             return format!(
                 "Reads and writes of the table fail. If Coffer has no access to the key until \
                  {deadline}, it takes a snapshot of the table, still encrypted, verifies it, and \
-                 drops the table. The snapshot is kept for 35 days more; with the key, RESTORE \
+                 drops the table. The snapshot is kept for {keep_days} days more; with the key, RESTORE \
                  TABLE brings the rows back until then."
             );
         }
@@ -134,6 +144,12 @@ fn what_happens(kind: EventKind, deadline: Option<Moment>) -> String {
         }
         (EventKind::Dropped, None) => "The snapshot is kept.",
         (EventKind::Restored, _) => "The new table can be used.",
+        (EventKind::Purged, _) if event.state == "KEPT" => {
+            "The table was dropped before. What else is kept of it can be restored as before."
+        }
+        (EventKind::Purged, _) if !is_gone(event) => {
+            "The table is there and keeps its rows. What was erased cannot be restored any more."
+        }
         (EventKind::Purged, _) => "The rows cannot be restored from this server any more.",
         (EventKind::CreateFailed, _) => "There is no such table, and nothing of it is left.",
     };
@@ -144,12 +160,46 @@ fn what_happens(kind: EventKind, deadline: Option<Moment>) -> String {
 mod tests {
     use super::*;
 
+    fn event(kind: EventKind, state: &str, deadline_millis: Option<i64>) -> Event {
+        Event {
+            id: uuid::Uuid::nil(),
+            at_millis: 0,
+            at_age: 0,
+            kind,
+            keyspace: "k".to_owned(),
+            table: "t".to_owned(),
+            key_arn: None,
+            state: state.to_owned(),
+            since_millis: None,
+            deadline_millis,
+            incident: String::new(),
+            todo: String::new(),
+            detail: String::new(),
+            pending: Default::default(),
+            delivered: Default::default(),
+        }
+    }
+
     #[test]
     fn a_lost_key_is_told_with_its_deadline_or_that_there_is_none() {
-        let deadline = Moment(1_795_910_400_000);
-        let text = what_happens(EventKind::KeyLost, Some(deadline));
+        let deadline = Some(1_795_910_400_000);
+        let text = what_happens(&event(EventKind::KeyLost, "", deadline), 90);
         assert!(text.contains("until 2026-11-29 00:00:00 UTC"), "{text}");
-        let text = what_happens(EventKind::KeyLost, None);
+        assert!(text.contains("for 90 days more"), "{text}");
+        let text = what_happens(&event(EventKind::KeyLost, "", None), 90);
         assert!(text.contains("Nothing is deleted"), "{text}");
+    }
+
+    #[test]
+    fn an_erase_says_what_is_left() {
+        for (state, severity, says) in [
+            ("PURGED", Severity::Warning, "The rows cannot be restored"),
+            ("KEPT", Severity::Info, "can be restored as before"),
+            ("ACTIVE", Severity::Info, "keeps its rows"),
+        ] {
+            let told = notification(&event(EventKind::Purged, state, None), "c", 35);
+            assert_eq!(told.severity, severity, "{state}");
+            assert!(told.what_happens.contains(says), "{}", told.what_happens);
+        }
     }
 }
