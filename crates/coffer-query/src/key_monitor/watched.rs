@@ -147,3 +147,31 @@ impl Watched {
         self.retry_at = now.saturating_add(self.pause);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use coffer_health::{Answer, Moment, Observation, Policy};
+
+    use super::*;
+
+    #[test]
+    fn a_table_that_left_its_lost_key_is_told_as_recovered() {
+        let policy = Policy { confirmations: 1, ..Policy::default() };
+        let mut watched = Watched::new("old".to_owned(), None, 0, 0);
+        watched.health = TableHealth::trusting("us");
+        let now = Moment { age_millis: 5, start_age_millis: 0, wall_millis: 5, incident: [7; 16] };
+        let refused = Observation { answer: Answer::Refused, identity: Some("us") };
+        let events = watched.health.observe(&now, &policy, refused);
+        watched.tell(events);
+        assert_eq!(watched.untold.first().unwrap().incident, Some([7; 16]));
+        let kept = watched.text();
+        let same = Watched::new("old".to_owned(), kept.clone(), 9, 0);
+        assert!(same.untold.is_empty() && same.health.series.is_some());
+        let left = Watched::new("new".to_owned(), kept, 9, 0);
+        assert_eq!(left.health, TableHealth::default());
+        let told = left.untold.first().unwrap();
+        assert_eq!(told.kind, EventKind::Recovered);
+        assert!(told.detail.contains("under another key"), "{}", told.detail);
+        assert!(left.text().unwrap().contains("new"));
+    }
+}

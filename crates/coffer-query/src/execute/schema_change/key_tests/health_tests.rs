@@ -92,6 +92,7 @@ fn a_lost_key_is_told_the_table_dropped_after_seven_days_and_its_snapshot_purged
     assert!(running.run("SELECT a FROM k.t").is_err());
     assert_eq!(running.status("t").as_deref(), Some("INACCESSIBLE_ENCRYPTION_CREDENTIALS"));
     let told = running.told(EventKind::KeyLost);
+    assert_eq!(running.condition("t").incident, Some(told.incident.clone()));
     assert_eq!((&*told.table, told.key_arn.as_deref()), ("t", Some(&*key)));
     assert_eq!((told.since_millis, told.deadline_millis), (Some(since), Some(since + 7 * DAY)));
     assert!(told.detail.contains(&key) && told.detail.contains("disabled"), "{}", told.detail);
@@ -143,6 +144,48 @@ fn a_snapshot_lives_35_days_and_what_its_end_destroyed_is_certified() {
         assert!(!house.data().join(file["file"].as_str().unwrap()).exists());
     }
     assert!(house.audit.0.lock().iter().any(|event| event.name == "PurgeSnapshot"));
+}
+
+#[test]
+fn what_an_operator_erases_of_a_live_table_is_certified_too() {
+    let house = House::new();
+    let (running, key) = with_rows(&house);
+    let table = running.database.engine().catalog().table("k", "t").unwrap().schema.id;
+    let request = coffer_storage::SnapshotRequest {
+        kind: SnapshotKind::Manual,
+        name: "by hand".to_owned(),
+        keep_millis: None,
+    };
+    let snapshot = running.database.engine().take_snapshot(table, &request).unwrap();
+    let certificate = running.database.erase_snapshot(snapshot.id).unwrap();
+    let event = running.told(EventKind::Purged);
+    assert_eq!((&*event.state, event.key_arn.as_deref()), ("ACTIVE", Some(&*key)));
+    let told: serde_json::Value = serde_json::from_str(&event.detail).unwrap();
+    assert_eq!(told, certificate);
+    assert_eq!(told["erased_snapshots"][0], snapshot.id.to_string());
+    assert_eq!(told["remains"]["table"], true);
+    assert!(house.audit.0.lock().iter().any(|event| event.name == "PurgeSnapshot"));
+    assert_eq!(running.count("t"), 20);
+}
+
+#[test]
+fn a_history_that_is_switched_off_is_certified() {
+    let house = House::new();
+    let (running, _) = with_rows(&house);
+    let switch = |status: &str| {
+        running.ok(&format!(
+            "ALTER TABLE k.t WITH CUSTOM_PROPERTIES = {{'point_in_time_recovery': {{'status': \
+             '{status}'}}}}"
+        ));
+    };
+    switch("enabled");
+    running.insert("t", 100);
+    assert!(!running.kinds().contains(&EventKind::Purged));
+    switch("disabled");
+    let told: serde_json::Value =
+        serde_json::from_str(&running.told(EventKind::Purged).detail).unwrap();
+    assert_eq!(told["was_history_erased"], true);
+    assert_eq!(told["remains"]["history"], false);
 }
 
 #[test]
