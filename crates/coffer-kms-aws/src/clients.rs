@@ -6,7 +6,10 @@ use aws_config::{
     provider_config::ProviderConfig, retry::RetryConfig, sts::AssumeRoleProvider,
     timeout::TimeoutConfig,
 };
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider},
+};
 use aws_sdk_kms::{
     Client,
     config::{
@@ -20,7 +23,7 @@ use aws_smithy_http_client::{
 };
 use coffer_keys::{KmsError, KmsOperation, failure};
 use std::{collections::HashMap, time::Duration};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 
 /// First part of the User-Agent: how Coffer's calls are told apart in an audit.
 const PRODUCT: &str = concat!("coffer/", env!("CARGO_PKG_VERSION"));
@@ -42,7 +45,8 @@ pub(crate) struct Clients {
     options: AwsKmsOptions,
     control: Client,
     data: Client,
-    own_arn: OnceCell<String>,
+    /// Who the last credentials were of, as STS said: id of the access key, and ARN.
+    caller: Mutex<Option<(String, String)>>,
     by_role: Mutex<HashMap<String, Client>>,
 }
 
@@ -82,8 +86,8 @@ impl Clients {
         }
         let control = client(&config, options.control_role_arn.as_deref()).await;
         let data = client(&config, options.data_role_arn.as_deref()).await;
-        let by_role = Mutex::default();
-        Ok(Self { config, options, control, data, own_arn: OnceCell::new(), by_role })
+        let (caller, by_role) = (Mutex::default(), Mutex::default());
+        Ok(Self { config, options, control, data, caller, by_role })
     }
 
     pub(crate) fn control(&self) -> &Client {
@@ -115,22 +119,21 @@ impl Clients {
             return Ok((data.clone(), control.clone()));
         }
         let own = self.own_arn().await?;
-        let or_own = |role: &Option<String>| role.clone().unwrap_or_else(|| own.to_owned());
+        let or_own = |role: &Option<String>| role.clone().unwrap_or_else(|| own.clone());
         Ok((or_own(data), or_own(control)))
     }
 
     /// Endpoint and caller, as one text. Temporary credentials change each hour and are told by the
-    /// role they are of, others by the id of the access key.
+    /// role they are of, as STS says it: never by what the options say of it, since an instance can be
+    /// given another role while the server runs. Others are told by the id of the access key.
     pub(crate) async fn identity(&self, operation: KmsOperation) -> Result<String, KmsError> {
         let options = &self.options;
-        let missing = |text: String| KmsError::new(operation, failure::NO_CREDENTIALS, text);
-        let provider = self.config.credentials_provider();
-        let provider = provider.ok_or_else(|| missing("no credentials are configured".into()))?;
-        let found = provider.provide_credentials().await;
-        let found = found.map_err(|error| missing(error.to_string()))?;
-        let caller = match found.session_token() {
-            Some(_) => self.own_arn().await?,
-            None => found.access_key_id(),
+        let found = self.credentials(operation).await?;
+        let caller = match (found.session_token(), &options.assume_role_arn) {
+            (None, _) => found.access_key_id().to_owned(),
+            // these are of that role or there are none
+            (Some(_), Some(role)) => role.clone(),
+            (Some(_), None) => self.caller(operation, found).await?,
         };
         let roles = [&options.assume_role_arn, &options.control_role_arn, &options.data_role_arn];
         let roles: Vec<&str> = roles.iter().filter_map(|role| role.as_deref()).collect();
@@ -138,22 +141,49 @@ impl Clients {
         Ok(format!("aws {} at {endpoint} as {caller} {}", options.region, roles.join(" ")))
     }
 
-    async fn own_arn(&self) -> Result<&str, KmsError> {
+    /// Whom grants are made for where no role is named for it.
+    async fn own_arn(&self) -> Result<String, KmsError> {
         let known = self.options.principal_arn.as_ref().or(self.options.assume_role_arn.as_ref());
         if let Some(arn) = known {
-            return Ok(arn);
+            return Ok(arn.clone());
         }
-        let ask = || async {
-            let sts = aws_sdk_sts::Client::new(&self.config);
-            let answer = sts.get_caller_identity().send().await;
-            let identity = answer.map_err(|error| {
-                answer::failed(KmsOperation::CreateGrant, error)
-                    .with_note("while asking STS who the server is; principal_arn tells it too")
-            })?;
-            let arn = identity.arn().map(role_of_session);
-            arn.ok_or_else(|| answer::unreadable(KmsOperation::CreateGrant, "no ARN from STS"))
-        };
-        self.own_arn.get_or_try_init(ask).await.map(String::as_str)
+        let operation = KmsOperation::CreateGrant;
+        let found = self.credentials(operation).await?;
+        let asked = self.caller(operation, found).await;
+        asked.map_err(|error| error.with_note("principal_arn tells it too"))
+    }
+
+    async fn credentials(&self, operation: KmsOperation) -> Result<Credentials, KmsError> {
+        let missing = |text: String| KmsError::new(operation, failure::NO_CREDENTIALS, text);
+        let provider = self.config.credentials_provider();
+        let provider = provider.ok_or_else(|| missing("no credentials are configured".into()))?;
+        provider.provide_credentials().await.map_err(|error| missing(error.to_string()))
+    }
+
+    /// Whose credentials these are. STS is asked anew when they are not those of the last time.
+    async fn caller(
+        &self,
+        operation: KmsOperation,
+        credentials: Credentials,
+    ) -> Result<String, KmsError> {
+        let key_id = credentials.access_key_id().to_owned();
+        if let Some((known, arn)) = &*self.caller.lock().await
+            && *known == key_id
+        {
+            return Ok(arn.clone());
+        }
+        // with the very credentials: the provider may give others by then
+        let config = aws_sdk_sts::config::Builder::from(&self.config)
+            .credentials_provider(credentials)
+            .build();
+        let answer = aws_sdk_sts::Client::from_conf(config).get_caller_identity().send().await;
+        let identity = answer.map_err(|error| {
+            answer::failed(operation, error).with_note("while asking STS who the server is")
+        })?;
+        let arn = identity.arn().map(role_of_session);
+        let arn = arn.ok_or_else(|| answer::unreadable(operation, "no ARN from STS"))?;
+        *self.caller.lock().await = Some((key_id, arn.clone()));
+        Ok(arn)
     }
 }
 

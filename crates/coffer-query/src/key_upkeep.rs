@@ -9,7 +9,7 @@ use coffer_storage::{KeyChange, RetiringGrant, TableEntry};
 
 use crate::database::Database;
 use crate::error::Result;
-use crate::execute::key_change::grant_names;
+use crate::execute::key_change::{grant_names, source_grant_name};
 
 /// First pause after a failure; doubles with each.
 const PAUSE_MILLIS_MIN: i64 = 5_000;
@@ -153,10 +153,10 @@ impl Database {
     /// # Errors
     /// When the KMS does not give them.
     pub(crate) async fn settle_change(&self, table: &TableName, change: &KeyChange) -> Result<()> {
-        let grants = match &change.target_arn {
+        let names = grant_names(&self.engine().catalog(), table, change);
+        let mut grants = match &change.target_arn {
             None => Vec::new(),
             Some(arn) => {
-                let names = grant_names(&self.engine().catalog(), table, change);
                 let context = &change.encryption_context;
                 let found = self.keyring().create_grants(table, arn, context, &names).await;
                 match found {
@@ -167,6 +167,14 @@ impl Database {
                 }
             }
         };
+        if let Some(arn) = &change.source_arn {
+            let (context, name) = (&change.source_context, source_grant_name(&names));
+            match self.keyring().source_grant(table, arn, context, &name).await {
+                Ok(grant) => grants.push(grant),
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         self.remove_change(table, change, &grants);
         Ok(())
     }

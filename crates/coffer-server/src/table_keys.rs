@@ -1,10 +1,9 @@
 //! What an operator does with the keys of tables while the server runs: `coffer keys`.
 
-use std::sync::Arc;
-
 use coffer_keys::{CheckResult, ErrorClass, KeyError, TableName, encryption_context};
+use coffer_model::TableId;
 use coffer_query::Database;
-use coffer_storage::{Catalog, TableEntry};
+use coffer_storage::TableEntry;
 use serde_json::{Value, json};
 
 use crate::admin::Report;
@@ -138,7 +137,7 @@ async fn rewrap(database: &Database, table: Option<&str>) -> Result<Report, Stri
         let Some(arn) = entry.key.kms_key_arn.clone() else {
             continue;
         };
-        let outcome = rewrap_one(database, &entry).await;
+        let outcome = rewrap_one(database, entry.schema.id).await;
         report.has_findings |= outcome.is_err();
         report.rows.push(match outcome {
             Ok(material) => json!({
@@ -155,34 +154,11 @@ async fn rewrap(database: &Database, table: Option<&str>) -> Result<Report, Stri
 }
 
 /// The key material that the table key is under now, where the KMS tells it.
-async fn rewrap_one(database: &Database, entry: &TableEntry) -> Result<Option<String>, String> {
-    let record = database
-        .keyring()
-        .rewrap(&name_of(entry), &entry.key)
-        .await
-        .map_err(|error| error.to_string())?;
-    let id = entry.schema.id;
-    let mut is_published = false;
-    let published = database.engine().update_catalog(&mut |old: &Catalog| {
-        let mut new = old.clone();
-        // an ALTER that was faster has a newer blob, which stays
-        is_published = old.tables.get(&id).is_some_and(|found| found.key.blob == entry.key.blob);
-        if let (true, Some(found)) = (is_published, new.tables.get_mut(&id)) {
-            let mut changed = TableEntry::clone(found);
-            let key = Arc::make_mut(&mut changed.key);
-            key.blob = record.blob.clone();
-            key.key_material_id.clone_from(&record.key_material_id);
-            *found = changed.into();
-        }
-        Ok(new)
-    });
-    published.map_err(|error| error.to_string())?;
-    if !is_published {
+async fn rewrap_one(database: &Database, table: TableId) -> Result<Option<String>, String> {
+    let rewrapped = database.rewrap_table_key(table).await.map_err(|error| error.to_string())?;
+    if !rewrapped {
         return Err("the table's key was changed meanwhile; nothing was done".to_owned());
     }
     let catalog = database.engine().catalog();
-    if let Some(found) = catalog.tables.get(&id) {
-        database.keyring().install_record(&id.0, &found.key);
-    }
-    Ok(record.key_material_id)
+    Ok(catalog.tables.get(&table).and_then(|entry| entry.key.key_material_id.clone()))
 }

@@ -129,6 +129,12 @@ pub struct KeyChange {
     /// Whether the table is restored by it.
     #[serde(default)]
     pub is_restore: bool,
+    /// The KMS key of a restore's source, when a temporary grant is needed to open that one.
+    #[serde(default)]
+    pub source_arn: Option<String>,
+    /// The encryption context of the source, which that grant is bound to.
+    #[serde(default)]
+    pub source_context: BTreeMap<String, String>,
 }
 
 /// A grant that is to be retired.

@@ -10,10 +10,10 @@ use super::{
     statistics::Asked,
 };
 use crate::{
-    CreateGrantRequest, DecryptRequest, GrantKind, KeyChangeError, KeyError, KmsOperation, Result,
-    TableName,
+    CreateGrantRequest, DecryptRequest, ErrorClass, GrantKind, KeyChangeError, KeyError,
+    KmsOperation, Result, TableName,
 };
-use coffer_crypto::{EncryptionType, KeyGrant, KeyRecord, TableKey, TableKeyId};
+use coffer_crypto::{EncryptionType, KeyRecord, TableKey, TableKeyId};
 use std::{collections::HashSet, sync::Arc};
 
 /// The table whose files are to be used.
@@ -143,25 +143,27 @@ impl Keyring {
         let (table, arn) = (source.table, arn_of(source.record));
         let context = &source.record.encryption_context;
         let request = CreateGrantRequest { key: arn, kind: GrantKind::Data, context, name };
-        let asked =
-            Asked { operation: KmsOperation::CreateGrant, table: Some(table), key_arn: arn };
-        let made = match self.call(asked, self.kms.create_grant(request)).await {
+        let (made, token) = match self.make_grant(table, request).await {
             Ok(made) => made,
+            // it may be there: the caller keeps what it needs to find it
+            Err(error)
+                if matches!(error.class(), ErrorClass::Transient | ErrorClass::Ambiguous) =>
+            {
+                return Err(error.into());
+            }
             Err(error) => {
                 tracing::warn!(%table, %error, "no grant to open the key of a dropped table with");
                 return Err(refused.into());
             }
         };
-        let opened = self.decrypt_source(source, &[made.grant_token], false).await;
+        let opened = self.decrypt_source(source, &[token], false).await;
         let asked =
             Asked { operation: KmsOperation::RetireGrant, table: Some(table), key_arn: arn };
         let retired = self.call(asked, self.kms.retire_grant(arn, &made.grant_id)).await;
         match retired {
             Err(error) if error.name() != "NotFoundException" => {
-                let kind = GrantKind::Data.as_str().to_owned();
-                let left = KeyGrant { kind, grant_id: made.grant_id, key_arn: arn.to_owned() };
                 let error = KeyError::from_kms(table, arn, error);
-                Err(KeyChangeError { error, grants: vec![left] })
+                Err(KeyChangeError { error, grants: vec![made] })
             }
             _ => Ok(opened?),
         }

@@ -60,25 +60,46 @@ impl Keyring {
         let mut made = MadeGrants { grants: Vec::new(), tokens: Vec::new() };
         for (kind, name) in [(GrantKind::Data, &names.data), (GrantKind::Snapshot, &names.snapshot)]
         {
-            let request = CreateGrantRequest { key: arn, kind, context, name };
-            let asked =
-                Asked { operation: KmsOperation::CreateGrant, table: Some(table), key_arn: arn };
-            match self.call(asked, self.kms.create_grant(request)).await {
-                Ok(created) => {
-                    made.grants.push(KeyGrant {
-                        kind: kind.as_str().to_owned(),
-                        grant_id: created.grant_id,
-                        key_arn: arn.to_owned(),
-                    });
-                    made.tokens.push(created.grant_token);
+            match self.make_grant(table, CreateGrantRequest { key: arn, kind, context, name }).await
+            {
+                Ok((grant, token)) => {
+                    made.grants.push(grant);
+                    made.tokens.push(token);
                 }
-                Err(error) => {
-                    let error = KeyError::from_kms(table, arn, error);
-                    return Err(KeyChangeError { error, grants: made.grants });
-                }
+                Err(error) => return Err(KeyChangeError { error, grants: made.grants }),
             }
         }
         Ok(made)
+    }
+
+    /// The temporary grant of this name that [`Self::open_source`] makes: makes it if it is not there.
+    /// To clean up after a crash, this gives its id back.
+    ///
+    /// # Errors
+    /// A [`KeyError`] that names the ARN.
+    pub async fn source_grant(
+        &self,
+        table: &TableName,
+        arn: &str,
+        context: &EncryptionContext,
+        name: &str,
+    ) -> Result<KeyGrant> {
+        let request = CreateGrantRequest { key: arn, kind: GrantKind::Data, context, name };
+        self.make_grant(table, request).await.map(|(grant, _)| grant)
+    }
+
+    /// A grant and its token.
+    pub(super) async fn make_grant(
+        &self,
+        table: &TableName,
+        request: CreateGrantRequest<'_>,
+    ) -> Result<(KeyGrant, String)> {
+        let (key_arn, kind) = (request.key, request.kind.as_str().to_owned());
+        let asked = Asked { operation: KmsOperation::CreateGrant, table: Some(table), key_arn };
+        let made = self.call(asked, self.kms.create_grant(request)).await;
+        let made = made.map_err(|error| KeyError::from_kms(table, key_arn, error))?;
+        let grant = KeyGrant { kind, grant_id: made.grant_id, key_arn: key_arn.to_owned() };
+        Ok((grant, made.grant_token))
     }
 
     /// Gives a grant back. A grant that is gone, or whose key is, is a success. A background call:

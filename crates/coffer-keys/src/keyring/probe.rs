@@ -31,7 +31,8 @@ pub struct Probe {
     pub kms_state: Option<KeyState>,
     /// When the KMS deletes the key, milliseconds since 1970, where it told that.
     pub deletion_millis: Option<i64>,
-    /// When it was asked, on the clock of key ages.
+    /// When it was asked, on the clock of key ages: a verdict that rests on the state of the KMS key
+    /// alone is as old as that.
     pub asked_at_millis: i64,
 }
 
@@ -41,7 +42,7 @@ impl Keyring {
     /// definitive refusal drops the cached keys of the table, as one of a refresh does.
     pub async fn probe(self: &Arc<Self>, tables: Vec<(TableName, Arc<KeyRecord>)>) -> Vec<Probe> {
         let mut identities: HashMap<String, Option<String>> = HashMap::new();
-        let mut described: HashMap<String, JoinHandle<Result<KeyMetadata, KmsError>>> =
+        let mut described: HashMap<String, (i64, JoinHandle<Result<KeyMetadata, KmsError>>)> =
             HashMap::new();
         let mut asked = Vec::new();
         for (table, record) in tables {
@@ -49,7 +50,8 @@ impl Keyring {
             if !described.contains_key(&arn) {
                 identities.insert(arn.clone(), self.identity(&arn).await);
                 self.background_turn().await;
-                described.insert(arn.clone(), self.spawn_describe(arn.clone()));
+                let at = self.clock.key_now_millis();
+                described.insert(arn.clone(), (at, self.spawn_describe(arn.clone())));
             }
             self.background_turn().await;
             let at = self.clock.key_now_millis();
@@ -57,18 +59,26 @@ impl Keyring {
             asked.push((table, record, arn, at, dry_run));
         }
         let mut states = HashMap::new();
-        for (arn, describing) in described {
+        for (arn, (described_at, describing)) in described {
             // a task that is gone: the runtime stops, or the provider panicked
             let stopped = |_| Err(stopped(KmsOperation::DescribeKey));
-            states.insert(arn, describing.await.unwrap_or_else(stopped));
+            states.insert(arn, (described_at, describing.await.unwrap_or_else(stopped)));
         }
         let mut probes = Vec::with_capacity(asked.len());
-        for (table, record, arn, asked_at_millis, dry_run) in asked {
+        for (table, record, arn, dry_run_at, dry_run) in asked {
             let outcome = dry_run.await.unwrap_or_else(|_| {
                 Err(KeyError::from_kms(&table, &arn, stopped(KmsOperation::Decrypt)))
             });
-            let metadata = states.get(&arn).and_then(|answer| answer.as_ref().ok());
+            let described = states.get(&arn);
+            let metadata = described.and_then(|(_, answer)| answer.as_ref().ok());
+            let is_refused = |outcome: &_| matches!(outcome, Err(KeyError::Definitive(_)));
+            let was_refused = is_refused(&outcome);
             let outcome = judged(&table, &arn, outcome, metadata);
+            // many tables may have waited for their turn since the key was described
+            let asked_at_millis = match described {
+                Some((at, _)) if is_refused(&outcome) && !was_refused => *at,
+                _ => dry_run_at,
+            };
             if let Err(error @ KeyError::Definitive(_)) = &outcome {
                 self.refused(&table, &record, error, asked_at_millis);
             }

@@ -46,11 +46,14 @@ pub(super) struct Begun {
 }
 
 /// What a change of a key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose<'a> {
     Create,
     Swap,
-    Restore,
+    Restore {
+        /// Key of the source, when a temporary grant is needed to open it.
+        granted: Option<&'a KeyRecord>,
+    },
 }
 
 impl Database {
@@ -244,10 +247,14 @@ impl Database {
         table: &TableName,
         encryption: &EncryptionSpecification,
         context: &EncryptionContext,
-        purpose: Purpose,
+        purpose: Purpose<'_>,
     ) -> Result<Begun> {
         let random = coffer_crypto::random_array()
             .map_err(|error| Error::Server(format!("begin change of key: {error}")))?;
+        let granted = match purpose {
+            Purpose::Restore { granted } => granted,
+            Purpose::Create | Purpose::Swap => None,
+        };
         let change = KeyChange {
             keyspace: table.keyspace.to_string(),
             name: table.name.to_string(),
@@ -255,8 +262,10 @@ impl Database {
             change_id: u64::from_be_bytes(random),
             encryption_context: context.clone(),
             started_at_millis: self.clock().now_millis(),
-            is_create: purpose == Purpose::Create,
-            is_restore: purpose == Purpose::Restore,
+            is_create: matches!(purpose, Purpose::Create),
+            is_restore: matches!(purpose, Purpose::Restore { .. }),
+            source_arn: granted.and_then(|key| key.kms_key_arn.clone()),
+            source_context: granted.map(|key| key.encryption_context.clone()).unwrap_or_default(),
         };
         let under_way = self.key_queues().begin(change.change_id);
         self.engine().update_catalog(&mut |catalog| {
@@ -275,7 +284,9 @@ impl Database {
     /// of the KMS was lost the intent stays, and the background finds by it what was made.
     pub(super) fn give_up(&self, begun: Option<&Begun>, failed: Failed) -> Error {
         let Some(begun) = begun else { return *failed.error };
-        if !failed.is_lost || begun.change.target_arn.is_none() {
+        let change = &begun.change;
+        let asks_kms = change.target_arn.is_some() || change.source_arn.is_some();
+        if !failed.is_lost || !asks_kms {
             let event = events::create_failed(&begun.change, &failed.error);
             self.end_change(&begun.table, &begun.change, &failed.grants, event.as_ref());
         }
@@ -503,6 +514,11 @@ pub(crate) fn grant_names(catalog: &Catalog, table: &TableName, change: &KeyChan
         change.change_id
     );
     GrantNames { data: format!("{start}-data"), snapshot: format!("{start}-{SNAPSHOT}") }
+}
+
+/// The name of the temporary grant that opens the source of a restore.
+pub(crate) fn source_grant_name(names: &GrantNames) -> String {
+    format!("{}-source", names.data)
 }
 
 fn retiring(

@@ -15,7 +15,7 @@ use coffer_storage::{Catalog, RestoreSource, SnapshotId, SnapshotRecord};
 use cql_parser::ast::{QualifiedName, RestoreTable};
 use cql_types::time::format_timestamp;
 
-use super::key_change::{Failed, Purpose, context_of};
+use super::key_change::{Failed, Purpose, context_of, source_grant_name};
 use super::schema_change::{SchemaChangeEvent, new_table_id};
 use crate::custom_properties::{ENCRYPTION_CONTEXT, SnapshotName, has_point_in_time_recovery};
 use crate::database::Database;
@@ -59,6 +59,11 @@ struct Allowed<'a> {
 impl Allowed<'_> {
     fn origin(&self) -> Origin<'_> {
         Origin { then: &self.files.schema, now: &self.source.schema }
+    }
+
+    /// What is announced: also the source, while its keys are not opened yet.
+    fn purpose(&self, opened: Option<&SourceKeys>) -> Purpose<'_> {
+        Purpose::Restore { granted: opened.is_none().then(|| &*self.files.key) }
     }
 }
 
@@ -112,7 +117,8 @@ impl Database {
             opened => opened.ok(),
         };
 
-        let begun = self.begin_change(&table, &encryption, &context, Purpose::Restore)?;
+        let purpose = allowed.purpose(opened.as_ref());
+        let begun = self.begin_change(&table, &encryption, &context, purpose)?;
         let names = self.grant_names(&begun);
         let new = NewKeys {
             specification: &encryption,
@@ -194,7 +200,7 @@ impl Database {
         let opened = match opened {
             Some(opened) => opened,
             None => {
-                let temporary = format!("{}-source", names.data);
+                let temporary = source_grant_name(names);
                 self.open_source(allowed, Some(&temporary)).await?
             }
         };

@@ -140,6 +140,8 @@ fn catalog() -> Catalog {
         started_at_millis: 6,
         is_create: true,
         is_restore: false,
+        source_arn: Some("source".into()),
+        source_context: BTreeMap::from([("c".into(), "d".into())]),
     };
     catalog.key_changes.insert(TableId([8; 16]), change);
     catalog.retiring_grants.push(Arc::new(RetiringGrant {

@@ -9,7 +9,7 @@ use crate::custom_properties::{CustomProperties, ENCRYPTION_CONTEXT};
 use crate::database::Database;
 use crate::encryption_policy::EncryptionPolicy;
 use crate::error::{Error, Result};
-use crate::execute::key_change::{Failed, Purpose, context_of};
+use crate::execute::key_change::{Failed, context_of};
 use crate::execute::schema_change::new_table_id;
 use crate::plan::schema_change::ChangeContext;
 use crate::plan::schema_change::restore::{self as plan, RestoreOptions};
@@ -67,7 +67,8 @@ impl Database {
             Err(failed) if !may_need_grant(&failed) => return Err(*failed.error),
             opened => opened.ok(),
         };
-        let begun = self.begin_change(&table, &encryption, &context, Purpose::Restore)?;
+        let purpose = allowed.purpose(opened.as_ref());
+        let begun = self.begin_change(&table, &encryption, &context, purpose)?;
         let names = self.grant_names(&begun);
         let new = NewKeys {
             specification: &encryption,
