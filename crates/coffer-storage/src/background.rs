@@ -31,6 +31,13 @@ impl Signal {
         }
         *noticed = false;
     }
+
+    /// Waits for `timeout`, also when there is a notice, unless `is_over` when there is one.
+    pub(crate) fn wait_out(&self, timeout: Duration, is_over: impl Fn() -> bool) {
+        let mut noticed = self.noticed.lock();
+        self.condition.wait_while_for(&mut noticed, |_| !is_over(), timeout);
+        *noticed = false;
+    }
 }
 
 /// Whether a thread gives way to the others.

@@ -13,7 +13,7 @@ mod tail;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
@@ -41,6 +41,9 @@ use crate::vfs::Vfs;
 
 /// Length of the file that a start makes before it serves; the ones after it have full length.
 const FIRST_FILE_BYTES: u64 = 1 << 20;
+
+/// Steps back of the clock up to this leave no mark in the times of frames.
+const STEP_BACK_MILLIS_MAX: i64 = 10 * 60 * 1000;
 
 /// What the log needs of the engine.
 pub(crate) struct LogContext {
@@ -80,6 +83,8 @@ pub(crate) struct CommitLog {
     witnessed: AtomicU64,
     /// Disk that the files take.
     file_bytes: AtomicU64,
+    /// The last time that was given.
+    stamped_millis: AtomicI64,
     waiters: Mutex<Vec<(Lsn, Waker)>>,
     room_waiters: Mutex<Vec<Waker>>,
     progress: Mutex<()>,
@@ -106,6 +111,7 @@ impl CommitLog {
         let mut index = scan.index;
         index.open_file(&file.header, file.path.clone());
         let file_bytes = index.bytes();
+        let stamped = index.last_commit_millis().unwrap_or_default();
         Ok(Self {
             pending: Mutex::new(Pending::new(file, Lsn(scan.last.0 + 1))),
             work: Condvar::new(),
@@ -116,6 +122,7 @@ impl CommitLog {
             witnessed: AtomicU64::new(scan.catalog_version),
             counters: Counters::default(),
             file_bytes: AtomicU64::new(file_bytes),
+            stamped_millis: AtomicI64::new(stamped),
             waiters: Mutex::new(Vec::new()),
             room_waiters: Mutex::new(Vec::new()),
             progress: Mutex::new(()),
@@ -150,6 +157,21 @@ impl CommitLog {
         close();
         pending.forget_key(table);
         pending.last_assigned()
+    }
+
+    /// The time of what is committed, taken or dropped now, milliseconds since 1970: never before one
+    /// that was given, where the clock is set back by minutes. After a larger step back it was wrong
+    /// before, and all would get one time until it has caught up.
+    pub(crate) fn stamp_millis(&self) -> i64 {
+        let now = self.context.clock.now_millis();
+        let of = |last: i64| {
+            let is_held = last > now && last.saturating_sub(now) <= STEP_BACK_MILLIS_MAX;
+            if is_held { last } else { now }
+        };
+        let before =
+            self.stamped_millis
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(of(last)));
+        before.map_or(now, of)
     }
 
     /// The last frame to which something was appended.

@@ -170,6 +170,15 @@ impl LogIndex {
         self.files.values().next().map(|file| holders(file, catalog).collect()).unwrap_or_default()
     }
 
+    /// When the last frame with records was committed, milliseconds since 1970.
+    pub(super) fn last_commit_millis(&self) -> Option<i64> {
+        let last = |file: &IndexedFile| {
+            let groups = file.tables.values().flatten().filter_map(|keyed| keyed.groups.last());
+            groups.max_by_key(|group| group.lsn).map(|group| group.commit_millis)
+        };
+        self.files.values().rev().find_map(last)
+    }
+
     /// Disk that files take that are not written any more.
     pub(crate) fn closed_bytes(&self) -> u64 {
         let closed = self.files.values().filter(|file| file.closed);

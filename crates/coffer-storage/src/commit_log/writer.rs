@@ -479,7 +479,7 @@ impl LogThread {
             body_len: u32::try_from(buffer.len() - FRAME_HEADER_LEN).map_err(too_long)?,
             lsn: frame.lsn,
             number: frame.number,
-            commit_millis: log.context.clock.now_millis(),
+            commit_millis: log.stamp_millis(),
             durable: log.durable(),
             catalog_version: log.catalog_version.load(Ordering::Acquire),
         };

@@ -13,7 +13,7 @@ use coffer_model::TableId;
 
 use super::Engine;
 use super::erase::{Erased, Told, untold};
-use super::snapshot::SnapshotRequest;
+use super::snapshot::{SnapshotRequest, again_when_changed};
 use crate::catalog::{
     Archive, ArchiveBase, ArchivedLog, Catalog, SnapshotKind, SnapshotRecord, TableEntry,
     archive_directory,
@@ -63,7 +63,7 @@ impl Engine {
                 return Ok(new);
             }
             let entry = old.tables.get(&table).ok_or(Error::NoSuchTable(table))?;
-            let now = core.clock.now_millis();
+            let now = core.log.stamp_millis();
             let archive = Archive {
                 schemas: vec![(now, Arc::clone(&entry.schema))],
                 types: old.types_of(&entry.schema),
@@ -124,10 +124,14 @@ impl Core {
     /// Body of the thread that archives.
     pub(crate) fn run_archiving(&self) {
         while !self.stopping.load(std::sync::atomic::Ordering::Acquire) {
-            let failed = self.archive_behind().inspect_err(|error| {
-                tracing::warn!(error = %error_chain(error), "commit log is not archived, trying again");
-            });
-            self.archiving.wait(failed.is_err().then_some(RETRY));
+            if let Err(error) = self.archive_behind() {
+                tracing::warn!(error = %error_chain(&error), "commit log is not archived, trying again");
+                // whoever frees log notices again and again while nothing is archived
+                let is_over = || self.stopping.load(std::sync::atomic::Ordering::Acquire);
+                self.archiving.wait_out(RETRY, is_over);
+            } else {
+                self.archiving.wait(None);
+            }
         }
     }
 
@@ -135,9 +139,13 @@ impl Core {
     pub(crate) fn is_archiving_due(&self) -> bool {
         let lag = self.options.archive_lag_bytes.min(self.options.log_total_bytes / 4);
         // files that are written to or will be are as large, and hold nothing that could be freed
-        self.log.file_bytes() > lag
-            && !self.catalog.current().archives.is_empty()
-            && self.log.index.lock().closed_bytes() > lag
+        let catalog = self.catalog.current();
+        if self.log.file_bytes() <= lag || catalog.archives.is_empty() {
+            return false;
+        }
+        let index = self.log.index.lock();
+        // log that a table without a history holds is not freed by archiving
+        index.closed_bytes() > lag && !index.archives_behind(&catalog).is_empty()
     }
 
     fn archive_behind(&self) -> Result<()> {
@@ -225,11 +233,15 @@ impl Core {
 
     /// Takes a snapshot from which the table can be restored. The caller holds `archives`.
     pub(super) fn take_base(&self, table: TableId) -> Result<()> {
+        again_when_changed(|| self.try_take_base(table))
+    }
+
+    fn try_take_base(&self, table: TableId) -> Result<()> {
         let kept = self.keep_files(table)?;
         let request =
             SnapshotRequest { kind: SnapshotKind::Base, name: String::new(), keep_millis: None };
         // what is in it was committed by now
-        let from_millis = self.clock.now_millis();
+        let from_millis = self.log.stamp_millis();
         let published = self.update(|old| {
             let mut new = old.clone();
             let snapshot = self.list_snapshot(old, &mut new, table, &kept, &request)?;
@@ -268,7 +280,7 @@ impl Core {
             coffer_crypto::random_array()
                 .map_err(|error| Error::sealed(&self.directory, "snapshot id", error))?,
         );
-        let now = self.clock.now_millis();
+        let now = self.log.stamp_millis();
         let base = SnapshotRecord {
             id,
             kind: SnapshotKind::Base,

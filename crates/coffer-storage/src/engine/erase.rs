@@ -10,7 +10,7 @@ use coffer_model::TableId;
 
 use super::Engine;
 use super::publish::Change;
-use super::snapshot::{KeptFiles, SnapshotRequest, no_such_snapshot};
+use super::snapshot::{KeptFiles, SnapshotRequest, is_truncated_since, no_such_snapshot};
 use crate::catalog::{Archive, Catalog, DroppedTable, SnapshotKind, archive_directory};
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -228,6 +228,9 @@ impl Core {
         if snapshot.verified_at_millis.is_none() {
             return Err(Error::Refused(format!("snapshot {id} was not verified")));
         }
+        if is_truncated_since(entry, snapshot.as_of, &snapshot.segments, &snapshot.tails) {
+            return Err(Error::Refused(format!("table {table} was truncated after snapshot {id}")));
+        }
         let is_newer = entry.replay_from > snapshot.as_of
             || !self.log.index.lock().records(table, snapshot.as_of).is_empty();
         if is_newer {
@@ -270,7 +273,7 @@ impl Core {
             schema: Arc::clone(&entry.schema),
             types: old.types_of(&entry.schema),
             key: Arc::new(key),
-            dropped_at_millis: self.clock.now_millis(),
+            dropped_at_millis: self.log.stamp_millis(),
             is_key_loss,
         };
         new.dropped.insert(table, Arc::new(dropped));

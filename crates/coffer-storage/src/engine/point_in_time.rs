@@ -80,7 +80,7 @@ impl Core {
     fn restorable(&self, catalog: &Catalog, table: TableId) -> Option<(i64, i64)> {
         let latest = match catalog.dropped.get(&table) {
             Some(dropped) => dropped.dropped_at_millis,
-            None => self.clock.now_millis(),
+            None => self.log.stamp_millis(),
         };
         let archived = catalog.archives.get(&table).filter(|archive| !archive.bases.is_empty());
         let last = catalog.last_snapshot(table);
@@ -98,20 +98,32 @@ impl Core {
         let last = catalog.last_snapshot(table).or_else(|| newest().filter(|_| !archived));
         match last {
             Some(last) => Ok(self.snapshot_source_of(last, Arc::clone(&dropped.key))),
-            None => self.source_at(table, dropped.dropped_at_millis),
+            // all of it, whatever its times: the clock may have been set back before the drop
+            None => self.source_until(table, dropped.dropped_at_millis, i64::MAX),
         }
     }
 
     fn source_at(&self, table: TableId, at_millis: i64) -> Result<RestoreSource> {
-        let _archives = self.archives.lock();
         let catalog = self.catalog.settled();
         if catalog.key_record(table).is_none() {
             return Err(Error::NoSuchTable(table));
         }
         let restorable = self.restorable(&catalog, table);
-        let refused = || Error::NotRestorable { table, at_millis, restorable };
         let possible = restorable.filter(|(from, to)| (*from..=*to).contains(&at_millis));
-        possible.ok_or_else(refused)?;
+        possible.ok_or(Error::NotRestorable { table, at_millis, restorable })?;
+        self.source_until(table, at_millis, at_millis)
+    }
+
+    /// A table as of `at_millis`, with what was committed until `until_millis`.
+    fn source_until(
+        &self,
+        table: TableId,
+        at_millis: i64,
+        until_millis: i64,
+    ) -> Result<RestoreSource> {
+        let _archives = self.archives.lock();
+        let restorable = self.restorable(&self.catalog.settled(), table);
+        let refused = || Error::NotRestorable { table, at_millis, restorable };
         // a frame that got its time by now was appended by now
         let assigned = self.log.last_assigned();
         self.log.wait_committed(assigned)?;
@@ -123,20 +135,20 @@ impl Core {
             let last = catalog.last_snapshot(table).ok_or_else(refused)?;
             return Ok(self.snapshot_source_of(last, key));
         };
-        let usable = |base: &&ArchiveBase| base.from_millis <= at_millis;
+        let usable = |base: &&ArchiveBase| base.from_millis <= until_millis;
         let base = archive.bases.iter().rev().find(usable).ok_or_else(refused)?;
         let base = catalog.snapshots.get(&base.snapshot).ok_or_else(refused)?;
         let mut source = self.snapshot_source_of(base, key);
         let directory = archive_directory(&self.directory, table);
         for log in archive.log.iter().filter(|log| log.tail.last > base.as_of) {
             let (earliest, latest) = log.tail.committed_millis;
-            if earliest <= at_millis {
+            if earliest <= until_millis {
                 let mut tail = log.tail.clone();
-                tail.read_until_millis = (latest > at_millis).then_some(at_millis);
+                tail.read_until_millis = (latest > until_millis).then_some(until_millis);
                 source.tails.push((tail.path(&directory), tail));
             }
         }
-        if let Some(schema) = archive.schema_at(at_millis) {
+        if let Some(schema) = archive.schema_at(until_millis) {
             source.schema = Arc::clone(schema);
             source.types.clone_from(&archive.types);
         }

@@ -61,7 +61,9 @@ impl Engine {
         let truncate = |entry: &mut TableEntry| {
             removed.segments = std::mem::take(&mut entry.segments);
             removed.tails = std::mem::take(&mut entry.tails);
-            entry.replay_from = entry.replay_from.max(last.min(self.core.log.committed()));
+            // all that a snapshot may have by now: a frame is durable before it is committed
+            let written = self.core.log.committed().max(self.core.log.durable());
+            entry.replay_from = entry.replay_from.max(last.min(written));
             entry.truncated_at = entry.replay_from;
             Ok(())
         };
@@ -173,7 +175,7 @@ impl Core {
             let types = new.types_of(&schema);
             if let Some(archive) = new.archives.get_mut(&table).map(Arc::make_mut) {
                 archive.types.extend(types);
-                archive.schemas.push((self.clock.now_millis(), schema));
+                archive.schemas.push((self.log.stamp_millis(), schema));
             }
         }
     }

@@ -84,6 +84,14 @@ impl Engine {
         table: TableId,
         request: &SnapshotRequest,
     ) -> Result<Arc<SnapshotRecord>> {
+        again_when_changed(|| self.try_take_snapshot(table, request))
+    }
+
+    fn try_take_snapshot(
+        &self,
+        table: TableId,
+        request: &SnapshotRequest,
+    ) -> Result<Arc<SnapshotRecord>> {
         let core = &self.core;
         let kept = core.keep_files(table)?;
         let mut taken = None;
@@ -183,7 +191,7 @@ impl Core {
         directory: &Path,
     ) -> std::result::Result<KeptFiles, Failed> {
         // a frame that got its time before this one was appended by now
-        let as_of_millis = self.clock.now_millis().saturating_sub(1);
+        let as_of_millis = self.log.stamp_millis().saturating_sub(1);
         let assigned = self.log.last_assigned();
         self.log.wait_committed(assigned)?;
         self.log.wait_durable(assigned)?;
@@ -265,6 +273,9 @@ impl Core {
         let entry = old.tables.get(&table).ok_or(Error::NoSuchTable(table))?;
         if !table_keys(&kept.segments, &kept.tails).iter().all(|key| entry.key.holds(*key)) {
             return Err(Error::Overloaded("the keys of the table changed meanwhile"));
+        }
+        if is_truncated_since(entry, kept.as_of, &kept.segments, &kept.tails) {
+            return Err(Error::Overloaded("the table was truncated meanwhile"));
         }
         let expires_at_age = request.keep_millis.map(|keep| self.age.millis().saturating_add(keep));
         let snapshot = Arc::new(SnapshotRecord {
@@ -357,6 +368,32 @@ fn missing_is_tampering(error: Error) -> Error {
         }
         error => error,
     }
+}
+
+/// Tries again what found that the table changed under it.
+pub(super) fn again_when_changed<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    for _ in 1..ATTEMPTS {
+        match attempt() {
+            Err(Error::Overloaded(why)) => tracing::debug!(why, "snapshot is taken again"),
+            taken => return taken,
+        }
+    }
+    attempt()
+}
+
+/// Whether the table was truncated after these files were gathered. The number of the frame alone does
+/// not say it: a table that was restored, and not written to since, begins where it was attached, with
+/// files. Truncation takes all of them.
+pub(super) fn is_truncated_since(
+    entry: &TableEntry,
+    as_of: Lsn,
+    segments: &[SegmentEntry],
+    tails: &[TailRecord],
+) -> bool {
+    let is_listed = segments.iter().any(|file| entry.segments.contains(file))
+        || tails.iter().any(|file| entry.tails.contains(file));
+    let is_empty = segments.is_empty() && tails.is_empty();
+    entry.truncated_at >= as_of && !is_empty && !is_listed
 }
 
 /// Whether the table's files are the same, and its key record still opens them.
