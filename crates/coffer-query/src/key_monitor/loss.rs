@@ -244,7 +244,7 @@ impl Database {
             Ok(_) => {}
             Err(EngineError::Refused(why)) => {
                 tracing::warn!(%table, %snapshot, why = %why, "snapshot does not do for the drop");
-                return Ok(Ended::SnapshotRefused(why.to_string()));
+                return Ok(Ended::SnapshotRefused(why));
             }
             Err(error) => return Err(error.into()),
         }

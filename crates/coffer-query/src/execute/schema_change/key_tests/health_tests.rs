@@ -151,7 +151,7 @@ fn what_an_operator_erases_of_a_live_table_is_certified_too() {
     let house = House::new();
     let (running, key) = with_rows(&house);
     let table = running.database.engine().catalog().table("k", "t").unwrap().schema.id;
-    let request = coffer_storage::SnapshotRequest {
+    let request = SnapshotRequest {
         kind: SnapshotKind::Manual,
         name: "by hand".to_owned(),
         keep_millis: None,
