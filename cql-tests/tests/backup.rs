@@ -1,9 +1,5 @@
 //! `coffer backup`: a table goes from one server to another through a directory and through an
 //! S3-compatible store, under the KMS that both use; nothing of it is in the clear on the way.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a test ends at the first thing that is not as it should be"
-)]
 
 use std::{
     fs,
@@ -341,7 +337,9 @@ impl S3 {
         let bin = python::environment("kms-requirements.txt")?;
         let folder = TempDir::new()?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let log = fs::File::create(folder.path().join("log"))?;
+        let path = folder.path().join("log");
+        fs::write(&path, b"")?;
+        let log = fs::OpenOptions::new().append(true).open(&path)?;
         let child = Command::new(bin.join("moto_server"))
             .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
             .stdin(Stdio::null())

@@ -304,7 +304,7 @@ fn a_signed_report_is_the_installations_own_and_breaks_when_it_is_edited() -> Re
     let (code, text) = check(&written(folder.path(), "bad", &bad)?, &public_key)?;
     assert_eq!(code, TAMPERED, "{text}");
     fs::remove_file(&foreign)?;
-    let mut unsigned = again.clone();
+    let mut unsigned = again;
     unsigned["signature"] = Value::Null;
     let (code, text) = check(&written(folder.path(), "unsigned", &unsigned)?, &public_key)?;
     assert_eq!(code, TAMPERED, "{text}");

@@ -262,3 +262,53 @@ async fn a_role_is_assumed_and_its_session_signs() {
     assert!(grant.head.contains("AKIDCOFFER"), "{}", grant.head);
     assert!(grant.body.contains("role/control") && !grant.body.contains("role/data"));
 }
+
+/// As an instance that is given another profile while the server runs.
+#[tokio::test]
+async fn a_changed_caller_is_another_identity_whatever_the_options_say() {
+    let f = fixture(|request: &Request| {
+        let name = ["AKIDONE", "AKIDTWO"].into_iter().find(|id| request.head.contains(id))?;
+        let role = if name == "AKIDONE" { "one" } else { "two" };
+        Some((
+            200,
+            format!(
+                "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+                 <GetCallerIdentityResult><Arn>arn:aws:sts::1:assumed-role/{role}/i-0</Arn>\
+                 <UserId>u</UserId><Account>1</Account></GetCallerIdentityResult>\
+                 </GetCallerIdentityResponse>"
+            ),
+        ))
+    })
+    .await;
+    let directory = tempfile::tempdir().unwrap();
+    let credentials = directory.path().join("credentials");
+    let become_caller = |id: &str| {
+        let text = format!(
+            r#"{{"Version":1,"AccessKeyId":"{id}","SecretAccessKey":"s","SessionToken":"t",
+            "Expiration":"2999-01-01T00:00:00Z"}}"#
+        );
+        std::fs::write(&credentials, text).unwrap();
+    };
+    become_caller("AKIDONE");
+    let process = format!("credential_process = cat {}", credentials.display());
+    std::fs::write(canned::CONFIG_FILE, format!("[profile changing]\n{process}\n")).unwrap();
+    let options = AwsKmsOptions {
+        region: "us-east-1".into(),
+        endpoint: Some(f.kms.endpoint.clone()),
+        profile: Some("changing".into()),
+        principal_arn: Some("arn:aws:iam::1:role/said".into()),
+        ..AwsKmsOptions::default()
+    };
+    let thread = Arc::new(KmsThread::start("client", || ()).unwrap());
+    let provider = AwsKms::new(options, thread).await.unwrap();
+    let one = provider.identity(ARN).await.unwrap();
+    assert!(one.contains("role/one"), "{one}");
+    assert_eq!(provider.identity(ARN).await.unwrap(), one);
+    assert_eq!(f.kms.operations(), ["sts"], "asked once for the same credentials");
+    become_caller("AKIDTWO");
+    let two = provider.identity(ARN).await.unwrap();
+    assert!(two.contains("role/two"), "{two}");
+    // STS does not say whose these are
+    become_caller("AKIDTHREE");
+    assert!(provider.identity(ARN).await.is_err());
+}

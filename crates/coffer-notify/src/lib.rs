@@ -27,7 +27,7 @@ pub enum Channel {
     /// HTTP POST of JSON.
     Webhook(Webhook),
     /// Mail.
-    Smtp(Smtp),
+    Smtp(Box<Smtp>),
     /// A program is run.
     Command(Command),
 }

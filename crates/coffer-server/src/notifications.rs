@@ -64,7 +64,7 @@ impl Lines {
         let command = options.command.as_ref().map(Command::new).transpose();
         let channels = [
             webhook.map_err(named("webhook"))?.map(Channel::Webhook),
-            smtp.map_err(named("smtp"))?.map(Channel::Smtp),
+            smtp.map_err(named("smtp"))?.map(|smtp| Channel::Smtp(Box::new(smtp))),
             command.map_err(named("command"))?.map(Channel::Command),
         ];
         let line = |channel| {

@@ -28,6 +28,9 @@ pub(crate) struct CannedKms {
     pub(crate) requests: Arc<Mutex<Vec<Request>>>,
 }
 
+/// Not there, unless a test writes it.
+pub(crate) const CONFIG_FILE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/canned-aws-config");
+
 static CREDENTIALS: Once = Once::new();
 
 /// Credentials in the environment, as an operator gives them.
@@ -38,7 +41,7 @@ pub(crate) fn set_credentials() {
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
             ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
-            ("AWS_CONFIG_FILE", "/nonexistent"),
+            ("AWS_CONFIG_FILE", CONFIG_FILE),
             ("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent"),
         ];
         for (name, value) in pairs {

@@ -158,6 +158,13 @@ async fn without_any_grant_a_temporary_one_is_made_used_and_retired() {
     assert_eq!(asked[..4], first);
     opens(&f, &source, prepared).await;
 
+    // it may be there: not the refusal, after which nothing would be looked for
+    *f.gate.lost.lock() = Some(KmsOperation::CreateGrant);
+    let failed =
+        adopt(&f, &source, access, &EncryptionSpecification::AwsOwned).await.err().unwrap();
+    assert!(matches!(failed.error, KeyError::Transient(_)), "{failed}");
+    *f.gate.lost.lock() = None;
+
     f.fail(Some((KmsOperation::RetireGrant, "KMSInternalException")));
     let failed = adopt(&f, &source, access, &b).await.err().unwrap();
     assert_eq!(failed.grants.len(), 1, "the caller retires it later");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::KeyState;
+use std::time::Duration;
 
 /// Two tables under one KMS key, the first of them in use.
 async fn two_tables(f: &Fixture) -> (String, Vec<(TableName, Arc<KeyRecord>)>) {
@@ -99,4 +100,51 @@ async fn a_key_that_was_confirmed_after_the_question_is_kept() {
     assert!(f.keyring.is_usable(&[1; 16]));
     f.keyring.refused(&table(1), &records[0].1, &refusal, now);
     assert!(!f.keyring.is_usable(&[1; 16]));
+}
+
+#[tokio::test]
+async fn what_the_state_alone_says_is_as_old_as_the_state() {
+    // the description, and after it one table a second
+    let options =
+        KeyringOptions { background_calls_per_second_max: 1, ..KeyringOptions::default() };
+    let f = fixture_with(options);
+    let (arn, records) = two_tables(&f).await;
+    f.kms.disable_key(&arn).unwrap();
+    for (failing, is_of_state) in [(Some("ThrottlingException"), true), (None, false)] {
+        f.fail(failing.map(|name| (KmsOperation::Decrypt, name)));
+        f.clock.advance(5_000);
+        let started = f.clock.key_now_millis();
+        let probing = tokio::spawn({
+            let (keyring, records) = (Arc::clone(&f.keyring), records.clone());
+            async move { keyring.probe(records).await }
+        });
+        while !probing.is_finished() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            f.clock.advance(100);
+        }
+        let probes = probing.await.unwrap();
+        assert!(probes.iter().all(|probe| matches!(probe.outcome, Err(KeyError::Definitive(_)))));
+        let ages: Vec<_> = probes.iter().map(|probe| probe.asked_at_millis - started).collect();
+        if is_of_state {
+            assert_eq!(ages, [0, 0]);
+        } else {
+            assert!(ages[0] >= 900 && ages[1] >= 1_900, "{ages:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_in_memory_whose_kms_key_is_switched_off_is_noticed_without_using_it() {
+    let f = fixture();
+    let (arn, _) = two_tables(&f).await;
+    let other = f.specification().arn().unwrap().to_string();
+    let arns = HashSet::from([arn.clone(), other]);
+    assert!(f.keyring.unusable(arns.clone()).await.is_empty());
+    f.kms.disable_key(&arn).unwrap();
+    assert_eq!(f.keyring.unusable(arns.clone()).await, HashSet::from([arn]));
+    assert_eq!(f.recorder.operations(), ["DescribeKey"; 4]);
+    assert!(f.keyring.is_usable(&[1; 16]), "only the probe that follows decides");
+    // no answer says nothing
+    f.fail(Some((KmsOperation::DescribeKey, "ThrottlingException")));
+    assert!(f.keyring.unusable(arns).await.is_empty());
 }

@@ -317,6 +317,19 @@ fn without_the_snapshot_grant_a_temporary_one_opens_the_source() {
         let table = coffer_keys::TableName::new([0; 16], "k", "t");
         running.database.keyring().retire_grant(&table, &key, &snapshot).await.unwrap();
     });
+    // one that cannot be given back at once is found again by what was announced
+    house.gate.fail(Some((KmsOperation::RetireGrant, "KMSInternalException")));
+    assert!(running.run(RESTORE).is_err());
+    assert_eq!(house.grants.left.lock().len(), 1, "the temporary one");
+    let catalog = running.database.engine().catalog();
+    assert_eq!(catalog.key_changes.values().next().unwrap().source_arn.as_ref(), Some(&key));
+    house.gate.fail(None);
+    running.stop();
+    let running = house.start();
+    running.runtime.block_on(running.database.keep_up_keys());
+    assert_eq!(house.grants.left.lock().len(), 0);
+    assert!(running.database.engine().catalog().key_changes.is_empty());
+
     running.ok(RESTORE);
     assert_eq!(running.count("r"), 10);
     assert_eq!(house.grants.left.lock().len(), 2, "the two of the new table");
