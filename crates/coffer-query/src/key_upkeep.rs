@@ -9,7 +9,8 @@ use coffer_storage::{KeyChange, RetiringGrant, TableEntry};
 
 use crate::database::Database;
 use crate::error::Result;
-use crate::execute::key_change::{grant_names, source_grant_name};
+use crate::execute::key_change::grant_names;
+use crate::execute::restore::source_grant_name;
 
 /// First pause after a failure; doubles with each.
 const PAUSE_MILLIS_MIN: i64 = 5_000;

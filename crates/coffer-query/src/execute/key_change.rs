@@ -516,11 +516,6 @@ pub(crate) fn grant_names(catalog: &Catalog, table: &TableName, change: &KeyChan
     GrantNames { data: format!("{start}-data"), snapshot: format!("{start}-{SNAPSHOT}") }
 }
 
-/// The name of the temporary grant that opens the source of a restore.
-pub(crate) fn source_grant_name(names: &GrantNames) -> String {
-    format!("{}-source", names.data)
-}
-
 fn retiring(
     grant: &KeyGrant,
     due_at_millis: i64,

@@ -15,7 +15,7 @@ use coffer_storage::{Catalog, RestoreSource, SnapshotId, SnapshotRecord};
 use cql_parser::ast::{QualifiedName, RestoreTable};
 use cql_types::time::format_timestamp;
 
-use super::key_change::{Failed, Purpose, context_of, source_grant_name};
+use super::key_change::{Failed, Purpose, context_of};
 use super::schema_change::{SchemaChangeEvent, new_table_id};
 use crate::custom_properties::{ENCRYPTION_CONTEXT, SnapshotName, has_point_in_time_recovery};
 use crate::database::Database;
@@ -280,6 +280,11 @@ fn restored_event(
             .to_owned(),
         detail: format!("restored from {} as of {as_of}", source.name),
     }
+}
+
+/// The name of the temporary grant that opens the source of a restore.
+pub(crate) fn source_grant_name(names: &GrantNames) -> String {
+    format!("{}-source", names.data)
 }
 
 /// What the engine refuses here is wrong with the request, not with the server.
