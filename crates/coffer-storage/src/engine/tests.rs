@@ -23,6 +23,7 @@ mod ages;
 mod archives;
 mod crashes;
 mod failing_table;
+mod histories;
 mod inspection;
 mod rollback;
 mod root_keys;

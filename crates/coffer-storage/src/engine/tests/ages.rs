@@ -4,7 +4,7 @@ use super::*;
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
-const START: i64 = 1_700_000_000_000;
+pub(super) const START: i64 = 1_700_000_000_000;
 
 fn publish(engine: &Engine) {
     engine.update_catalog(&mut |catalog| Ok(catalog.clone())).unwrap();
