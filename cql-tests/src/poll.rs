@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 
 /// Between two looks.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Asks `look` until it gives something, at most for `within`; what it last said is part of the error.
 ///

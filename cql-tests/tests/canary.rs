@@ -10,7 +10,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use cql_protocol::ReceivedBody;
-use cql_tests::{Client, Result, Server, ServerBuilder, build};
+use cql_tests::{Client, Result, Server, ServerBuilder, build, files::files_below};
 
 /// Markers of each kind; ten kinds make 1,000.
 const MARKERS_OF_A_KIND: usize = 100;
@@ -84,18 +84,8 @@ fn fill(server: &Server, all: &[Vec<String>]) -> Result<()> {
 
 /// The markers that some file below `directory` (or its log) holds.
 fn found(directory: &Path, all: &[Vec<String>]) -> Result<BTreeSet<String>> {
-    let mut files = vec![directory.with_extension("log")];
-    let mut folders = vec![directory.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            match entry.file_type()? {
-                kind if kind.is_dir() => folders.push(entry.path()),
-                kind if kind.is_file() => files.push(entry.path()),
-                _ => {}
-            }
-        }
-    }
+    let mut files = files_below(directory)?;
+    files.push(directory.with_extension("log"));
     let wanted: BTreeSet<&[u8]> = all.iter().flatten().map(|marker| marker.as_bytes()).collect();
     let mut found = BTreeSet::new();
     for file in files {

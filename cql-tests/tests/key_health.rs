@@ -1,149 +1,123 @@
 //! A key that is lost, with no client connected: noticed, waited for, and its table dropped with a
 //! snapshot; and a KMS that is merely away, which costs nobody a table.
 
-use std::time::Duration;
-
 use cql_tests::{
-    Client, KeyScript, Result, Server,
-    key_status::{status, texts},
-    poll::until,
+    Client, Result, Server,
+    key_loss::{DAY, KeyClock, keyspace_with_other, kinds, moment, tables},
+    key_status::texts,
     with_key,
 };
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(90);
-const MINUTE: i64 = 60;
-const DAY: i64 = 24 * 60 * MINUTE;
+const HOUR: i64 = 60 * 60;
 
-/// A server with one table of some rows under a key.
-struct House {
-    script: KeyScript,
+/// A server with a table `ks.t` of some rows under a key.
+struct World {
+    clock: KeyClock,
     server: Server,
-    arn: String,
-    now: i64,
+    client: Client,
+    key: String,
 }
 
-impl House {
-    fn new() -> Result<House> {
-        let script = KeyScript::new()?;
-        let server = script.server().start()?;
-        let arn = server.kms(&["create-key"])?;
-        let mut client = Client::connect(server.address())?;
-        client
-            .execute("CREATE KEYSPACE ks WITH replication = {'class': 'SingleRegionStrategy'}")?;
-        let table = format!("CREATE TABLE ks.t (k int PRIMARY KEY, v text) {}", with_key(&arn));
-        client.execute(&table)?;
+impl World {
+    fn start() -> Result<Self> {
+        let clock = KeyClock::new()?;
+        let server = clock.script.server().start()?;
+        let key = server.kms(&["create-key"])?;
+        let mut client = keyspace_with_other(&server)?;
+        client.execute(&format!(
+            "CREATE TABLE ks.t (k int PRIMARY KEY, v text) {}",
+            with_key(&key)
+        ))?;
         for row in 0..10 {
             client.execute(&format!("INSERT INTO ks.t (k, v) VALUES ({row}, 'x')"))?;
         }
-        Ok(House { script, server, arn, now: 0 })
+        Ok(Self { clock, server, client, key })
     }
 
-    fn client(&self) -> Result<Client> {
-        Client::connect(self.server.address())
+    fn wait_for_state(&mut self, state: &str) -> Result<()> {
+        self.clock.wait_for_state(&mut self.client, "t", state)
     }
 
-    fn advance(&mut self, seconds: i64) -> Result<()> {
-        self.now += seconds;
-        self.script.set_clock(self.now)
+    fn wait_for_event(&mut self, kind: &str) -> Result<()> {
+        self.clock.wait_for_event(&mut self.client, "t", kind, 1).map(drop)
     }
 
-    /// Lets intervals pass until the table is in this state.
-    fn until_state(&mut self, wanted: &str) -> Result<()> {
-        let mut client = self.client()?;
-        let (script, now) = (&self.script, &mut self.now);
-        until(SOON, wanted, || {
-            *now += 2 * MINUTE;
-            script.set_clock(*now)?;
-            let state = status(&mut client, "t", "state")?;
-            Ok(if state == wanted { Ok(()) } else { Err(state) })
-        })
+    /// Whether the table is there.
+    fn has_table(&mut self) -> Result<bool> {
+        Ok(tables(&mut self.client)?.contains("t"))
     }
 
-    fn has_table(&self) -> Result<bool> {
-        let query = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'ks'";
-        Ok(!texts(&mut self.client()?, query)?.is_empty())
-    }
-
-    fn told(&self) -> Result<Vec<String>> {
-        let rows = texts(&mut self.client()?, "SELECT * FROM system_coffer.events")?;
-        Ok(rows.into_iter().filter_map(|mut row| row.remove("kind")).collect())
-    }
-
-    fn until_told(&self, kind: &str) -> Result<()> {
-        until(SOON, kind, || {
-            let told = self.told()?;
-            let is_told = told.iter().any(|other| other == kind);
-            Ok(if is_told { Ok(()) } else { Err(format!("{told:?}")) })
-        })
+    /// Whether its rows are read, and nothing was told of a kind among these.
+    fn is_as_ever(&mut self, never: &[&str]) -> Result<()> {
+        self.client.rows("SELECT v FROM ks.t WHERE k = 1")?;
+        let told = kinds(&mut self.client, "t")?;
+        let unwanted = told.iter().any(|kind| never.contains(&kind.as_str()));
+        if unwanted { Err(format!("{told:?}").into()) } else { Ok(()) }
     }
 }
 
 #[test]
 fn a_lost_key_costs_its_table_after_seven_days_and_not_before() -> Result<()> {
-    let mut house = House::new()?;
-    house.server.kms(&["disable-key", &house.arn])?;
-    house.until_state("INACCESSIBLE")?;
-    house.until_told("key_lost")?;
-    let mut client = house.client()?;
-    let deadline = status(&mut client, "t", "deadline")?;
-    assert!(!deadline.is_empty() && !status(&mut client, "t", "inaccessible_since")?.is_empty());
-    let (code, text) = client.error("SELECT v FROM ks.t WHERE k = 1")?;
-    assert!(code == 0x2200 && text.contains(&house.arn), "0x{code:04X} {text}");
+    let mut world = World::start()?;
+    world.server.kms(&["disable-key", &world.key])?;
+    world.wait_for_state("INACCESSIBLE")?;
+    world.wait_for_event("key_lost")?;
+    let since = moment(&mut world.client, "t", "inaccessible_since")?.ok_or("no first refusal")?;
+    let deadline = moment(&mut world.client, "t", "deadline")?.ok_or("no deadline")?;
+    // The deadline is reckoned by the age of the directory and shown by the clock: not to the millisecond.
+    let wait = deadline - since;
+    assert!((wait - 7 * DAY * 1000).abs() < 1000, "{wait} ms");
+    let (code, text) = world.client.error("SELECT v FROM ks.t WHERE k = 1")?;
+    assert!(code == 0x2200 && text.contains(&world.key), "0x{code:04X} {text}");
 
-    // less than an hour has passed since the first refusal
-    house.advance(7 * DAY - 60 * MINUTE)?;
-    house.until_told("reminder")?;
-    assert!(house.has_table()?);
-    assert_eq!(status(&mut client, "t", "state")?, "INACCESSIBLE");
-    house.server.stop()?;
-    house.server.restart()?;
-    assert!(house.has_table()?);
-    house.advance(61 * MINUTE)?;
-    house.until_told("dropped")?;
-    assert!(!house.has_table()?);
-    let told = house.told()?;
+    world.clock.set_millis(deadline - HOUR * 1000)?;
+    world.wait_for_event("reminder")?;
+    assert!(world.has_table()?);
+    world.server.stop()?;
+    world.server.restart()?;
+    world.client = Client::connect(world.server.address())?;
+    assert!(world.has_table()?);
+    world.wait_for_state("INACCESSIBLE")?;
+    world.clock.advance(HOUR)?;
+    world.wait_for_event("dropped")?;
+    assert!(!world.has_table()?);
+    let told = kinds(&mut world.client, "t")?;
     for kind in ["key_lost", "snapshot_taken", "dropped"] {
         assert_eq!(told.iter().filter(|other| *other == kind).count(), 1, "{told:?}");
     }
-    let history = texts(&mut house.client()?, "SELECT * FROM system_schema_mcs.tables_history")?;
+    let history = texts(&mut world.client, "SELECT * FROM system_schema_mcs.tables_history")?;
     assert!(history.iter().any(|row| row.get("table_name").is_some_and(|name| name == "t")));
     Ok(())
 }
 
 #[test]
 fn a_key_that_flaps_costs_nothing() -> Result<()> {
-    let mut house = House::new()?;
+    let mut world = World::start()?;
     for _ in 0..3 {
-        house.server.kms(&["disable-key", &house.arn])?;
-        house.until_state("INACCESSIBLE")?;
-        house.advance(4 * DAY)?;
-        house.server.kms(&["enable-key", &house.arn])?;
-        house.until_state("ACCESSIBLE")?;
+        world.server.kms(&["disable-key", &world.key])?;
+        world.wait_for_state("INACCESSIBLE")?;
+        world.clock.advance(4 * DAY)?;
+        world.server.kms(&["enable-key", &world.key])?;
+        world.wait_for_state("ACCESSIBLE")?;
     }
-    assert!(house.has_table()?);
-    house.client()?.rows("SELECT v FROM ks.t WHERE k = 1")?;
-    let told = house.told()?;
-    assert!(!told.iter().any(|kind| kind == "dropped" || kind == "snapshot_taken"), "{told:?}");
-    Ok(())
+    assert!(world.has_table()?);
+    world.is_as_ever(&["dropped", "snapshot_taken"])
 }
 
 #[test]
 fn a_kms_that_is_away_for_eight_days_costs_nothing() -> Result<()> {
-    let mut house = House::new()?;
-    house.script.set_faults(
+    let mut world = World::start()?;
+    world.clock.script.set_faults(
         &json!([{"operation": "*", "key": "*", "fault": "error", "error": "InternalFailure"}]),
     )?;
     for _ in 0..8 {
-        house.advance(DAY)?;
-        house.until_state("UNREACHABLE")?;
+        world.clock.advance(DAY)?;
+        world.wait_for_state("UNREACHABLE")?;
     }
-    house.until_told("unreachable")?;
-    assert!(house.has_table()?);
-    house.script.clear_faults()?;
-    house.until_state("ACCESSIBLE")?;
-    house.client()?.rows("SELECT v FROM ks.t WHERE k = 1")?;
-    let told = house.told()?;
-    assert!(!told.iter().any(|kind| kind == "dropped" || kind == "key_lost"), "{told:?}");
-    Ok(())
+    world.wait_for_event("unreachable")?;
+    assert!(world.has_table()?);
+    world.clock.script.clear_faults()?;
+    world.wait_for_state("ACCESSIBLE")?;
+    world.is_as_ever(&["dropped", "key_lost"])
 }

@@ -24,7 +24,8 @@ pub use probe::Probe;
 pub use statistics::{CallTimes, KeyringStatistics, KmsCalls, RequestCount, TableKeyStatistics};
 
 use crate::{
-    DecryptRequest, KeyError, KmsError, KmsFuture, KmsOperation, KmsProvider, Result, TableName,
+    DecryptRequest, DecryptedKey, KeyError, KmsError, KmsFuture, KmsOperation, KmsProvider, Result,
+    TableName,
 };
 use authorize::Authorizations;
 use budget::{Failing, TokenBucket};
@@ -49,6 +50,24 @@ pub type OnRevoked = Box<dyn Fn(&TableName, &KeyError) + Send + Sync>;
 
 /// Called when a table's keys left memory without a refusal.
 pub type OnDropped = Box<dyn Fn(&TableName, DropReason) + Send + Sync>;
+
+/// How the KMS is asked for a table's key.
+#[derive(Clone, Copy, Default)]
+struct BlobUse<'a> {
+    /// Of grants made a moment ago.
+    grant_tokens: &'a [String],
+    /// Only whether it would be done.
+    dry_run: bool,
+    /// ARN of whom to ask for, instead of the data identity.
+    principal: Option<&'a str>,
+    /// As the control identity: for a table that was dropped.
+    as_control: bool,
+}
+
+/// ARN of the KMS key that a record is under; empty for an owned one.
+fn arn_of(record: &KeyRecord) -> &str {
+    record.kms_key_arn.as_deref().unwrap_or_default()
+}
 
 /// Why a table's keys left memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -368,20 +387,36 @@ impl Keyring {
     }
 
     async fn decrypt_table_key(&self, table: &TableName, record: &KeyRecord) -> Result<TableKey> {
-        let arn = record.kms_key_arn.as_deref().unwrap_or_default();
         let blob = self.kms_blob(table, record)?;
-        let call = self.kms.decrypt(DecryptRequest {
-            key: arn,
-            blob: &blob,
-            context: &record.encryption_context,
-            grant_tokens: &[],
-            dry_run: false,
-            principal: None,
-        });
-        let asked = Asked { operation: KmsOperation::Decrypt, table: Some(table), key_arn: arn };
-        let decrypted =
-            self.call(asked, call).await.map_err(|error| KeyError::from_kms(table, arn, error))?;
+        let answer = self.decrypt_blob(table, record, &blob, BlobUse::default()).await;
+        let decrypted = answer.map_err(|error| KeyError::from_kms(table, arn_of(record), error))?;
         adopt::record_key(table, record, &decrypted.plaintext)
+    }
+
+    /// Asks the KMS to `Decrypt` the blob of a table's own key, with the context of its record.
+    async fn decrypt_blob(
+        &self,
+        table: &TableName,
+        record: &KeyRecord,
+        blob: &[u8],
+        blob_use: BlobUse<'_>,
+    ) -> std::result::Result<DecryptedKey, KmsError> {
+        let key_arn = arn_of(record);
+        let request = DecryptRequest {
+            key: key_arn,
+            blob,
+            context: &record.encryption_context,
+            grant_tokens: blob_use.grant_tokens,
+            dry_run: blob_use.dry_run,
+            principal: blob_use.principal,
+        };
+        let call = if blob_use.as_control {
+            self.kms.decrypt_as_control(request)
+        } else {
+            self.kms.decrypt(request)
+        };
+        let asked = Asked { operation: KmsOperation::Decrypt, table: Some(table), key_arn };
+        self.call(asked, call).await
     }
 
     /// Takes over what a `Decrypt` gave, unless the table's keys changed meanwhile.

@@ -13,6 +13,9 @@ use wiping_allocator::{WipingAllocator, wipe_on_this_thread};
 static ALLOCATOR: WipingAllocator<MiMalloc> = WipingAllocator(MiMalloc);
 
 fn main() -> ExitCode {
+    // With huge pages the small allocations of a few rows hold 2 MiB each: memory far beyond the options.
+    // Where the kernel does not know the call, nothing is lost but memory.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     #[cfg(feature = "test-plaintext")]
     if std::env::var("COFFER_TEST_PLAINTEXT").as_deref() == Ok("1") {
         coffer_crypto::danger::skip_sealing();

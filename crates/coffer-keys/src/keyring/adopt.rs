@@ -5,13 +5,13 @@
 //! the last key of a table any more may not copy it either.
 
 use super::{
-    Keyring, NewKeys, PreparedKeys,
+    BlobUse, Keyring, NewKeys, PreparedKeys, arn_of,
     entry::{self, TableKeys},
     statistics::Asked,
 };
 use crate::{
-    CreateGrantRequest, DecryptRequest, ErrorClass, GrantKind, KeyChangeError, KeyError,
-    KmsOperation, Result, TableName,
+    CreateGrantRequest, ErrorClass, GrantKind, KeyChangeError, KeyError, KmsOperation, Result,
+    TableName,
 };
 use coffer_crypto::{EncryptionType, KeyRecord, TableKey, TableKeyId};
 use std::{collections::HashSet, sync::Arc};
@@ -175,30 +175,13 @@ impl Keyring {
         grant_tokens: &[String],
         as_control: bool,
     ) -> Result<TableKey> {
-        let (table, record, arn) = (source.table, source.record, arn_of(source.record));
+        let (table, record) = (source.table, source.record);
         let blob = self.kms_blob(table, record)?;
-        let request = DecryptRequest {
-            key: arn,
-            blob: &blob,
-            context: &record.encryption_context,
-            grant_tokens,
-            dry_run: false,
-            principal: None,
-        };
-        let call = if as_control {
-            self.kms.decrypt_as_control(request)
-        } else {
-            self.kms.decrypt(request)
-        };
-        let asked = Asked { operation: KmsOperation::Decrypt, table: Some(table), key_arn: arn };
-        let answer = self.call(asked, call).await;
-        let decrypted = answer.map_err(|error| KeyError::from_kms(table, arn, error))?;
+        let as_asked = BlobUse { grant_tokens, as_control, ..BlobUse::default() };
+        let answer = self.decrypt_blob(table, record, &blob, as_asked).await;
+        let decrypted = answer.map_err(|error| KeyError::from_kms(table, arn_of(record), error))?;
         record_key(table, record, &decrypted.plaintext)
     }
-}
-
-fn arn_of(record: &KeyRecord) -> &str {
-    record.kms_key_arn.as_deref().unwrap_or_default()
 }
 
 /// The table key of `record` in the clear, unless the KMS gave another one.

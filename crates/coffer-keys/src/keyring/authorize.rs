@@ -1,8 +1,8 @@
 //! Whether a principal of the KMS may use a table's key: one `Decrypt` made as that principal in each
 //! window, so that its use is authorised, and seen in the audit of the KMS.
 
-use super::{Keyring, statistics::Asked};
-use crate::{DecryptRequest, KeyError, KmsOperation, Result, TableName};
+use super::{BlobUse, Keyring, arn_of};
+use crate::{KeyError, Result, TableName};
 use coffer_crypto::{EncryptionType, KeyRecord};
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc};
@@ -151,19 +151,12 @@ impl Keyring {
         record: &KeyRecord,
         principal: &str,
     ) -> Result<()> {
-        let arn = record.kms_key_arn.as_deref().unwrap_or_default();
         let blob = self.kms_blob(table, record)?;
-        let call = self.kms.decrypt(DecryptRequest {
-            key: arn,
-            blob: &blob,
-            context: &record.encryption_context,
-            grant_tokens: &[],
-            dry_run: false,
-            principal: Some(principal),
-        });
-        let asked = Asked { operation: KmsOperation::Decrypt, table: Some(table), key_arn: arn };
-        let answer = self.call(asked, call).await;
+        let as_principal = BlobUse { principal: Some(principal), ..BlobUse::default() };
+        let answer = self.decrypt_blob(table, record, &blob, as_principal).await;
         // the key itself is not wanted here; dropping the answer wipes it
-        answer.map(drop).map_err(|error| KeyError::from_kms_for(table, arn, principal, error))
+        answer
+            .map(drop)
+            .map_err(|error| KeyError::from_kms_for(table, arn_of(record), principal, error))
     }
 }

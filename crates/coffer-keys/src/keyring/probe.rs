@@ -4,8 +4,8 @@
 //! share one `DescribeKey`; each has a dry run of `Decrypt` of its own blob, as Coffer's data identity:
 //! that is what a request would need.
 
-use super::{Keyring, check, statistics::Asked};
-use crate::{DecryptRequest, KeyError, KeyMetadata, KeyState, KmsError, KmsOperation, TableName};
+use super::{BlobUse, Keyring, arn_of, check, statistics::Asked};
+use crate::{KeyError, KeyMetadata, KeyState, KmsError, KmsOperation, TableName};
 use coffer_crypto::KeyRecord;
 use std::{
     collections::{HashMap, HashSet},
@@ -163,18 +163,10 @@ impl Keyring {
         table: &TableName,
         record: &KeyRecord,
     ) -> Result<(), KeyError> {
-        let arn = record.kms_key_arn.as_deref().unwrap_or_default();
         let blob = self.kms_blob(table, record)?;
-        let call = self.kms.decrypt(DecryptRequest {
-            key: arn,
-            blob: &blob,
-            context: &record.encryption_context,
-            grant_tokens: &[],
-            dry_run: true,
-            principal: None,
-        });
-        let asked = Asked { operation: KmsOperation::Decrypt, table: Some(table), key_arn: arn };
-        check::dry_run(table, arn, self.call(asked, call).await)
+        let dry_run = BlobUse { dry_run: true, ..BlobUse::default() };
+        let answer = self.decrypt_blob(table, record, &blob, dry_run).await;
+        check::dry_run(table, arn_of(record), answer)
     }
 
     /// Drops the cached keys of a table that was refused, unless the KMS confirmed them since, or they

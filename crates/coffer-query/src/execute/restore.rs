@@ -9,8 +9,11 @@ mod import;
 use std::sync::Arc;
 
 use coffer_crypto::KeyRecord;
-use coffer_keys::{GrantNames, KeySource, NewKeys, SourceAccess, SourceKeys, TableName};
-use coffer_model::{TableId, TableSchema};
+use coffer_keys::{
+    EncryptionContext, EncryptionSpecification, GrantNames, KeySource, NewKeys, SourceAccess,
+    SourceKeys, TableName,
+};
+use coffer_model::{KeyspaceSchema, TableId, TableSchema};
 use coffer_storage::{Catalog, RestoreSource, SnapshotId, SnapshotRecord};
 use cql_parser::ast::{QualifiedName, RestoreTable};
 use cql_types::time::format_timestamp;
@@ -48,6 +51,14 @@ impl Source {
     }
 }
 
+/// The table that is to be made.
+struct Target {
+    table: TableName,
+    encryption: EncryptionSpecification,
+    context: EncryptionContext,
+    double_wrapped: bool,
+}
+
 /// A restore that is allowed, with the files it takes.
 struct Allowed<'a> {
     statement: &'a RestoreTable,
@@ -81,54 +92,70 @@ impl Database {
         let schema = plan::check_target(&catalog, &restore.name)?;
         let source = find_source(&catalog, &restore.source, &options)?;
         self.check_window(&source)?;
-        let encryption = match &options.properties.encryption {
-            Some(encryption) => encryption.clone(),
-            None => plan::encryption_of(&source.key)?,
-        };
-        let double_wrapped = {
-            let policy = EncryptionPolicy::of(&self.options().encryption, schema);
-            policy.check(&restore.name.name, &encryption)?;
-            policy.double_wrapping
-        };
-        let id = new_table_id()?;
-        let table = TableName::new(id.0, keyspace, &restore.name.name);
-        let extra = options.properties.others.get(ENCRYPTION_CONTEXT);
-        let extra = extra.or_else(|| source.schema.custom_properties.get(ENCRYPTION_CONTEXT));
-        let context = context_of(&catalog, &table, extra.cloned().unwrap_or_default())?;
-
-        self.check_source_key(&source, role).await?;
-        self.keyring().describe(&table, &encryption).await?;
+        let target = self.restore_target(&catalog, restore, schema, &options, &source)?;
+        self.check_restore_keys(&source, role, &target).await?;
         let files = match source.state {
             State::At(at) => self.engine().restore_source(TableId(source.name.id), at),
             State::Snapshot(id) => self.engine().snapshot_source(id),
         };
         let files = files.map_err(refused)?;
         let allowed = Allowed { statement: restore, options, source, files };
-        let check =
-            ChangeContext { now_millis: self.clock().now_millis(), table_id: id, key: None };
+        self.restore_files(&allowed, &target).await
+    }
+
+    /// What is to be made, when the rules of its keyspace allow its encryption.
+    fn restore_target(
+        &self,
+        catalog: &Catalog,
+        restore: &RestoreTable,
+        schema: &KeyspaceSchema,
+        options: &RestoreOptions,
+        source: &Source,
+    ) -> Result<Target> {
+        let encryption = match &options.properties.encryption {
+            Some(encryption) => encryption.clone(),
+            None => plan::encryption_of(&source.key)?,
+        };
+        let policy = EncryptionPolicy::of(&self.options().encryption, schema);
+        policy.check(&restore.name.name, &encryption)?;
+        let keyspace = restore.name.keyspace.as_deref().unwrap_or_default();
+        let table = TableName::new(new_table_id()?.0, keyspace, &restore.name.name);
+        let extra = options.properties.others.get(ENCRYPTION_CONTEXT);
+        let extra = extra.or_else(|| source.schema.custom_properties.get(ENCRYPTION_CONTEXT));
+        let context = context_of(catalog, &table, extra.cloned().unwrap_or_default())?;
+        Ok(Target { table, encryption, context, double_wrapped: policy.double_wrapping })
+    }
+
+    /// Makes the table: all that can be refused was, but for what only opening the source's keys shows.
+    async fn restore_files(
+        &self,
+        allowed: &Allowed<'_>,
+        target: &Target,
+    ) -> Result<Option<SchemaChangeEvent>> {
+        let Target { table, encryption, context, double_wrapped } = target;
+        let now_millis = self.clock().now_millis();
+        let check = ChangeContext { now_millis, table_id: TableId(table.id), key: None };
         let catalog = self.engine().catalog();
-        plan::apply(&catalog, restore, &allowed.options, allowed.origin(), &check)?;
-        let opened = self.open_source(&allowed, None).await;
+        plan::apply(&catalog, allowed.statement, &allowed.options, allowed.origin(), &check)?;
         let may_need_grant = |failed: &Failed| {
             !allowed.source.is_live && matches!(*failed.error, Error::KeyRefused(_))
         };
-        let opened = match opened {
+        let opened = match self.open_source(allowed, None).await {
             Err(failed) if !may_need_grant(&failed) => return Err(*failed.error),
             opened => opened.ok(),
         };
 
         let purpose = allowed.purpose(opened.as_ref());
-        let begun = self.begin_change(&table, &encryption, &context, purpose)?;
+        let begun = self.begin_change(table, encryption, context, purpose)?;
         let names = self.grant_names(&begun);
         let new = NewKeys {
-            specification: &encryption,
-            context: &context,
+            specification: encryption,
+            context,
             grants: encryption.arn().map(|_| &names),
-            double_wrapped,
+            double_wrapped: *double_wrapped,
         };
-        let restored = self.make_restored(&allowed, opened, &table, new, &names).await;
-        let event = restored.map_err(|failed| self.give_up(Some(&begun), failed))?;
-        Ok(event)
+        let restored = self.make_restored(allowed, opened, table, new, &names).await;
+        restored.map_err(|failed| self.give_up(Some(&begun), failed))
     }
 
     /// Whether what is kept of the source reaches to the moment.
@@ -162,14 +189,20 @@ impl Database {
     }
 
     /// Whether the last key of the source can be used: by the server, and by whom the client's role
-    /// stands for. No KMS is asked for an owned key.
-    async fn check_source_key(&self, source: &Source, role: Option<&str>) -> Result<()> {
+    /// stands for; and the key of what is to be made. No KMS is asked for an owned key.
+    async fn check_restore_keys(
+        &self,
+        source: &Source,
+        role: Option<&str>,
+        target: &Target,
+    ) -> Result<()> {
         let encryption = plan::encryption_of(&source.key)?;
         self.keyring().describe(&source.name, &encryption).await?;
         let principals = &self.options().encryption.role_principals;
         if let Some(principal) = role.and_then(|role| principals.get(role)) {
             self.keyring().authorize(&source.name, &source.key, principal).await?;
         }
+        self.keyring().describe(&target.table, &target.encryption).await?;
         Ok(())
     }
 

@@ -1,17 +1,13 @@
 //! A table of the files of a backup: a restore whose source is no table of this server.
 
-use coffer_keys::{EncryptionSpecification, NewKeys, TableName};
+use coffer_keys::{EncryptionSpecification, TableName};
 use coffer_storage::RestoreSource;
 use cql_parser::ast::{QualifiedName, RestoreTable};
 
 use super::{Allowed, Source, State};
-use crate::custom_properties::{CustomProperties, ENCRYPTION_CONTEXT};
+use crate::custom_properties::CustomProperties;
 use crate::database::Database;
-use crate::encryption_policy::EncryptionPolicy;
-use crate::error::{Error, Result};
-use crate::execute::key_change::{Failed, context_of};
-use crate::execute::schema_change::new_table_id;
-use crate::plan::schema_change::ChangeContext;
+use crate::error::Result;
 use crate::plan::schema_change::restore::{self as plan, RestoreOptions};
 
 impl Database {
@@ -30,19 +26,9 @@ impl Database {
     ) -> Result<()> {
         let _turn = self.key_queues().enter(keyspace, name).await;
         let catalog = self.engine().catalog();
-        let target = QualifiedName { keyspace: Some(keyspace.to_owned()), name: name.to_owned() };
-        let restore =
-            RestoreTable { name: target.clone(), source: target.clone(), properties: Vec::new() };
-        let double_wrapped = {
-            let schema = plan::check_target(&catalog, &target)?;
-            let policy = EncryptionPolicy::of(&self.options().encryption, schema);
-            policy.check(name, &encryption)?;
-            policy.double_wrapping
-        };
-        let id = new_table_id()?;
-        let table = TableName::new(id.0, keyspace, name);
-        let extra = files.schema.custom_properties.get(ENCRYPTION_CONTEXT).cloned();
-        let context = context_of(&catalog, &table, extra.unwrap_or_default())?;
+        let name = QualifiedName { keyspace: Some(keyspace.to_owned()), name: name.to_owned() };
+        let restore = RestoreTable { name: name.clone(), source: name, properties: Vec::new() };
+        let schema = plan::check_target(&catalog, &restore.name)?;
         let source = Source {
             name: TableName::new(files.table.0, kept_as, &files.table.to_string()),
             schema: files.schema.clone(),
@@ -50,33 +36,12 @@ impl Database {
             is_live: false,
             state: State::At(None),
         };
-        let properties = CustomProperties {
-            encryption: Some(encryption.clone()),
-            ..CustomProperties::default()
-        };
+        let properties =
+            CustomProperties { encryption: Some(encryption), ..CustomProperties::default() };
         let options = RestoreOptions { at_millis: None, properties, snapshot: None };
+        let target = self.restore_target(&catalog, &restore, schema, &options, &source)?;
+        self.check_restore_keys(&source, None, &target).await?;
         let allowed = Allowed { statement: &restore, options, source, files };
-
-        self.check_source_key(&allowed.source, None).await?;
-        self.keyring().describe(&table, &encryption).await?;
-        let check =
-            ChangeContext { now_millis: self.clock().now_millis(), table_id: id, key: None };
-        plan::apply(&catalog, &restore, &allowed.options, allowed.origin(), &check)?;
-        let may_need_grant = |failed: &Failed| matches!(*failed.error, Error::KeyRefused(_));
-        let opened = match self.open_source(&allowed, None).await {
-            Err(failed) if !may_need_grant(&failed) => return Err(*failed.error),
-            opened => opened.ok(),
-        };
-        let purpose = allowed.purpose(opened.as_ref());
-        let begun = self.begin_change(&table, &encryption, &context, purpose)?;
-        let names = self.grant_names(&begun);
-        let new = NewKeys {
-            specification: &encryption,
-            context: &context,
-            grants: encryption.arn().map(|_| &names),
-            double_wrapped,
-        };
-        let made = self.make_restored(&allowed, opened, &table, new, &names).await;
-        made.map(drop).map_err(|failed| self.give_up(Some(&begun), failed))
+        self.restore_files(&allowed, &target).await.map(drop)
     }
 }
