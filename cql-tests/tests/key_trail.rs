@@ -3,10 +3,13 @@
 
 use std::{fs, path::PathBuf};
 
-use cql_tests::{Client, KeyScript, Result, Server, key_status::trail, poll::until, with_key};
+use cql_tests::{
+    Client, KeyScript, Result, Server, files::files_below, key_status::trail, poll::until, with_key,
+};
 use serde_json::{Value, json};
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(30);
+const ACCOUNT: &str = "111122223333";
 const CANARY: &str = "qzcanaryliteralqz";
 
 fn names(records: &[Value]) -> Vec<String> {
@@ -37,7 +40,7 @@ fn live(server: &mut Server, key: &str) -> Result<()> {
 
 #[test]
 fn a_tables_life_is_told_in_order_with_its_context_and_without_its_values() -> Result<()> {
-    let mut server = KeyScript::new()?.server().start()?;
+    let mut server = KeyScript::new()?.server().arguments(&["--account", ACCOUNT]).start()?;
     let key = server.kms(&["create-key"])?;
     live(&mut server, &key)?;
 
@@ -57,7 +60,7 @@ fn a_tables_life_is_told_in_order_with_its_context_and_without_its_values() -> R
     let context = json!({
         "aws:cassandra:keyspaceName": "ks",
         "aws:cassandra:tableName": "t",
-        "aws:cassandra:subscriberId": "000000000000",
+        "aws:cassandra:subscriberId": ACCOUNT,
     });
     for record in &of_key {
         let name = record["eventName"].as_str().unwrap_or_default();
@@ -98,17 +101,8 @@ fn a_tables_life_is_told_in_order_with_its_context_and_without_its_values() -> R
 
 /// Files of the audit log, wherever below the data directory they lie.
 fn log_files(server: &Server) -> Result<Vec<PathBuf>> {
-    let (mut found, mut folders) = (Vec::new(), vec![server.directory().to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.to_string_lossy().contains("audit") {
-                found.push(path);
-            }
-        }
-    }
+    let mut found = files_below(server.directory())?;
+    found.retain(|path| path.to_string_lossy().contains("audit"));
     Ok(found)
 }
 

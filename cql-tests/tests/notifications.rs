@@ -5,7 +5,7 @@
     reason = "what is missing in a JSON object is null when it is read"
 )]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use cql_tests::{Client, KeyScript, Result, Server, Sinks, key_status::texts, poll, with_key};
 use serde_json::{Value, json};
@@ -250,6 +250,40 @@ fn a_refused_message_and_a_slow_channel_hold_nothing_up() -> Result<()> {
     assert_ne!(mails[0]["headers"]["coffer-event"], mails[1]["headers"]["coffer-event"]);
     world.until_pending("u", "{'command', 'smtp'}")?;
     world.server.stop()
+}
+
+#[test]
+fn a_webhook_gets_events_as_eventbridge_has_them_when_it_is_to() -> Result<()> {
+    let sinks = Sinks::start()?;
+    let arguments = sinks.arguments()?;
+    let config = fs::read_to_string(&arguments[1])?;
+    let webhook = "[notify.webhook]\n";
+    fs::write(
+        &arguments[1],
+        config.replace(webhook, &format!("{webhook}format = \"eventbridge\"\n")),
+    )?;
+    let world = World::with(sinks, &arguments)?;
+    world.create("t")?;
+    let posts = world.sinks.wait_for("posts", 1, Sinks::posts)?;
+    let commands = world.sinks.wait_for("commands", 1, Sinks::commands)?;
+    let (event, document) = (&posts[0]["body"], &commands[0]);
+    assert_eq!(posts[0]["genuine"], true);
+    assert_eq!(&event["detail"], document);
+    assert_eq!(event["id"], document["id"]);
+    let of_arn: Vec<&str> = world.key.split(':').collect();
+    for (field, wanted) in [
+        ("version", "0"),
+        ("source", "coffer"),
+        ("detail-type", "Coffer Key Health"),
+        ("region", of_arn[3]),
+        ("account", of_arn[4]),
+    ] {
+        assert_eq!(text(&event[field]), wanted, "{event:#}");
+    }
+    assert_eq!(event["resources"], json!([world.key]));
+    let is_seconds = |time: &str| time.len() == 20 && time.ends_with('Z');
+    assert!(is_seconds(text(&event["time"])), "{event:#}");
+    Ok(())
 }
 
 #[test]

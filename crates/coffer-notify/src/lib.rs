@@ -18,7 +18,7 @@ pub use error::{DeliveryError, SetupError};
 pub use message::{Moment, Notification, Severity};
 pub use retry::pause_millis;
 pub use smtp::{Smtp, SmtpOptions, SmtpSecurity};
-pub use webhook::{Webhook, WebhookOptions};
+pub use webhook::{Webhook, WebhookFormat, WebhookOptions};
 
 /// A way to tell somebody.
 #[derive(Debug)]

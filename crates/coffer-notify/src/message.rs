@@ -99,12 +99,47 @@ pub struct Notification {
     pub detail: String,
 }
 
+/// The envelope of an event of Amazon EventBridge.
+#[derive(Serialize)]
+struct EventBridgeEvent<'a> {
+    version: &'static str,
+    id: &'a str,
+    #[serde(rename = "detail-type")]
+    detail_type: &'static str,
+    source: &'static str,
+    account: &'a str,
+    time: Moment,
+    region: &'a str,
+    resources: &'a [String],
+    detail: &'a Notification,
+}
+
 impl Notification {
     /// The JSON document.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         // texts, numbers and options always serialize
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The document as `detail` of an event as Amazon EventBridge has them. Account and Region are those
+    /// of the key's ARN, and empty for a key of the service.
+    #[must_use]
+    pub fn to_event_bridge(&self) -> Vec<u8> {
+        let mut of_arn = self.key_arn.iter().flat_map(|arn| arn.split(':')).skip(3);
+        let (region, account) = (of_arn.next().unwrap_or(""), of_arn.next().unwrap_or(""));
+        let event = EventBridgeEvent {
+            version: "0",
+            id: &self.id,
+            detail_type: "Coffer Key Health",
+            source: "coffer",
+            account,
+            time: Moment(self.at.0.div_euclid(1000) * 1000),
+            region,
+            resources: self.key_arn.as_slice(),
+            detail: self,
+        };
+        serde_json::to_vec(&event).unwrap_or_default()
     }
 
     /// Keyspace and table.

@@ -20,11 +20,23 @@ const SECRET_BYTES_MIN: usize = 16;
 /// Time for one request and its answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a webhook posts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// The document itself.
+    #[default]
+    Document,
+    /// The document in an event as Amazon EventBridge has them.
+    EventBridge,
+}
+
 /// Settings of a webhook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WebhookOptions {
     /// Where to; `https://`, or `http://` to a loopback address.
     pub url: String,
+    /// What is posted there.
+    pub format: WebhookFormat,
     /// File of the secret that requests are signed with.
     pub secret_file: Option<PathBuf>,
     /// PEM file of the certificates to trust instead of the system's.
@@ -39,6 +51,7 @@ pub struct WebhookOptions {
 pub struct Webhook {
     client: Client,
     url: Url,
+    format: WebhookFormat,
     secret: Option<Zeroizing<Vec<u8>>>,
 }
 
@@ -85,7 +98,7 @@ impl Webhook {
             .map(|path| read_secret("secret_file", path, SECRET_BYTES_MIN))
             .transpose()?;
         let client = builder.build().map_err(|error| SetupError::setting("url", chain(&error)))?;
-        Ok(Self { client, url, secret })
+        Ok(Self { client, url, format: options.format, secret })
     }
 
     pub(crate) async fn deliver(
@@ -93,7 +106,10 @@ impl Webhook {
         notification: &Notification,
         now_seconds: i64,
     ) -> Result<(), DeliveryError> {
-        let body = notification.to_json();
+        let body = match self.format {
+            WebhookFormat::Document => notification.to_json(),
+            WebhookFormat::EventBridge => notification.to_event_bridge(),
+        };
         let mut request = self
             .client
             .post(self.url.clone())

@@ -41,6 +41,8 @@ pub struct DatabaseOptions {
     pub listen: SocketAddr,
     /// Rows of a page when the client asks for none or for more.
     pub page_rows_max: usize,
+    /// The account that encryption contexts name, twelve digits.
+    pub account: String,
     /// Rules for the keys of tables.
     pub encryption: EncryptionOptions,
     /// How the keys of tables are watched.

@@ -33,9 +33,6 @@ use crate::snapshots::{id_of, table_of};
 
 /// What the catalog property of an export begins with.
 const PREFIX: &str = "backup_export/";
-/// Catalog property with the account the encryption context names.
-const ACCOUNT: &str = "account";
-const DEFAULT_ACCOUNT: &str = "000000000000";
 /// Name of the pair of the encryption context that names the backup.
 const CONTEXT_BACKUP: &str = "coffer:backup-id";
 /// Name of the pair that names the account.
@@ -326,10 +323,9 @@ async fn adopt(
     } else {
         SourceAccess::Dropped { temporary_grant: None }
     };
-    let account = catalog.properties.get(ACCOUNT).map_or(DEFAULT_ACCOUNT, String::as_str);
     let context = EncryptionContext::from([
         (CONTEXT_BACKUP.to_owned(), backup.to_string()),
-        (CONTEXT_ACCOUNT.to_owned(), account.to_owned()),
+        (CONTEXT_ACCOUNT.to_owned(), database.options().account.clone()),
     ]);
     let needed = source.table_keys();
     let source = KeySource { table: &table, record: &source.key, needed: &needed, access };

@@ -117,9 +117,14 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
             (directory.kms.account(), directory.kms.region()),
             Arc::clone(&clock),
         )?);
-        let audit = Arc::clone(&schema_log);
-        let database =
-            open_database(&config, &clock, &keyring, &engine, audit, lines.names(), address)?;
+        let options = DatabaseOptions {
+            schema_audit: Some(Arc::clone(&schema_log) as Arc<_>),
+            notification_channels: lines.names(),
+            ..database_options(&config, directory.kms.account(), address)
+        };
+        let (of_database, keys) = (Arc::clone(&engine), Arc::clone(&keyring));
+        let database = Database::open(of_database, keys, Arc::clone(&clock), options)?;
+        let database = Arc::new(database);
         let authenticator = Authenticator::new(&config)?;
         let server = Server::new(database, authenticator, &config)?;
         if directory.is_new {
@@ -218,21 +223,15 @@ fn open_engine(
     Ok((keyring, engine))
 }
 
-fn open_database(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-    keyring: &Arc<Keyring>,
-    engine: &Arc<Engine>,
-    schema_log: Arc<SchemaLog>,
-    notification_channels: Vec<String>,
-    address: SocketAddr,
-) -> Result<Arc<Database>> {
-    let options = DatabaseOptions {
+/// What the configuration says of the database, without those it tells.
+fn database_options(config: &Config, account: String, listen: SocketAddr) -> DatabaseOptions {
+    DatabaseOptions {
         cluster_name: config.cluster_name.clone(),
         data_center: config.data_center.clone(),
         rack: config.rack.clone(),
-        listen: config.advertise.unwrap_or(address),
+        listen: config.advertise.unwrap_or(listen),
         page_rows_max: config.limits.page_rows_max,
+        account,
         encryption: EncryptionOptions {
             require_cmk: config.require_cmk,
             allowed_kms_keys: config.allowed_kms_keys.clone(),
@@ -243,12 +242,10 @@ fn open_database(
             data_key_days_max: config.data_key_days_max,
             role_principals: config.role_principals.clone(),
         },
-        schema_audit: Some(schema_log),
+        schema_audit: None,
         key_health: config.key_health.clone(),
-        notification_channels,
-    };
-    let (engine, keyring) = (Arc::clone(engine), Arc::clone(keyring));
-    Ok(Arc::new(Database::open(engine, keyring, Arc::clone(clock), options)?))
+        notification_channels: Vec::new(),
+    }
 }
 
 /// Serves until a signal comes.

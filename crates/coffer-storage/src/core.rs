@@ -15,7 +15,7 @@ use crate::Lsn;
 use crate::background::Signal;
 use crate::block_cache::BlockCache;
 use crate::catalog::{Catalog, CatalogStore, SharedRootKeys, TableEntry, table_keys};
-use crate::commit_log::{self, CommitLog, error_chain};
+use crate::commit_log::{self, CommitLog};
 use crate::engine::AgeClock;
 use crate::error::{Error, Result};
 use crate::key_use::KeyUse;
@@ -249,7 +249,7 @@ impl Core {
         });
         let Some(store) = store else { return lsn };
         if let Err(error) = self.log.wait_committed(lsn) {
-            tracing::debug!(%table, error = %error_chain(&error), "table closes with a stopped log");
+            tracing::debug!(%table, error = %error.chain(), "table closes with a stopped log");
         }
         self.tables.rcu(|tables| {
             let mut tables = TableMap::clone(tables);

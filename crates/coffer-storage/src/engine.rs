@@ -26,7 +26,6 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::background::{Priority, spawn};
 use crate::catalog::Catalog;
-use crate::commit_log;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::options::EngineOptions;
@@ -262,7 +261,7 @@ impl Engine {
         if self.core.log.check_poison().is_ok() && !self.core.stopping.load(Ordering::Acquire) {
             self.core.flush_all();
             if let Err(error) = self.core.free_log() {
-                let error = commit_log::error_chain(&error);
+                let error = error.chain();
                 tracing::warn!(error, "commit log files stay until the next start");
             }
         }
@@ -328,7 +327,7 @@ impl Engine {
             join(thread);
         }
         if let Err(error) = self.note_end() {
-            let error = commit_log::error_chain(&error);
+            let error = error.chain();
             tracing::warn!(error, "the catalog does not know the end of the commit log");
         }
         self.core.log.stop();

@@ -102,6 +102,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error with its causes, on one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+
     /// An operating system error while doing `action` on `file`.
     pub(crate) fn io(
         action: &'static str,

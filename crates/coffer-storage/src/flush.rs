@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use coffer_model::TableId;
 
-use crate::commit_log::{self, error_chain};
+use crate::commit_log;
 use crate::compaction::{Candidate, CompactionJob, CompactionOptions, PurgeLimits, SizeTiered};
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -69,7 +69,7 @@ impl Core {
                 let now = self.clock.monotonic_millis();
                 if warned_millis.is_none_or(|warned| now - warned >= WARNING_INTERVAL_MILLIS) {
                     *warned_millis = Some(now);
-                    tracing::warn!(error = %error_chain(&error), "memory or commit log cannot be freed, trying again");
+                    tracing::warn!(error = %error.chain(), "memory or commit log cannot be freed, trying again");
                 }
                 Pass::Failed
             }
@@ -86,7 +86,7 @@ impl Core {
             Err(Error::KeyUnavailable(_)) => Pass::Failed,
             Err(error) => {
                 let table = store.id;
-                tracing::warn!(%table, error = %error_chain(&error), "{what} failed, trying again");
+                tracing::warn!(%table, error = %error.chain(), "{what} failed, trying again");
                 Pass::Failed
             }
         }
@@ -395,7 +395,7 @@ impl Core {
             let aged = self.note_age();
             let failed =
                 [prepared, freed, aged].into_iter().filter_map(Result::err).fold(false, |_, error| {
-                    tracing::warn!(error = %error_chain(&error), "commit log files or age of the directory: trying again");
+                    tracing::warn!(error = %error.chain(), "commit log files or age of the directory: trying again");
                     true
                 });
             if self.log.file_bytes() > self.options.log_total_bytes / 2 {
@@ -473,7 +473,7 @@ impl Core {
                 && let Err(error) = self.flush_store(&store)
             {
                 let table: TableId = store.id;
-                tracing::warn!(%table, error = %error_chain(&error), "flush failed, the log has the rows");
+                tracing::warn!(%table, error = %error.chain(), "flush failed, the log has the rows");
             }
         }
     }

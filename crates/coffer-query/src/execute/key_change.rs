@@ -29,9 +29,6 @@ use crate::table_keys::table_name;
 
 /// Times a key change is tried again when the keys it began with are gone.
 const KEY_CHANGE_ATTEMPTS: usize = 5;
-/// Catalog property with the account the encryption context names.
-const ACCOUNT: &str = "account";
-const DEFAULT_ACCOUNT: &str = "000000000000";
 /// How long the snapshot grant outlives the table, or its use of the key: milliseconds of the key
 /// clock.
 const SNAPSHOT_GRANT_MILLIS: i64 = 42 * 24 * 3_600 * 1_000;
@@ -57,6 +54,17 @@ pub(super) enum Purpose<'a> {
 }
 
 impl Database {
+    /// What the keys of a table are bound to, with the pairs of its `kms_encryption_context`.
+    pub(super) fn context_of(
+        &self,
+        table: &TableName,
+        extra: Option<&EncryptionContext>,
+    ) -> Result<EncryptionContext> {
+        let none = EncryptionContext::new();
+        encryption_context_with(table, &self.options().account, extra.unwrap_or(&none))
+            .map_err(|error| Error::Invalid(error.to_string()))
+    }
+
     /// CREATE TABLE. Checks the statement before the KMS is asked, so that a wrong one costs no call
     /// and makes no key; checks it again when it is published.
     pub(super) async fn create_table(
@@ -84,7 +92,7 @@ impl Database {
         let id = left.as_ref().map_or_else(new_table_id, |(id, _)| Ok(*id))?;
         let table = TableName::new(id.0, keyspace, &name.name);
         let extra = properties.others.get(ENCRYPTION_CONTEXT);
-        let context = context_of(&catalog, &table, extra.cloned().unwrap_or_default())?;
+        let context = self.context_of(&table, extra)?;
         self.keyring().describe(&table, &encryption).await?;
         let begun = match (encryption.arn(), left) {
             (None, _) => None,
@@ -168,7 +176,7 @@ impl Database {
         let table = table_name(entry);
         let extra = properties.others.get(ENCRYPTION_CONTEXT);
         let extra = extra.or_else(|| entry.schema.custom_properties.get(ENCRYPTION_CONTEXT));
-        let context = context_of(&catalog, &table, extra.cloned().unwrap_or_default())?;
+        let context = self.context_of(&table, extra)?;
         self.keyring().describe(&table, encryption).await?;
         let begun = match catalog.key_changes.get(&id) {
             Some(left)
@@ -496,15 +504,6 @@ fn left_of_create(
     Some((*left.0, left.1.clone()))
 }
 
-pub(super) fn context_of(
-    catalog: &Catalog,
-    table: &TableName,
-    extra: EncryptionContext,
-) -> Result<EncryptionContext> {
-    encryption_context_with(table, account(catalog), &extra)
-        .map_err(|error| Error::Invalid(error.to_string()))
-}
-
 /// The names of the grants of a change: the same for each try of it.
 pub(crate) fn grant_names(catalog: &Catalog, table: &TableName, change: &KeyChange) -> GrantNames {
     let start = format!(
@@ -592,8 +591,4 @@ fn changed_meanwhile(table: &str) -> Error {
     Error::Overloaded(format!(
         "the key of table {table} was changed by others at the same time, try again"
     ))
-}
-
-fn account(catalog: &Catalog) -> &str {
-    catalog.properties.get(ACCOUNT).map_or(DEFAULT_ACCOUNT, String::as_str)
 }

@@ -18,7 +18,7 @@ use coffer_storage::{Catalog, RestoreSource, SnapshotId, SnapshotRecord};
 use cql_parser::ast::{QualifiedName, RestoreTable};
 use cql_types::time::format_timestamp;
 
-use super::key_change::{Failed, Purpose, context_of};
+use super::key_change::{Failed, Purpose};
 use super::schema_change::{SchemaChangeEvent, new_table_id};
 use crate::custom_properties::{ENCRYPTION_CONTEXT, SnapshotName, has_point_in_time_recovery};
 use crate::database::Database;
@@ -92,7 +92,7 @@ impl Database {
         let schema = plan::check_target(&catalog, &restore.name)?;
         let source = find_source(&catalog, &restore.source, &options)?;
         self.check_window(&source)?;
-        let target = self.restore_target(&catalog, restore, schema, &options, &source)?;
+        let target = self.restore_target(restore, schema, &options, &source)?;
         self.check_restore_keys(&source, role, &target).await?;
         let files = match source.state {
             State::At(at) => self.engine().restore_source(TableId(source.name.id), at),
@@ -106,7 +106,6 @@ impl Database {
     /// What is to be made, when the rules of its keyspace allow its encryption.
     fn restore_target(
         &self,
-        catalog: &Catalog,
         restore: &RestoreTable,
         schema: &KeyspaceSchema,
         options: &RestoreOptions,
@@ -122,7 +121,7 @@ impl Database {
         let table = TableName::new(new_table_id()?.0, keyspace, &restore.name.name);
         let extra = options.properties.others.get(ENCRYPTION_CONTEXT);
         let extra = extra.or_else(|| source.schema.custom_properties.get(ENCRYPTION_CONTEXT));
-        let context = context_of(catalog, &table, extra.cloned().unwrap_or_default())?;
+        let context = self.context_of(&table, extra)?;
         Ok(Target { table, encryption, context, double_wrapped: policy.double_wrapping })
     }
 

@@ -54,6 +54,7 @@ impl Fixture {
             rack: "rack1".into(),
             listen: ([127, 0, 0, 1], 9042).into(),
             page_rows_max: 5000,
+            account: "000000000000".into(),
             encryption: crate::EncryptionOptions::default(),
             schema_audit: None,
             key_health: crate::KeyHealthOptions::default(),

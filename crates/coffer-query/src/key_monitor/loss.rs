@@ -169,7 +169,7 @@ impl Database {
     }
 
     fn blocked(&self, table: TableId, kind: EventKind, error: &EngineError) {
-        self.blocked_by(table, kind, chain(error));
+        self.blocked_by(table, kind, error.chain());
     }
 
     fn blocked_by(&self, table: TableId, kind: EventKind, detail: String) {
@@ -296,15 +296,4 @@ fn left_snapshot(catalog: &Catalog, table: TableId, name: &str) -> Option<Snapsh
             && snapshot.name == name
     };
     catalog.snapshots.values().find(is_left).map(|snapshot| snapshot.id)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use coffer_notify::{CommandOptions, SmtpOptions, SmtpSecurity, WebhookOptions};
+use coffer_notify::{CommandOptions, SmtpOptions, SmtpSecurity, WebhookFormat, WebhookOptions};
 
 use super::ConfigError;
 
 /// Name of the table.
 pub(super) const TABLE: &str = "notify";
 /// What may be given, for messages.
-const ALLOWED: &str = "tables [notify.webhook] with url, secret_file, ca_file, proxy, \
+const ALLOWED: &str = "tables [notify.webhook] with url, format, secret_file, ca_file, proxy, \
                        allow_plaintext; [notify.smtp] with host, port, security, from, to, user, \
                        password_file, ca_file, allow_plaintext; [notify.command] with path, \
                        arguments, timeout_seconds";
@@ -59,6 +59,15 @@ fn webhook(table: &toml::Table) -> Result<WebhookOptions, String> {
     for (name, value) in table {
         match name.as_str() {
             "url" => options.url = text(name, value)?,
+            "format" => {
+                options.format = match text(name, value)?.as_str() {
+                    "document" => WebhookFormat::Document,
+                    "eventbridge" => WebhookFormat::EventBridge,
+                    other => {
+                        return Err(format!("format {other:?} is not document or eventbridge"));
+                    }
+                }
+            }
             "secret_file" => options.secret_file = Some(PathBuf::from(text(name, value)?)),
             "ca_file" => options.ca_file = Some(PathBuf::from(text(name, value)?)),
             "proxy" => options.proxy = Some(text(name, value)?),

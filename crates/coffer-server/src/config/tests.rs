@@ -201,6 +201,7 @@ fn channels_are_read_from_the_file_and_wrong_ones_refused_by_name() {
         ("notify = 5", "no table"),
         ("notify.webhook = 5", "webhook is no table"),
         ("[notify.webhook]\nsecret_file = \"s\"", "url is missing"),
+        ("[notify.webhook]\nurl = \"u\"\nformat = \"xml\"", "not document or eventbridge"),
         ("[notify.webhook]\nurl = \"u\"\nsecret = \"s\"", "secret"),
         ("[notify.smtp]\nhost = \"m\"\nfrom = \"a@b.c\"", "to is missing"),
         ("[notify.smtp]\nsecurity = \"ssl\"", "starttls"),

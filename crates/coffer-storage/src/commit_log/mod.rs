@@ -350,12 +350,12 @@ impl CommitLog {
                 Ok(())
             });
             if let Err(error) = synced {
-                self.poison(&error_chain(&error));
+                self.poison(&error.chain());
                 return;
             }
         }
         if let Err(error) = thread.sync(self) {
-            self.poison(&error_chain(&error));
+            self.poison(&error.chain());
         }
     }
 
@@ -450,16 +450,4 @@ impl CommitLog {
         self.pending.lock().stop();
         self.work.notify_one();
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn error_chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

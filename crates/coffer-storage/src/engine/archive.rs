@@ -18,7 +18,7 @@ use crate::catalog::{
     Archive, ArchiveBase, ArchivedLog, Catalog, SnapshotKind, SnapshotRecord, TableEntry,
     archive_directory,
 };
-use crate::commit_log::{self, error_chain};
+use crate::commit_log;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::ids::SnapshotId;
@@ -80,7 +80,7 @@ impl Engine {
         if based.is_err()
             && let Err(error) = core.shorten_archive(table, None, &mut untold)
         {
-            tracing::warn!(%table, error = %error_chain(&error), "an archive without a base stays");
+            tracing::warn!(%table, error = %error.chain(), "an archive without a base stays");
         }
         based
     }
@@ -125,7 +125,7 @@ impl Core {
     pub(crate) fn run_archiving(&self) {
         while !self.stopping.load(std::sync::atomic::Ordering::Acquire) {
             if let Err(error) = self.archive_behind() {
-                tracing::warn!(error = %error_chain(&error), "commit log is not archived, trying again");
+                tracing::warn!(error = %error.chain(), "commit log is not archived, trying again");
                 // whoever frees log notices again and again while nothing is archived
                 let is_over = || self.stopping.load(std::sync::atomic::Ordering::Acquire);
                 self.archiving.wait_out(RETRY, is_over);

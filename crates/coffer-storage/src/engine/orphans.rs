@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use coffer_model::TableId;
 
 use crate::catalog::{Catalog, archive_directory};
-use crate::commit_log::error_chain;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::ids::SnapshotId;
@@ -47,7 +46,7 @@ impl Core {
     pub(crate) fn remove_all_in(&self, directory: &Path) {
         let unnamed = Named { files: HashSet::new(), is_gone: true };
         if let Err(error) = self.remove_unnamed(directory, &unnamed) {
-            tracing::warn!(error = %error_chain(&error), "files of no use stay until the next start");
+            tracing::warn!(error = %error.chain(), "files of no use stay until the next start");
         }
     }
 

@@ -11,7 +11,6 @@ use crate::RestoreSource;
 use crate::catalog::{
     Archive, ArchiveBase, Catalog, SnapshotKind, SnapshotRecord, archive_directory,
 };
-use crate::commit_log::error_chain;
 use crate::core::Core;
 use crate::error::{Error, Result};
 
@@ -68,7 +67,7 @@ impl Engine {
         for table in catalog.archives.keys() {
             let kept = self.core.keep_up_archive(*table, window_millis, told);
             if let Err(error) = &kept {
-                tracing::warn!(%table, error = %error_chain(error), "the archive of a table is not kept up, trying again");
+                tracing::warn!(%table, error = %error.chain(), "the archive of a table is not kept up, trying again");
             }
             result = result.and(kept.map(|gone| erased.extend(gone)));
         }

@@ -7,7 +7,6 @@ use coffer_model::TableId;
 
 use super::Engine;
 use crate::catalog::{Catalog, TableEntry, table_keys};
-use crate::commit_log;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::{SegmentEntry, TailRecord};
@@ -117,7 +116,7 @@ impl Core {
     pub(super) fn leave_dropped(&self, table: TableId) {
         self.close_store(table);
         if let Err(error) = self.unlink_table(table) {
-            let error = commit_log::error_chain(&error);
+            let error = error.chain();
             tracing::warn!(%table, error, "files of a dropped table stay until the next start");
         }
         self.lifecycles.lock().remove(&table);

@@ -102,7 +102,7 @@ async fn a_key_that_was_confirmed_after_the_question_is_kept() {
     assert!(!f.keyring.is_usable(&[1; 16]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_the_state_alone_says_is_as_old_as_the_state() {
     // the description, and after it one table a second
     let options =

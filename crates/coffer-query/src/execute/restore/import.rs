@@ -39,7 +39,7 @@ impl Database {
         let properties =
             CustomProperties { encryption: Some(encryption), ..CustomProperties::default() };
         let options = RestoreOptions { at_millis: None, properties, snapshot: None };
-        let target = self.restore_target(&catalog, &restore, schema, &options, &source)?;
+        let target = self.restore_target(&restore, schema, &options, &source)?;
         self.check_restore_keys(&source, None, &target).await?;
         let allowed = Allowed { statement: &restore, options, source, files };
         self.restore_files(&allowed, &target).await.map(drop)

@@ -248,6 +248,7 @@ impl House {
             rack: "rack1".into(),
             listen: ([127, 0, 0, 1], 9042).into(),
             page_rows_max: 5000,
+            account: "000000000000".into(),
             encryption: self.encryption.clone(),
             schema_audit: Some(self.audit.clone()),
             key_health: self.health.clone(),
