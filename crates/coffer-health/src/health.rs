@@ -288,6 +288,13 @@ impl TableHealth {
         !std::mem::replace(&mut series.is_blocked_told, true)
     }
 
+    /// Notes that the snapshot is not there any more: another one is needed.
+    pub fn snapshot_gone(&mut self) {
+        if let Some(series) = &mut self.series {
+            series.snapshot = None;
+        }
+    }
+
     /// What is shown.
     #[must_use]
     pub fn state(&self) -> State {

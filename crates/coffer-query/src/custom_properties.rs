@@ -43,9 +43,18 @@ pub(crate) struct CustomProperties {
     /// The encryption asked for, if any.
     pub encryption: Option<EncryptionSpecification>,
     /// The snapshot to restore, in a RESTORE TABLE.
-    pub snapshot: Option<SnapshotName>,
+    pub snapshot: Option<SnapshotChoice>,
     /// The others.
     pub others: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// A snapshot that a statement chooses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SnapshotChoice {
+    /// Which one.
+    pub name: SnapshotName,
+    /// Whether it is restored also when its files are not as they were written.
+    pub takes_damaged: bool,
 }
 
 /// How a statement names a snapshot.
@@ -73,7 +82,7 @@ impl CustomProperties {
             if name == ENCRYPTION {
                 properties.encryption = Some(encryption(&fields)?);
             } else if name == SNAPSHOT {
-                properties.snapshot = Some(snapshot_name(&fields)?);
+                properties.snapshot = Some(snapshot_choice(&fields)?);
             } else {
                 check(&name, &fields)?;
                 if name == PITR {
@@ -157,13 +166,24 @@ fn auto_snapshot_status(text: &str) -> Result<BTreeMap<String, String>> {
     Ok(BTreeMap::from([("status".to_owned(), status.to_owned())]))
 }
 
-fn snapshot_name(fields: &BTreeMap<String, String>) -> Result<SnapshotName> {
-    only(SNAPSHOT, fields, &["name", "id"])?;
-    match (fields.get("name"), fields.get("id")) {
-        (Some(name), None) => Ok(SnapshotName::Name(name.clone())),
-        (None, Some(id)) => Ok(SnapshotName::Id(id.clone())),
-        _ => Err(Error::invalid("custom property 'snapshot' needs either 'name' or 'id'")),
-    }
+fn snapshot_choice(fields: &BTreeMap<String, String>) -> Result<SnapshotChoice> {
+    only(SNAPSHOT, fields, &["name", "id", "damaged"])?;
+    let name = match (fields.get("name"), fields.get("id")) {
+        (Some(name), None) => SnapshotName::Name(name.clone()),
+        (None, Some(id)) => SnapshotName::Id(id.clone()),
+        _ => return Err(Error::invalid("custom property 'snapshot' needs either 'name' or 'id'")),
+    };
+    let takes_damaged = match fields.get("damaged").map(|text| text.to_ascii_lowercase()).as_deref()
+    {
+        None | Some("refuse") => false,
+        Some("allow") => true,
+        Some(_) => {
+            return Err(Error::invalid(
+                "'damaged' of custom property 'snapshot' is 'refuse' or 'allow'",
+            ));
+        }
+    };
+    Ok(SnapshotChoice { name, takes_damaged })
 }
 
 /// The pairs of one property, names in lower case, nested values as CQL text.

@@ -108,7 +108,7 @@ impl From<KeyError> for Error {
 
 impl From<EngineError> for Error {
     fn from(error: EngineError) -> Error {
-        let text = error.to_string();
+        let text = error.chain();
         match error {
             EngineError::KeyUnavailable(_) => Error::KeyUnreachable(text),
             EngineError::Overloaded(_) => Error::Overloaded(text),

@@ -6,8 +6,10 @@
 //! written at transitions only, those of all tables in one publication), and the work that is due.
 
 mod certificate;
+mod kept_keys;
 mod loss;
 mod purge;
+mod reading;
 mod shown;
 mod watched;
 
@@ -70,6 +72,8 @@ pub(crate) struct KeyMonitor {
     /// Age of the data directory at the start.
     start_age_millis: i64,
     purge: Mutex<purge::Purge>,
+    kept_keys: Mutex<kept_keys::KeptKeys>,
+    reading: Mutex<Option<reading::Reading>>,
 }
 
 /// The answer to a use of a table's key.
@@ -92,6 +96,8 @@ impl KeyMonitor {
             seen: Mutex::default(),
             start_age_millis,
             purge: Mutex::default(),
+            kept_keys: Mutex::default(),
+            reading: Mutex::default(),
         }
     }
 
@@ -163,6 +169,7 @@ impl Database {
             }
         }
         self.purge_expired();
+        self.ask_about_kept_keys().await;
         dropped
     }
 
@@ -265,8 +272,8 @@ impl Database {
         // its refreshes ask about a key in memory; here is only whether the KMS key was switched off
         let arns: HashSet<String> = cached.iter().map(|(arn, _)| arn.clone()).collect();
         if !arns.is_empty() {
-            let unusable = self.keyring().unusable(arns).await;
-            let off = cached.into_iter().filter(|(arn, _)| unusable.contains(arn));
+            let usable = self.keyring().usable(arns).await;
+            let off = cached.into_iter().filter(|(arn, _)| usable.get(arn) == Some(&false));
             due.extend(off.map(|(_, question)| question));
         }
         if due.is_empty() {
@@ -316,7 +323,8 @@ impl Database {
         if answer == Answer::Usable && identity.is_some() {
             watched.is_known = true;
         }
-        if !detail.is_empty() {
+        // what a key that is back was refused with is of no use any more
+        if answer == Answer::Usable || !detail.is_empty() {
             watched.detail = detail;
         }
         watched.asked(at_millis);

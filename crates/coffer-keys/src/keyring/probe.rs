@@ -5,7 +5,7 @@
 //! that is what a request would need.
 
 use super::{BlobUse, Keyring, arn_of, check, statistics::Asked};
-use crate::{KeyError, KeyMetadata, KeyState, KmsError, KmsOperation, TableName};
+use crate::{ErrorClass, KeyError, KeyMetadata, KeyState, KmsError, KmsOperation, TableName};
 use coffer_crypto::KeyRecord;
 use std::{
     collections::{HashMap, HashSet},
@@ -95,23 +95,28 @@ impl Keyring {
         probes
     }
 
-    /// Those of these KMS keys whose state does not allow use, by `DescribeKey` alone: for tables whose
-    /// key is in memory, and is confirmed by its refreshes.
-    pub async fn unusable(self: &Arc<Self>, arns: HashSet<String>) -> HashSet<String> {
+    /// Whether these KMS keys can be used, by `DescribeKey` alone: for tables whose key is in memory, and
+    /// is confirmed by its refreshes, and for those that were dropped. Without the keys about which
+    /// there was no clear answer.
+    pub async fn usable(self: &Arc<Self>, arns: HashSet<String>) -> HashMap<String, bool> {
         let mut described = Vec::with_capacity(arns.len());
         for arn in arns {
             self.background_turn().await;
             described.push((arn.clone(), self.spawn_describe(arn)));
         }
-        let mut unusable = HashSet::new();
+        let mut usable = HashMap::new();
         for (arn, describing) in described {
-            let Ok(Ok(metadata)) = describing.await else { continue };
             let operation = KmsOperation::DescribeKey;
-            if KmsError::of_state(operation, &arn, metadata.key_state).is_some() {
-                unusable.insert(arn);
-            }
+            let is_usable = match describing.await {
+                Ok(Ok(metadata)) => {
+                    KmsError::of_state(operation, &arn, metadata.key_state).is_none()
+                }
+                Ok(Err(error)) if error.class() == ErrorClass::Definitive => false,
+                _ => continue,
+            };
+            usable.insert(arn, is_usable);
         }
-        unusable
+        usable
     }
 
     /// Who answers for this KMS key, and as whom it is asked; `None` when that cannot be said.

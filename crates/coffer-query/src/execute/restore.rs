@@ -88,7 +88,7 @@ impl Database {
         let keyspace = restore.name.keyspace.as_deref().unwrap_or_default();
         let _turn = self.key_queues().enter(keyspace, &restore.name.name).await;
         let catalog = self.engine().catalog();
-        let options = plan::options(restore, self.clock().now_millis())?;
+        let options = plan::options(restore, self.engine().write_clock_millis())?;
         let schema = plan::check_target(&catalog, &restore.name)?;
         let source = find_source(&catalog, &restore.source, &options)?;
         self.check_window(&source)?;
@@ -99,6 +99,7 @@ impl Database {
             State::Snapshot(id) => self.engine().snapshot_source(id),
         };
         let files = files.map_err(refused)?;
+        self.check_files(&source, &options, &files)?;
         let allowed = Allowed { statement: restore, options, source, files };
         self.restore_files(&allowed, &target).await
     }
@@ -185,6 +186,30 @@ impl Database {
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// Whether what lay there for long is still as it was written. The live files of a table are checked
+    /// as they are read.
+    fn check_files(
+        &self,
+        source: &Source,
+        options: &RestoreOptions,
+        files: &RestoreSource,
+    ) -> Result<()> {
+        let is_newest = matches!(source.state, State::At(None));
+        let takes_damaged = options.snapshot.as_ref().is_some_and(|wanted| wanted.takes_damaged);
+        if takes_damaged || (source.is_live && is_newest) {
+            return Ok(());
+        }
+        self.engine().compare_source(files).map_err(|error| match Error::from(error) {
+            Error::ReadFailure(text) => Error::ReadFailure(format!(
+                "table {} is not restored: {text}. Restore another snapshot or a backup of it; or, to \
+                 have what can still be read, this snapshot with custom_properties = {{'snapshot': \
+                 {{'id': ..., 'damaged': 'allow'}}}} (system_coffer.snapshots lists them)",
+                source.name
+            )),
+            other => other,
+        })
     }
 
     /// Whether the last key of the source can be used: by the server, and by whom the client's role
@@ -338,7 +363,7 @@ fn find_source(
 ) -> Result<Source> {
     let keyspace = name.keyspace.as_deref().unwrap_or_default();
     if let Some(wanted) = &options.snapshot {
-        let snapshot = find_snapshot(catalog, (keyspace, &name.name), wanted)?;
+        let snapshot = find_snapshot(catalog, (keyspace, &name.name), &wanted.name)?;
         let source = source_of(catalog, snapshot.schema.id, State::Snapshot(snapshot.id));
         return source.ok_or_else(|| unknown(keyspace, &name.name));
     }

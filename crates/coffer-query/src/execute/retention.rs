@@ -2,9 +2,10 @@
 //! point-in-time recovery.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use coffer_model::TableId;
-use coffer_storage::{Catalog, SnapshotKind, SnapshotRequest, TableEntry};
+use coffer_model::{TableId, TableSchema};
+use coffer_storage::{Catalog, SnapshotKind, SnapshotRecord, SnapshotRequest, TableEntry};
 use cql_parser::ast::{QualifiedName, StatementKind};
 use cql_types::time::format_timestamp;
 
@@ -21,10 +22,19 @@ pub(crate) const RETENTION_MILLIS: i64 = 35 * 24 * 3_600 * 1_000;
 /// What a DROP keeps.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
+    /// The tables that leave, as they were when it was decided.
+    pub(super) leaving: Vec<Leaving>,
     /// Snapshots that are taken with it.
     pub(super) snapshots: Vec<(TableId, SnapshotRequest)>,
     /// What the client should know.
     pub(super) warnings: Vec<String>,
+}
+
+/// A table that leaves: what decides about its snapshot.
+#[derive(Debug, PartialEq)]
+pub(super) struct Leaving {
+    schema: Arc<TableSchema>,
+    key_arn: Option<String>,
 }
 
 impl Database {
@@ -34,7 +44,7 @@ impl Database {
     /// destroyed does not come back.
     pub(super) async fn kept_by(&self, statement: &StatementKind) -> Kept {
         let catalog = self.engine().catalog();
-        let mut kept = Kept::default();
+        let mut kept = Kept { leaving: leaving(&catalog, statement), ..Kept::default() };
         let entries = dropped_by(&catalog, statement);
         let mut asked: HashMap<_, _> =
             entries.iter().filter_map(|entry| self.known_refusal(entry)).collect();
@@ -153,16 +163,11 @@ impl Database {
         }
     }
 
-    /// Until when something is kept of a dropped table, on the wall clock of keys; `None` when nothing
-    /// is, `i64::MAX` when no time is set.
+    /// Until when the newest state that is kept of a dropped table is, on the wall clock of keys; `None`
+    /// when nothing is, `i64::MAX` when no time is set. Older states may be kept for longer.
     pub(crate) fn restorable_until(&self, catalog: &Catalog, table: TableId) -> Option<i64> {
-        // bases go with the archive
-        let snapshots = catalog
-            .snapshots
-            .values()
-            .filter(|snapshot| snapshot.schema.id == table && snapshot.kind != SnapshotKind::Base);
-        let of_snapshots =
-            snapshots.map(|snapshot| snapshot.expires_at_age.unwrap_or(i64::MAX)).max();
+        let expires = |snapshot: &SnapshotRecord| snapshot.expires_at_age.unwrap_or(i64::MAX);
+        let of_snapshots = newest_snapshot(catalog, table).map(|newest| expires(newest));
         let ended = catalog.archives.get(&table).and_then(|archive| archive.ended_at_age);
         let of_archive = ended.map(|age| age.saturating_add(RETENTION_MILLIS));
         of_snapshots.max(of_archive).map(|age| self.wall_of_age(age))
@@ -186,9 +191,7 @@ impl Database {
             i64::MAX => "it is erased by hand".to_owned(),
             millis => format_timestamp(millis),
         };
-        let snapshots = catalog.snapshots.values().filter(|snapshot| snapshot.schema.id == older);
-        let newest = snapshots.max_by_key(|snapshot| snapshot.as_of_millis);
-        let how = newest.map_or_else(String::new, |newest| {
+        let how = newest_snapshot(&catalog, older).map_or_else(String::new, |newest| {
             format!(" WITH custom_properties = {{'snapshot': {{'id': '{}'}}}}", newest.id)
         });
         Some(format!(
@@ -200,12 +203,31 @@ impl Database {
     }
 }
 
+/// The snapshot with the newest state of a table; of several, the one that is kept for longest. Bases
+/// go with the history that they belong to.
+fn newest_snapshot(catalog: &Catalog, table: TableId) -> Option<&Arc<SnapshotRecord>> {
+    let snapshots = catalog.snapshots.values();
+    snapshots
+        .filter(|snapshot| snapshot.schema.id == table && snapshot.kind != SnapshotKind::Base)
+        .max_by_key(|snapshot| (snapshot.as_of_millis, snapshot.expires_at_age.unwrap_or(i64::MAX)))
+}
+
 fn drop_request() -> SnapshotRequest {
     SnapshotRequest {
         kind: SnapshotKind::Drop,
         name: String::new(),
         keep_millis: Some(RETENTION_MILLIS),
     }
+}
+
+/// The tables that a statement drops, for comparison.
+pub(super) fn leaving(catalog: &Catalog, statement: &StatementKind) -> Vec<Leaving> {
+    let entries = dropped_by(catalog, statement).into_iter();
+    let leaving = entries.map(|entry| Leaving {
+        schema: Arc::clone(&entry.schema),
+        key_arn: entry.key.kms_key_arn.clone(),
+    });
+    leaving.collect()
 }
 
 /// The tables that a statement drops.

@@ -7,6 +7,7 @@ use coffer_storage::{Catalog, SnapshotRequest, TableEntry};
 use cql_parser::ast::{QualifiedName, StatementKind};
 
 use super::key_change::{check_context, retire_lost_grants};
+use super::retention::{Kept, Leaving, leaving};
 use crate::custom_properties::CustomProperties;
 use crate::database::{Database, Outcome, OutcomeKind, Session};
 use crate::error::{Error, Result};
@@ -34,6 +35,9 @@ pub struct SchemaChangePlan {
     session: Session,
 }
 
+/// Times a DROP is decided when the table is changed meanwhile.
+const DROP_ATTEMPTS: usize = 5;
+
 /// What a publication ends, and what it rests on.
 pub(super) struct Finishing {
     /// The table whose announced key change it ends.
@@ -42,22 +46,25 @@ pub(super) struct Finishing {
     expected: Option<TableKeyId>,
     /// Snapshots of tables that leave, taken with it.
     keep: Vec<(TableId, SnapshotRequest)>,
+    /// The tables that may leave, as they were when `keep` was decided.
+    leaving: Option<Vec<Leaving>>,
 }
 
 impl Finishing {
     /// Ends no change of a key.
     pub(super) fn nothing() -> Finishing {
-        Finishing { change: None, expected: None, keep: Vec::new() }
+        Finishing { change: None, expected: None, keep: Vec::new(), leaving: None }
     }
 
-    /// Ends no change of a key, and keeps these snapshots.
-    fn keeping(keep: Vec<(TableId, SnapshotRequest)>) -> Finishing {
-        Finishing { change: None, expected: None, keep }
+    /// Ends no change of a key, and keeps this.
+    fn keeping(kept: Kept) -> Finishing {
+        let Kept { snapshots, leaving, .. } = kept;
+        Finishing { keep: snapshots, leaving: Some(leaving), ..Finishing::nothing() }
     }
 
     /// Ends the change of this table's key.
     pub(super) fn of(table: TableId, expected: Option<TableKeyId>) -> Finishing {
-        Finishing { change: Some(table), expected, keep: Vec::new() }
+        Finishing { change: Some(table), expected, ..Finishing::nothing() }
     }
 }
 
@@ -150,11 +157,8 @@ impl Database {
                 restored
             }
             (StatementKind::DropTable { .. } | StatementKind::DropKeyspace { .. }, _) => {
-                let kept = self.kept_by(statement).await;
-                let context = self.change_context(new_table_id()?, None);
-                let finishing = Finishing::keeping(kept.snapshots);
-                let dropped = self.publish(statement, &context, &finishing)?;
-                warnings.extend(kept.warnings);
+                let (dropped, more) = self.drop_tables(statement).await?;
+                warnings.extend(more);
                 dropped
             }
             (StatementKind::AlterTable(alter), Some(encryption)) => {
@@ -172,6 +176,27 @@ impl Database {
         warnings.extend(self.settle_archive_of(statement));
         let kind = change.map_or(OutcomeKind::Void, OutcomeKind::SchemaChange);
         Ok(Outcome { kind, warnings })
+    }
+
+    /// DROP TABLE and DROP KEYSPACE; with warnings. What a table leaves is decided before it is dropped,
+    /// since the KMS is asked for that, and anew when the table was changed meanwhile.
+    async fn drop_tables(
+        &self,
+        statement: &StatementKind,
+    ) -> Result<(Option<SchemaChangeEvent>, Vec<String>)> {
+        let context = self.change_context(new_table_id()?, None);
+        let mut attempts_left = DROP_ATTEMPTS;
+        loop {
+            attempts_left -= 1;
+            let mut kept = self.kept_by(statement).await;
+            let warnings = std::mem::take(&mut kept.warnings);
+            match self.publish(statement, &context, &Finishing::keeping(kept)) {
+                Err(Error::Overloaded(why)) if attempts_left > 0 => {
+                    tracing::debug!(why, "DROP is tried again");
+                }
+                dropped => return Ok((dropped?, warnings)),
+            }
+        }
     }
 
     /// What an ALTER TABLE that names no key may not change.
@@ -229,10 +254,14 @@ impl Database {
             let holds = finishing
                 .expected
                 .is_none_or(|key| entry.is_none_or(|entry| entry.key.table_key_id == key));
-            let change = if holds {
-                plan::apply(catalog, statement, context)
-            } else {
-                Err(Error::Overloaded("the table's key was changed meanwhile".into()))
+            let is_as_decided =
+                finishing.leaving.as_ref().is_none_or(|then| *then == leaving(catalog, statement));
+            let change = match (holds, is_as_decided) {
+                (true, true) => plan::apply(catalog, statement, context),
+                (false, _) => {
+                    Err(Error::Overloaded("the table's key was changed meanwhile".into()))
+                }
+                (true, false) => Err(changed_meanwhile()),
             };
             match change {
                 Ok(Change::Next(mut next, event)) => {
@@ -263,6 +292,10 @@ impl Database {
         match updated {
             Ok(_) => {}
             Err(coffer_storage::Error::Refused(_)) => return result,
+            Err(coffer_storage::Error::NoSuchTable(_)) if !finishing.keep.is_empty() => {
+                return Err(changed_meanwhile());
+            }
+            Err(error) if !finishing.keep.is_empty() => return Err(not_kept(&error)),
             Err(error) => return Err(error.into()),
         }
         self.refresh_schema()?;
@@ -273,6 +306,19 @@ impl Database {
         }
         result
     }
+}
+
+fn changed_meanwhile() -> Error {
+    Error::Overloaded("nothing was dropped: what was to be was changed meanwhile, try again".into())
+}
+
+/// What a DROP answers that was to leave a snapshot.
+fn not_kept(error: &coffer_storage::Error) -> Error {
+    Error::Server(format!(
+        "nothing was dropped: the snapshot that it is to leave could not be taken ({}). Mend that and \
+         try again, or set auto_snapshot = 'disabled' for the table and lose its rows",
+        error.chain()
+    ))
 }
 
 /// Whether a table's key is kept by a KMS.

@@ -28,8 +28,8 @@ impl KeyMonitor {
 
 /// What a drop was decided on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Decided {
-    due: Due,
+pub(super) struct Decided {
+    pub(super) due: Due,
     incident: [u8; 16],
     delete_after_millis: Option<i64>,
     key_arn: String,
@@ -45,13 +45,14 @@ enum Ended {
 impl Database {
     /// Does what is due for tables whose deadline has come. True when there may be more to do.
     pub(super) async fn advance_losses(&self, dropped: &mut Vec<SchemaChangeEvent>) -> bool {
+        let mut has_more = self.end_reading().await;
         let mut all: Vec<(TableId, Decided)> = {
             let tables: Vec<TableId> = self.key_monitor().tables.lock().keys().copied().collect();
             tables.into_iter().filter_map(|table| Some((table, self.decide(table)?))).collect()
         };
-        // reading a snapshot whole may take an hour, and what a drop rests on is of now
+        // what a drop rests on is of now
         all.sort_by_key(|(table, decided)| (is_slow(decided.due), *table));
-        let (mut has_more, mut has_verified) = (false, false);
+        let mut has_verified = false;
         for (table, decided) in all {
             if has_verified {
                 // the others have their turn after all keys were asked about again
@@ -68,8 +69,8 @@ impl Database {
             has_more |= match decided.due {
                 Due::Snapshot => self.take_loss_snapshot(table, decided.incident),
                 Due::Verify(id) => {
-                    has_verified = true;
-                    self.verify_loss_snapshot(table, SnapshotId(id))
+                    has_verified = self.begin_reading(table, SnapshotId(id)).await;
+                    has_verified
                 }
                 Due::Drop(id) => self.drop_lost(table, SnapshotId(id), &decided, dropped),
                 Due::Nothing | Due::Probe => false,
@@ -79,7 +80,7 @@ impl Database {
     }
 
     /// What is to be done about a table now, by its policy as it is now.
-    fn decide(&self, table: TableId) -> Option<Decided> {
+    pub(super) fn decide(&self, table: TableId) -> Option<Decided> {
         let now = self.clock().key_now_millis();
         {
             let tables = self.key_monitor().tables.lock();
@@ -143,32 +144,7 @@ impl Database {
         }
     }
 
-    fn verify_loss_snapshot(&self, table: TableId, id: SnapshotId) -> bool {
-        match self.engine().verify_snapshot(id) {
-            Ok(()) => {
-                let now = self.clock().key_now_millis();
-                let Some(moment) = self.moment(now) else { return false };
-                let detail = format!("snapshot {id}: every file is as the catalog says");
-                self.with_watched(table, |watched| {
-                    watched.next_probe = now;
-                    if watched.health.snapshot_verified(&moment) {
-                        watched.untold.push(Untold::new(EventKind::SnapshotTaken, detail));
-                    }
-                });
-                true
-            }
-            Err(error) => {
-                // the next try takes another one: never two are left
-                if let Err(error) = self.engine().erase_snapshot(id) {
-                    tracing::warn!(%table, %error, "a snapshot that is not whole stays");
-                }
-                self.blocked(table, EventKind::DropBlocked, &error);
-                false
-            }
-        }
-    }
-
-    fn blocked(&self, table: TableId, kind: EventKind, error: &EngineError) {
+    pub(super) fn blocked(&self, table: TableId, kind: EventKind, error: &EngineError) {
         self.blocked_by(table, kind, error.chain());
     }
 
@@ -275,7 +251,7 @@ impl Database {
         Ok(())
     }
 
-    fn with_watched(&self, table: TableId, change: impl FnOnce(&mut super::Watched)) {
+    pub(super) fn with_watched(&self, table: TableId, change: impl FnOnce(&mut super::Watched)) {
         if let Some(watched) = self.key_monitor().tables.lock().get_mut(&table) {
             change(watched);
         }

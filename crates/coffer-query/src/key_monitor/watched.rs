@@ -57,7 +57,11 @@ pub(super) struct Watched {
 const PAUSE_MILLIS: (i64, i64) = (5_000, 600_000);
 
 fn parse(text: &str) -> Option<Kept> {
-    serde_json::from_str(text).ok()
+    let parsed = serde_json::from_str(text);
+    if let Err(error) = &parsed {
+        tracing::error!(%error, "what is kept of a table's key cannot be read: it is watched anew");
+    }
+    parsed.ok()
 }
 
 /// What is told when a table is not under this key any more, and its loss was.

@@ -43,7 +43,11 @@ fn cells(database: &Database, catalog: &Catalog, snapshot: &SnapshotRecord) -> V
     let table = snapshot.schema.id;
     let key = catalog.key_record(table);
     // what the KMS said last, where it was asked: a restore asks anew
-    let is_refused = database.key_healths().of(&table.0).inaccessible_since.is_some();
+    let restorable = match key {
+        None => Some(false),
+        Some(key) if catalog.dropped.contains_key(&table) => database.is_kept_key_usable(key),
+        Some(_) => Some(database.key_healths().of(&table.0).inaccessible_since.is_none()),
+    };
     vec![
         text(&snapshot.schema.keyspace),
         text(&snapshot.schema.name),
@@ -56,7 +60,7 @@ fn cells(database: &Database, catalog: &Catalog, snapshot: &SnapshotRecord) -> V
         optional_text(key.and_then(|key| key.kms_key_arn.as_deref())),
         text(snapshot.kind.as_str()),
         text(&snapshot.name),
-        boolean(key.is_some() && !is_refused),
+        restorable.and_then(boolean),
         uuid(table.to_uuid()),
         timestamp(snapshot.taken_at_millis),
         snapshot.verified_at_millis.and_then(timestamp),

@@ -78,4 +78,11 @@ impl Engine {
         }
         self.core.age.millis()
     }
+
+    /// The time of a write that is committed now, milliseconds since 1970: the server's clock, held
+    /// where it was set back by minutes.
+    #[must_use]
+    pub fn write_clock_millis(&self) -> i64 {
+        self.core.log.stamp_millis()
+    }
 }

@@ -425,8 +425,8 @@ fn name_of(catalog: &Catalog, table: TableId) -> Option<String> {
     Some(format!("{}.{}", schema.keyspace, schema.name))
 }
 
-/// Table keys that left a key record: those that another one holds, with the name of its table, and
-/// the others.
+/// Table keys that left a key record: those that others hold, with the name of the table of each, and
+/// the rest.
 fn split_held(
     catalog: &Catalog,
     left: Vec<TableKeyId>,
@@ -436,11 +436,12 @@ fn split_held(
     let records: Vec<(&TableId, &Arc<KeyRecord>)> = live.chain(dropped).collect();
     let (mut held, mut destroyed) = (Vec::new(), Vec::new());
     for id in left {
-        match records.iter().find(|(_, key)| key.holds(id)) {
-            Some((table, _)) => {
-                held.push((id, name_of(catalog, **table).unwrap_or_else(|| table.to_string())));
-            }
-            None => destroyed.push(id),
+        let before = held.len();
+        for (table, _) in records.iter().filter(|(_, key)| key.holds(id)) {
+            held.push((id, name_of(catalog, **table).unwrap_or_else(|| table.to_string())));
+        }
+        if held.len() == before {
+            destroyed.push(id);
         }
     }
     (held, destroyed)

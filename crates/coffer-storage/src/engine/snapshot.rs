@@ -8,7 +8,7 @@ use coffer_crypto::TableKeyId;
 use coffer_model::TableId;
 use parking_lot::Mutex;
 
-use super::Engine;
+use super::{Engine, RestoreSource};
 use crate::Lsn;
 use crate::block_cache::BlockCache;
 use crate::catalog::{Catalog, SnapshotKind, SnapshotRecord, TableEntry, TailRecord, table_keys};
@@ -125,6 +125,17 @@ impl Engine {
             Ok(new)
         })
         .map(drop)
+    }
+
+    /// Reads every file of a source whole: length and SHA-256 must be what the catalog says. No key is
+    /// needed. Blocking.
+    ///
+    /// # Errors
+    /// `Tampered` or `Io`, naming the file.
+    pub fn compare_source(&self, source: &RestoreSource) -> Result<()> {
+        let segments = source.segments.iter().map(|(path, segment)| (path.clone(), segment));
+        let tails = source.tails.iter().map(|(path, tail)| (path.clone(), tail));
+        self.core.compare_files(segments, tails)
     }
 
     /// Snapshots whose time has come: see [`Engine::erase_snapshot`].
@@ -318,15 +329,10 @@ impl Core {
         segments: &[SegmentEntry],
         tails: &[TailRecord],
     ) -> Result<()> {
-        let vfs = self.vfs.as_ref();
-        for segment in segments {
-            compare_with_catalog(vfs, &segment.path(directory), segment)
-                .map_err(missing_is_tampering)?;
-        }
-        for tail in tails {
-            compare_tail_with_catalog(vfs, &tail.path(directory), tail)
-                .map_err(missing_is_tampering)?;
-        }
+        self.compare_files(
+            segments.iter().map(|segment| (segment.path(directory), segment)),
+            tails.iter().map(|tail| (tail.path(directory), tail)),
+        )?;
         let is_at_hand = || {
             let lease = self.keys.lease(table.as_bytes());
             lease.is_ok_and(|lease| lease.is_valid(self.clock.key_now_millis()))
@@ -339,6 +345,21 @@ impl Core {
             Err(Error::KeyUnavailable(_)) => Ok(()),
             opened => opened,
         }
+    }
+
+    fn compare_files<'a>(
+        &self,
+        segments: impl Iterator<Item = (PathBuf, &'a SegmentEntry)>,
+        tails: impl Iterator<Item = (PathBuf, &'a TailRecord)>,
+    ) -> Result<()> {
+        let vfs = self.vfs.as_ref();
+        for (path, segment) in segments {
+            compare_with_catalog(vfs, &path, segment).map_err(missing_is_tampering)?;
+        }
+        for (path, tail) in tails {
+            compare_tail_with_catalog(vfs, &path, tail).map_err(missing_is_tampering)?;
+        }
+        Ok(())
     }
 
     fn open_all(

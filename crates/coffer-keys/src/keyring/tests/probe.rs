@@ -138,13 +138,14 @@ async fn a_key_in_memory_whose_kms_key_is_switched_off_is_noticed_without_using_
     let f = fixture();
     let (arn, _) = two_tables(&f).await;
     let other = f.specification().arn().unwrap().to_string();
-    let arns = HashSet::from([arn.clone(), other]);
-    assert!(f.keyring.unusable(arns.clone()).await.is_empty());
+    let arns = HashSet::from([arn.clone(), other.clone()]);
+    let both = |is_usable| HashMap::from([(arn.clone(), is_usable), (other.clone(), true)]);
+    assert_eq!(f.keyring.usable(arns.clone()).await, both(true));
     f.kms.disable_key(&arn).unwrap();
-    assert_eq!(f.keyring.unusable(arns.clone()).await, HashSet::from([arn]));
+    assert_eq!(f.keyring.usable(arns.clone()).await, both(false));
     assert_eq!(f.recorder.operations(), ["DescribeKey"; 4]);
     assert!(f.keyring.is_usable(&[1; 16]), "only the probe that follows decides");
     // no answer says nothing
     f.fail(Some((KmsOperation::DescribeKey, "ThrottlingException")));
-    assert!(f.keyring.unusable(arns).await.is_empty());
+    assert_eq!(f.keyring.usable(arns).await, HashMap::new());
 }

@@ -408,14 +408,34 @@ fn while_the_kms_is_slow_reads_writes_flushes_and_compactions_go_on() {
     }
 }
 
-/// Holds the renaming of catalog files.
-#[derive(Debug, Default)]
-struct SlowCatalog {
+/// Holds what is done to some files, on the threads that do it.
+#[derive(Debug)]
+struct SlowFiles {
+    /// Files are renamed to paths that hold this.
+    renamed: &'static str,
+    /// Files are opened whose paths hold this.
+    opened: &'static str,
     is_held: AtomicBool,
     waiting: AtomicUsize,
 }
 
-impl Vfs for SlowCatalog {
+impl SlowFiles {
+    fn new(renamed: &'static str, opened: &'static str) -> SlowFiles {
+        SlowFiles { renamed, opened, is_held: AtomicBool::new(false), waiting: AtomicUsize::new(0) }
+    }
+
+    fn wait_on(&self, path: &Path, part: &str) {
+        if !part.is_empty() && path.to_string_lossy().contains(part) {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            while self.is_held.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Vfs for SlowFiles {
     fn create(&self, path: &Path) -> std::io::Result<Box<dyn coffer_storage::vfs::WritableFile>> {
         OsVfs.create(path)
     }
@@ -425,6 +445,7 @@ impl Vfs for SlowCatalog {
     }
 
     fn open(&self, path: &Path) -> std::io::Result<Box<dyn coffer_storage::vfs::ReadableFile>> {
+        self.wait_on(path, self.opened);
         OsVfs.open(path)
     }
 
@@ -437,13 +458,7 @@ impl Vfs for SlowCatalog {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        if to.extension().is_some_and(|extension| extension == "catalog") {
-            self.waiting.fetch_add(1, Ordering::SeqCst);
-            while self.is_held.load(Ordering::SeqCst) {
-                std::thread::yield_now();
-            }
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-        }
+        self.wait_on(to, self.renamed);
         OsVfs.rename(from, to)
     }
 
@@ -478,7 +493,7 @@ impl Vfs for SlowCatalog {
 
 #[test]
 fn while_the_swap_is_published_reads_and_writes_go_on_and_a_flush_ends_after_it() {
-    let vfs = Arc::new(SlowCatalog::default());
+    let vfs = Arc::new(SlowFiles::new(".catalog", ""));
     let house = House::on(vfs.clone());
     let (running, old) = house.with_tables();
     running.insert("t", 0);
@@ -880,4 +895,5 @@ fn wraps_are_counted_across_restarts() {
 
 mod grant_tests;
 mod health_tests;
+mod kept_tests;
 mod restore_tests;

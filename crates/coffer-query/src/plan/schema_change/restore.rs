@@ -15,7 +15,7 @@ use cql_types::{CqlType, UserType};
 
 use super::tables::{apply_properties, check_name, exists_already};
 use super::{Change, ChangeContext, event, keyspace_of, keyspaces, next};
-use crate::custom_properties::{CustomProperties, SnapshotName, TAGS};
+use crate::custom_properties::{CustomProperties, SnapshotChoice, TAGS};
 use crate::error::{Error, Result};
 use crate::history;
 use crate::table_options::{self, AUTOSCALING_SETTINGS, CUSTOM_PROPERTIES, no_duplicates};
@@ -33,7 +33,7 @@ pub(crate) struct RestoreOptions {
     /// Settings of the new table.
     pub properties: CustomProperties,
     /// A snapshot instead of a moment.
-    pub snapshot: Option<SnapshotName>,
+    pub snapshot: Option<SnapshotChoice>,
 }
 
 /// Reads the options.

@@ -7,15 +7,15 @@ use super::*;
 use crate::{Event, EventKind};
 
 const SECOND: i64 = 1_000;
-const MINUTE: i64 = 60 * SECOND;
+pub(super) const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
+pub(super) const DAY: i64 = 24 * HOUR;
 /// Longer than any pause between two questions.
-const ROUND: i64 = 80 * SECOND;
+pub(super) const ROUND: i64 = 80 * SECOND;
 
 impl Running {
     /// Lets time pass, then the monitor.
-    fn watch(&self, house: &House, millis: i64) -> Vec<SchemaChangeEvent> {
+    pub(super) fn watch(&self, house: &House, millis: i64) -> Vec<SchemaChangeEvent> {
         house.clock.advance(millis);
         self.runtime.block_on(self.database.watch_keys())
     }
@@ -28,16 +28,16 @@ impl Running {
         assert_eq!(self.condition("t").state, "INACCESSIBLE");
     }
 
-    fn condition(&self, table: &str) -> crate::KeyCondition {
+    pub(super) fn condition(&self, table: &str) -> crate::KeyCondition {
         let catalog = self.database.engine().catalog();
         self.database.key_condition(catalog.table("k", table).unwrap())
     }
 
-    fn kinds(&self) -> Vec<EventKind> {
+    pub(super) fn kinds(&self) -> Vec<EventKind> {
         self.database.events().iter().map(|event| event.kind).collect()
     }
 
-    fn told(&self, kind: EventKind) -> Event {
+    pub(super) fn told(&self, kind: EventKind) -> Event {
         let found = self.database.events().into_iter().rev().find(|event| event.kind == kind);
         found.unwrap_or_else(|| panic!("no {kind:?}"))
     }
@@ -47,7 +47,7 @@ impl Running {
         catalog.snapshots.values().map(|snapshot| snapshot.kind).collect()
     }
 
-    fn has_table(&self) -> bool {
+    pub(super) fn has_table(&self) -> bool {
         self.database.schema().table("k", "t").is_some()
     }
 }
@@ -67,14 +67,14 @@ fn with_rows(house: &House) -> (Running, String) {
 }
 
 /// One with a key that is lost, and confirmed to be.
-fn lost(house: &House) -> (Running, String) {
+pub(super) fn lost(house: &House) -> (Running, String) {
     let (running, key) = with_rows(house);
     house.kms.disable_key(&key).unwrap();
     running.confirm(house);
     (running, key)
 }
 
-fn until_deadline(running: &Running) -> i64 {
+pub(super) fn until_deadline(running: &Running) -> i64 {
     running.condition("t").millis_left.unwrap()
 }
 
@@ -245,7 +245,7 @@ fn what_is_no_refusal_never_drops_and_warns_once() {
 }
 
 /// Flips a byte in a file.
-fn flip(path: &Path) {
+pub(super) fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

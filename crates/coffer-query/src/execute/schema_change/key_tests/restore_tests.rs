@@ -6,9 +6,9 @@ use super::*;
 
 const DAY: i64 = 24 * 3_600 * 1_000;
 
-const RESTORE: &str = "RESTORE TABLE k.r FROM TABLE k.t";
+pub(super) const RESTORE: &str = "RESTORE TABLE k.r FROM TABLE k.t";
 
-fn is_invalid(result: &Result<Outcome>, needles: &[&str]) {
+pub(super) fn is_invalid(result: &Result<Outcome>, needles: &[&str]) {
     let Err(Error::Invalid(text)) = result else { panic!("not Invalid: {result:?}") };
     for needle in needles {
         assert!(text.contains(needle), "{needle}: {text}");
@@ -33,7 +33,7 @@ impl Running {
     }
 
     /// Ten rows, half of them in a segment.
-    fn fill(&self, table: &str) {
+    pub(super) fn fill(&self, table: &str) {
         for number in 0..10 {
             self.insert(table, number);
             if number == 4 {
@@ -58,7 +58,7 @@ impl Running {
     }
 }
 
-fn take(running: &Running, table: &str, name: &str) {
+pub(super) fn take(running: &Running, table: &str, name: &str) {
     let request =
         SnapshotRequest { kind: SnapshotKind::Manual, name: name.to_owned(), keep_millis: None };
     running.database.engine().take_snapshot(running.id(table), &request).unwrap();
