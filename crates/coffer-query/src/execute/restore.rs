@@ -171,7 +171,7 @@ impl Database {
             } else {
                 format!(
                     "table {name} cannot be restored like this: only snapshots that were made by hand \
-                     are kept of it; name one with custom_properties = {{'snapshot': {{'name': ...}}}} \
+                     are kept of it; name one with custom_properties = {{'snapshot': {{'id': ...}}}} \
                      (system_coffer.snapshots lists them)"
                 )
             }));
@@ -433,8 +433,9 @@ fn check_live(table: &TableSchema) -> Result<()> {
         return Ok(());
     }
     Err(Error::Invalid(format!(
-        "table {}.{} cannot be restored: point_in_time_recovery is not enabled for it (a snapshot that \
-         coffer snapshot made can be restored with custom_properties = {{'snapshot': {{'name': ...}}}})",
+        "table {}.{} cannot be restored: point_in_time_recovery is not enabled for it (a snapshot of it, \
+         or of a dropped table of the name, can be restored with custom_properties = {{'snapshot': \
+         {{'id': ...}}}}: system_coffer.snapshots lists them)",
         table.keyspace, table.name
     )))
 }
