@@ -4,9 +4,15 @@
 use std::{fs, path::PathBuf};
 
 use cql_tests::{
-    Client, KeyScript, Result, Server, files::files_below, key_status::trail, poll::until, with_key,
+    Client, KeyScript, Result, Server,
+    files::files_below,
+    key_loss::{KeyClock, keyspace_with_other, moment},
+    key_status::trail,
+    poll::until,
+    with_key,
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(30);
 const ACCOUNT: &str = "111122223333";
@@ -131,16 +137,91 @@ fn a_log_that_was_changed_or_cut_says_so() -> Result<()> {
             *byte ^= 1;
         }
         let cut = content.get(..middle).unwrap_or_default().to_vec();
-        // The end of the newest file is what a crash may leave: a cut there is not told from one.
-        let is_newest = !successor(file);
-        let ways = [("changed", changed), ("cut", cut)];
-        for (how, bytes) in ways.into_iter().take(if is_newest { 1 } else { 2 }) {
+        // The newest file too: the catalog knows how far it went when the server stopped.
+        for (how, bytes) in [("changed", changed), ("cut", cut)] {
             fs::write(file, bytes)?;
             assert_eq!(verify(&server)?, Some(4), "{} {how}", file.display());
         }
+        fs::remove_file(file)?;
+        let is_oldest = !files.iter().any(|other| other.parent() == file.parent() && other < file);
+        let wanted = if is_oldest && successor(file) { 0 } else { 4 };
+        assert_eq!(verify(&server)?, Some(wanted), "{} removed", file.display());
         fs::write(file, &content)?;
         assert_eq!(verify(&server)?, Some(0), "{} restored", file.display());
     }
+    Ok(())
+}
+
+/// The one record of this event of a table.
+fn only(server: &Server, event: &str, table: &str) -> Result<Value> {
+    let records = trail(server, &["--event", event, "--table", table])?;
+    match records.as_slice() {
+        [record] => Ok(record.clone()),
+        _ => Err(format!("{event} of {table}: {records:#?}").into()),
+    }
+}
+
+#[test]
+fn what_operators_do_with_copies_of_a_table_is_told() -> Result<()> {
+    let server = KeyScript::new()?.server().start()?;
+    let key = server.kms(&["create-key"])?;
+    let mut client = Client::connect(server.address())?;
+    client.execute("CREATE KEYSPACE ks WITH replication = {'class': 'SingleRegionStrategy'}")?;
+    client.execute(&format!("CREATE TABLE ks.t (k int PRIMARY KEY, v text) {}", with_key(&key)))?;
+    client.execute(&format!("INSERT INTO ks.t (k, v) VALUES (1, '{CANARY}')"))?;
+    let folder = TempDir::new()?;
+    let place = folder.path().to_string_lossy().into_owned();
+    let run =
+        |arguments: &[&str]| -> Result<bool> { Ok(server.coffer(arguments)?.status.success()) };
+    assert!(run(&["snapshot", "create", "ks.t", "--name", "before"])?);
+    let taken = only(&server, "CreateSnapshot", "ks.t")?;
+    let parameters = &taken["requestParameters"];
+    assert_eq!(parameters["snapshotName"], "before");
+    assert_eq!(parameters["snapshotId"].as_str().map(str::len), Some(32));
+    assert_eq!(taken["resources"][1]["ARN"], json!(key));
+    assert!(!run(&["snapshot", "create", "ks.away"])?);
+    let refused = only(&server, "CreateSnapshot", "ks.away")?;
+    assert!(refused["errorMessage"].is_string(), "{refused:#}");
+
+    assert!(run(&["backup", "export", "ks.t", "--to", &place])?);
+    let exported = only(&server, "ExportBackup", "ks.t")?;
+    let parameters = &exported["requestParameters"];
+    assert!(parameters["place"].as_str().is_some_and(|told| told.contains(&place)), "{exported:#}");
+    assert_eq!(parameters["kmsKeyId"], json!(key));
+    assert!(run(&["backup", "import", "--from", &place, "--as", "ks.copy"])?);
+    let imported = only(&server, "ImportBackup", "ks.copy")?;
+    assert_eq!(imported["requestParameters"]["backupId"], parameters["backupId"]);
+    assert_eq!(imported["resources"][1]["ARN"], json!(key));
+    assert!(!run(&["backup", "import", "--from", &place, "--as", "ks.copy"])?);
+    let imports = trail(&server, &["--event", "ImportBackup", "--table", "ks.copy"])?;
+    assert!(imports.iter().any(|record| record["errorMessage"].is_string()), "{imports:#?}");
+    assert!(!serde_json::to_string(&trail(&server, &[])?)?.contains(CANARY));
+    Ok(())
+}
+
+#[test]
+fn the_drop_of_a_table_whose_key_is_lost_is_told() -> Result<()> {
+    let mut clock = KeyClock::new()?;
+    let server = clock.script.server().start()?;
+    let key = server.kms(&["create-key"])?;
+    let mut client = keyspace_with_other(&server)?;
+    client.execute(&format!("CREATE TABLE ks.t (k int PRIMARY KEY, v text) {}", with_key(&key)))?;
+    client.execute("INSERT INTO ks.t (k, v) VALUES (1, 'kept')")?;
+    server.kms(&["disable-key", &key])?;
+    clock.wait_for_event(&mut client, "t", "key_lost", 1)?;
+    let deadline = moment(&mut client, "t", "deadline")?.ok_or("no deadline")?;
+    clock.set_millis(deadline + 5_000)?;
+    clock.wait_until_dropped(&mut client, "t")?;
+    let dropped = until(SOON, "the drop is in the log", || {
+        let dropped = trail(&server, &["--event", "DropTable", "--table", "ks.t"])?;
+        Ok(dropped.into_iter().next().ok_or_else(|| "no record".to_owned()))
+    })?;
+    let parameters = &dropped["requestParameters"];
+    assert_eq!(parameters["cause"], "key_loss");
+    assert_eq!(parameters["incident"].as_str().map(str::len), Some(36));
+    assert_eq!(parameters["snapshotId"].as_str().map(str::len), Some(32));
+    assert_eq!(dropped["resources"][1]["ARN"], json!(key));
+    assert_eq!(dropped["userIdentity"]["invokedBy"], "coffer.internal");
     Ok(())
 }
 

@@ -11,12 +11,13 @@ use std::{
 };
 
 use cql_tests::{
-    Client, Result, Server, ServerBuilder, WITH_OWNED_KEY, executable,
+    Boto, Client, Result, Server, ServerBuilder, WITH_OWNED_KEY, executable,
     files::{copy_tree, files_below, files_that_end, relative},
+    free_address,
     poll::until,
     with_key,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const GOOD: i32 = 0;
@@ -322,5 +323,154 @@ fn a_signed_report_is_the_installations_own_and_breaks_when_it_is_edited() -> Re
     assert_eq!(code, GOOD);
     let other: Value = serde_json::from_slice(&fs::read(&path)?)?;
     assert_ne!(other["signature"]["public_key"], public_key.as_str());
+    Ok(())
+}
+
+/// Leaves no file in a directory.
+fn empty(folder: &Path) -> Result<()> {
+    for file in files_below(folder)? {
+        fs::remove_file(file)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_audit_log_that_is_gone_or_cut_is_no_good_one() -> Result<()> {
+    let mut server = filled()?;
+    server.stop()?;
+    let directory = server.directory().to_owned();
+    let folder = TempDir::new()?;
+    let kept = folder.path().join("kept");
+    copy_tree(&directory, &kept)?;
+    let logs = report(&directory)?["report"]["audit_logs"].clone();
+    for log in logs.as_array().ok_or("no logs")? {
+        assert_eq!(log["last_record"], log["last_in_catalog"], "{log}");
+        assert!(log["records"].as_u64() > Some(2) && log["first_file"] == 1, "{log}");
+    }
+    for (log, away) in
+        [("audit", true), ("audit", false), ("kms/audit", true), ("kms/audit", false)]
+    {
+        if away {
+            fs::remove_dir_all(directory.join(log))?;
+        } else {
+            empty(&directory.join(log))?;
+        }
+        let (code, text) = verify_directory(&directory)?;
+        assert_eq!(code, TAMPERED, "{log} away={away}: {text}");
+        assert!(text.contains(&format!("{log}/0000000001.audit: records are missing")), "{text}");
+        let told = server.coffer(&["audit", "--verify"])?;
+        assert_eq!(told.status.code(), Some(TAMPERED), "{told:?}");
+        copy_tree(&kept.join(log), &directory.join(log))?;
+        assert_eq!(verify_directory(&directory)?.0, GOOD, "{log} is back");
+
+        let newest = files_that_end(&directory.join(log), ".audit")?;
+        let newest = newest.iter().max().ok_or("no file")?;
+        let bytes = fs::read(newest)?;
+        fs::write(newest, &bytes[..bytes.len() / 2])?;
+        let (code, text) = verify_directory(&directory)?;
+        assert_eq!(code, TAMPERED, "{log} cut: {text}");
+        fs::write(newest, bytes)?;
+    }
+    // a start does not make good what is gone
+    fs::remove_dir_all(directory.join("audit"))?;
+    server.restart()?;
+    server.stop()?;
+    let (code, text) = verify_directory(&directory)?;
+    assert_eq!(code, TAMPERED, "{text}");
+    assert!(text.contains("records before it were missing when the log was opened"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_killed_leaves_audit_logs_that_are_whole() -> Result<()> {
+    let mut server = ServerBuilder::default().start()?;
+    for round in 0..3 {
+        let mut client = Client::connect(server.address())?;
+        let key = server.kms(&["create-key"])?;
+        client.execute(&format!(
+            "CREATE KEYSPACE k{round} WITH replication = {{'class': 'SingleRegionStrategy'}}"
+        ))?;
+        client.execute(&format!(
+            "CREATE TABLE k{round}.t (k int PRIMARY KEY, v text) {}",
+            with_key(key.trim())
+        ))?;
+        server.kill()?;
+        let (code, text) = verify_directory(server.directory())?;
+        assert_ne!(code, TAMPERED, "{text}");
+        server.restart()?;
+    }
+    server.stop()?;
+    let (code, text) = verify_directory(server.directory())?;
+    assert_eq!(code, GOOD, "{text}");
+    Ok(())
+}
+
+#[test]
+fn what_is_kept_of_a_dropped_table_is_verified_as_long_as_its_key_is_enabled() -> Result<()> {
+    let address = free_address()?.to_string();
+    let mut server = ServerBuilder::default().arguments(&["--kms-listen", &address]).start()?;
+    let key = server.kms(&["create-key"])?.trim().to_owned();
+    let mut client = Client::connect(server.address())?;
+    client.execute("CREATE KEYSPACE ks WITH replication = {'class': 'SingleRegionStrategy'}")?;
+    client.execute(&format!("CREATE TABLE ks.t (k int PRIMARY KEY, v text) {}", with_key(&key)))?;
+    client.execute("INSERT INTO ks.t (k, v) VALUES (1, 'kept')")?;
+    assert!(server.coffer(&["snapshot", "create", "ks.t"])?.status.success());
+    client.execute("DROP TABLE ks.t")?;
+    let credentials = server.directory().join("kms/credentials");
+    let mut boto =
+        Boto::start(&format!("http://{address}"), "us-east-1", &credentials, "default", None)?;
+    until(WITHIN, "the data grant is retired", || {
+        let grants = boto.grants(&key)?;
+        Ok(if grants.len() == 1 { Ok(()) } else { Err(format!("{grants:?}")) })
+    })?;
+    let verified = |server: &Server| -> Result<()> {
+        let (code, text) = verify_directory(server.directory())?;
+        assert_eq!(code, GOOD, "{text}");
+        assert!(text.contains("table ks.t (dropped)"), "{text}");
+        Ok(())
+    };
+    verified(&server)?;
+    for grant in boto.grants(&key)? {
+        boto.call("RevokeGrant", json!({"KeyId": key, "GrantId": grant["GrantId"]}))?;
+    }
+    verified(&server)?;
+    server.kms(&["disable-key", &key])?;
+    server.stop()?;
+    let (code, text) = verify_directory(server.directory())?;
+    assert_eq!(code, STRUCTURE_ONLY, "{text}");
+    assert!(text.contains("disabled"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_listed_told_or_compared_is_not_said_to_be_good() -> Result<()> {
+    let mut server = ServerBuilder::default().start()?;
+    server.stop()?;
+    let directory = server.directory();
+    // so deep that no path leads there
+    let deeper =
+        "d=$(printf %0200d 0); for _ in $(seq 25); do mkdir $d && cd -P $d || exit 1; done";
+    let made = Command::new("bash").args(["-c", deeper]).current_dir(directory).status()?;
+    assert!(made.success());
+    let (code, text) = verify_directory(directory)?;
+    assert_eq!(code, STRUCTURE_ONLY, "{text}");
+    assert!(text.contains("UNREADABLE 0000") && text.contains("result: structure only"), "{text}");
+
+    let path = directory.to_string_lossy().into_owned();
+    for arguments in [vec!["--json", "-", &*path], vec![&*path]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+        let output =
+            Command::new(executable()?).arg("verify").args(arguments).stdout(full).output()?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("write the report"), "{told}");
+    }
+    let file = TempDir::new()?;
+    let signed = written(file.path(), "report.json", &report(directory)?)?;
+    let signed = signed.to_string_lossy().into_owned();
+    for key in ["zz", "00"] {
+        let (code, text) = verify(&["--check", &signed, "--public-key", key])?;
+        assert!(code == 1 && text.contains("is no public key"), "{code}: {text}");
+    }
     Ok(())
 }

@@ -7,7 +7,9 @@
 //!
 //! Changed, missing, repeated or moved records and files are named by [`AuditReader`]. What cannot
 //! be told from a crash is a cut at the end of the newest file, unless it was closed; and oldest
-//! files may be removed on purpose, so a log says at which file it begins.
+//! files may be removed on purpose, so a log says at which file it begins. Whoever keeps an
+//! [`AuditPosition`] elsewhere is told of any cut before it: [`AuditReader::expecting`] names it, and
+//! [`AuditLog::expect`] leaves a record of it.
 //!
 //! Durability: [`AuditLog::record`] of an event that changes something returns when the record is
 //! on disk, one `fdatasync` for all that wait; other records are on disk within a second. While the
@@ -19,12 +21,14 @@ mod files;
 mod filter;
 mod kms_call;
 mod log;
+mod position;
 mod reader;
 
 pub use event::{AuditEvent, DatabaseEvent, ServiceEvent};
 pub use filter::{AuditFilter, parse_time};
 pub use kms_call::{KmsCall, Parameters, is_mutating};
 pub use log::{AuditLog, AuditOptions};
+pub use position::{AuditPosition, NoPosition};
 pub use reader::{AuditProblem, AuditReader, AuditRecord, AuditSummary};
 
 use std::path::{Path, PathBuf};

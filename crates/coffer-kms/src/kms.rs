@@ -131,6 +131,12 @@ impl Kms {
         self.state.read().account.clone()
     }
 
+    /// Its audit log.
+    #[must_use]
+    pub fn audit_log(&self) -> &AuditLog {
+        &self.audit
+    }
+
     /// The Region of new keys.
     #[must_use]
     pub fn region(&self) -> String {

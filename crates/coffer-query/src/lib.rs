@@ -50,6 +50,6 @@ pub use key_monitor::{KeyCondition, KeyHealthOptions};
 pub use metadata::{BindMetadata, ColumnSpec, ResultMetadata};
 pub use prepare::Prepared;
 pub use schema::{Keyspace, Schema, Table};
-pub use schema_audit::{SchemaAudit, SchemaAuditEvent};
+pub use schema_audit::{AuditedOperation, SchemaAudit, SchemaAuditEvent};
 pub use system::traces::{TraceEvent, TraceSession, Traces};
 pub use table_source::{TableSource, VirtualRow, VirtualTable};

@@ -5,8 +5,13 @@ use std::process::ExitCode;
 
 use coffer_crypto::{JournalKind, RootKey};
 use coffer_keys::{load_root_key, load_root_keys};
-use coffer_kms::audit::{AuditFilter, AuditReader, AuditSummary, parse_time};
+use coffer_kms::audit::{AuditFilter, AuditPosition, AuditReader, AuditSummary, parse_time};
+use coffer_storage::Catalog;
+use coffer_storage::inspect::newest_catalog;
+use coffer_storage::vfs::OsVfs;
 use serde_json::{Value, json};
+
+use crate::audit_anchor::AuditedLog;
 
 use crate::cli::Audit;
 use crate::error::{CommandError, Result};
@@ -16,7 +21,7 @@ const BROKEN: u8 = 4;
 
 /// One log.
 struct Log {
-    name: &'static str,
+    which: AuditedLog,
     directory: PathBuf,
     kind: JournalKind,
     root_key: PathBuf,
@@ -33,19 +38,22 @@ pub(crate) fn run(flags: &Audit, say: &mut dyn FnMut(&str)) -> Result<ExitCode> 
         |file: &Option<PathBuf>, name: &str| file.clone().unwrap_or_else(|| directory.join(name));
     let logs = [
         Log {
-            name: "kms",
+            which: AuditedLog::Kms,
             directory: directory.join("kms").join("audit"),
             kind: JournalKind::KmsAudit,
             root_key: in_directory(&flags.kms_root_key_file, "kms/root.key"),
         },
         Log {
-            name: "database",
+            which: AuditedLog::Database,
             directory: directory.join("audit"),
             kind: JournalKind::DatabaseAudit,
             root_key: in_directory(&flags.root_key_file, "root.key"),
         },
     ];
-    let present: Vec<&Log> = logs.iter().filter(|log| log.directory.is_dir()).collect();
+    let catalog = catalog(directory, &in_directory(&flags.root_key_file, "root.key"))?;
+    let anchor = |log: &Log| log.which.anchor(catalog.as_ref()?);
+    let is_wanted = |log: &&Log| log.directory.is_dir() || anchor(log).is_some();
+    let present: Vec<&Log> = logs.iter().filter(is_wanted).collect();
     if present.is_empty() {
         let directory = directory.display();
         return Err(CommandError::Refused(format!("there is no audit log in {directory}")));
@@ -53,27 +61,38 @@ pub(crate) fn run(flags: &Audit, say: &mut dyn FnMut(&str)) -> Result<ExitCode> 
     let mut records = Vec::new();
     let mut summaries = Vec::new();
     for log in present {
+        let anchor = anchor(log);
         let reader = AuditReader::new(&log.directory, log.kind, root_keys(&log.root_key)?);
+        let reader = reader.expecting(anchor);
         let mut show = |record: &coffer_kms::audit::AuditRecord| {
             records.push((text(&record.json, "/eventTime"), line(record, flags.json)));
         };
         let summary = reader
             .read(&filter, &mut show)
             .map_err(|error| CommandError::Refused(error.to_string()))?;
-        summaries.push((log.name, summary));
+        summaries.push((log.which, anchor, summary));
     }
     // each log is in order already; the sort keeps that within a second
     records.sort_by(|(first, _), (second, _)| first.cmp(second));
     for (_, line) in &records {
         say(line);
     }
-    for (name, summary) in &summaries {
+    for (log, anchor, summary) in &summaries {
         if flags.verify || !summary.problems.is_empty() {
-            say(&verdict(name, summary, flags.json));
+            say(&verdict(*log, anchor.as_ref(), summary, flags.json));
         }
     }
-    let is_whole = summaries.iter().all(|(_, summary)| summary.problems.is_empty());
+    let is_whole = summaries.iter().all(|(_, _, summary)| summary.problems.is_empty());
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+}
+
+/// The catalog beside the logs; `None` where a KMS is served alone.
+fn catalog(directory: &Path, root_key: &Path) -> Result<Option<Catalog>> {
+    if !directory.join("catalog").is_dir() {
+        return Ok(None);
+    }
+    let Some(roots) = load_root_keys(root_key)? else { return Ok(None) };
+    Ok(newest_catalog(&OsVfs, directory, roots)?)
 }
 
 fn filter(flags: &Audit) -> Result<AuditFilter> {
@@ -146,7 +165,13 @@ fn line(record: &coffer_kms::audit::AuditRecord, json: bool) -> String {
     )
 }
 
-fn verdict(name: &str, summary: &AuditSummary, json: bool) -> String {
+fn verdict(
+    log: AuditedLog,
+    anchor: Option<&AuditPosition>,
+    summary: &AuditSummary,
+    json: bool,
+) -> String {
+    let name = log.as_str();
     let problems: Vec<String> = summary
         .problems
         .iter()
@@ -162,15 +187,22 @@ fn verdict(name: &str, summary: &AuditSummary, json: bool) -> String {
             json!({
                 "log": name, "whole": is_whole, "records": summary.records,
                 "files": summary.files, "firstFile": summary.first_file,
+                "lastRecord": summary.last.map(|last| last.to_string()),
+                "lastInCatalog": anchor.map(ToString::to_string),
                 "endsInsideRecord": summary.is_torn, "problems": problems,
             })
         );
     }
     let first = summary.first_file.unwrap_or_default();
     let mut verdict = format!(
-        "log {name}: {} records in {} files from number {first} on: {}\n",
+        "log {name}: {} records in {} files from number {first} on, {}: {}\n",
         summary.records,
         summary.files,
+        match anchor {
+            Some(known) =>
+                format!("the catalog knows record {} of file {}", known.records, known.file),
+            None => "of which the catalog knows none".to_owned(),
+        },
         if is_whole { "whole" } else { "NOT AS WRITTEN" }
     );
     for problem in problems {

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::admin::{Report, Service};
+use crate::audit_operations;
 use crate::snapshots::{id_of, table_of};
 
 /// What the catalog property of an export begins with.
@@ -93,8 +94,14 @@ pub(crate) fn import_directory(data_dir: &Path, backup: BackupId) -> PathBuf {
 /// # Errors
 /// A text for whoever typed the command.
 pub(crate) async fn perform(service: &Service, request: &BackupRequest) -> Result<Report, String> {
+    let done = step(service, request).await;
+    audit_operations::record_backup(&service.database, request, &done);
+    Ok(Report { rows: vec![done?], has_findings: false })
+}
+
+async fn step(service: &Service, request: &BackupRequest) -> Result<Value, String> {
     let database = &service.database;
-    let row = match request {
+    Ok(match request {
         BackupRequest::Begin { subject, is_snapshot, place, kms_key } => {
             begin(service, subject, *is_snapshot, place, kms_key.as_deref()).await?
         }
@@ -121,8 +128,7 @@ pub(crate) async fn perform(service: &Service, request: &BackupRequest) -> Resul
             remove(&import_directory(&service.data_dir, id(attempt)?))?;
             json!({})
         }
-    };
-    Ok(Report { rows: vec![row], has_findings: false })
+    })
 }
 
 fn id(text: &str) -> Result<BackupId, String> {

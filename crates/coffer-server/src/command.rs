@@ -29,7 +29,7 @@ pub fn run() -> ExitCode {
         CommandKind::Inspect(command) => inspect::run(command, &mut say),
         CommandKind::Snapshot(command) => snapshot_command::run(command, &mut say),
         CommandKind::Backup(command) => backup_command::run(command, &mut say),
-        CommandKind::Verify(command) => verify::run(command, &mut say),
+        CommandKind::Verify(command) => verify::run(command, &mut stdout()),
         CommandKind::HashPassword => hash_password().map(|text| {
             say(&text);
             ExitCode::SUCCESS

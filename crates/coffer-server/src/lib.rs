@@ -6,7 +6,9 @@
 
 mod admin;
 mod answer;
+mod audit_anchor;
 mod audit_command;
+mod audit_operations;
 mod authentication;
 mod backup_command;
 mod backups;

@@ -49,6 +49,11 @@ impl SchemaLog {
 }
 
 impl SchemaLog {
+    /// The log itself.
+    pub(crate) fn log(&self) -> &AuditLog {
+        &self.log
+    }
+
     /// Puts all files under this root key.
     ///
     /// # Errors
@@ -75,6 +80,9 @@ impl SchemaAudit for SchemaLog {
             raw_query: &event.statement,
             keyspace: &event.keyspace,
             table: event.table.as_deref(),
+            // of a statement those resources that Amazon Keyspaces names
+            key_arn: event.key_arn.as_deref().filter(|_| event.statement.is_empty()),
+            parameters: event.parameters.clone(),
             error,
             tls: None,
         };

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{AdminSocket, Service, Subjects};
+use crate::audit_anchor::AuditAnchors;
 use crate::authentication::Authenticator;
 use crate::cli;
 use crate::config::{AuthenticatorKind, Config};
@@ -117,6 +118,9 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
             (directory.kms.account(), directory.kms.region()),
             Arc::clone(&clock),
         )?);
+        let (of_anchors, log, of_kms) =
+            (Arc::clone(&engine), Arc::clone(&schema_log), Arc::clone(&directory.kms));
+        let anchors = AuditAnchors::start(of_anchors, log, of_kms);
         let options = DatabaseOptions {
             schema_audit: Some(Arc::clone(&schema_log) as Arc<_>),
             notification_channels: lines.names(),
@@ -140,7 +144,12 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
             notifications: Arc::new(notifications),
             data_dir: directory.path.clone(),
         });
-        serve(server, service, &directory, &keyring, listeners, tls, say).await
+        let keep_anchors = tokio::spawn(Arc::clone(&anchors).run());
+        let served = serve(server, service, &directory, &keyring, listeners, tls, say).await;
+        keep_anchors.abort();
+        drop(keep_anchors.await);
+        anchors.finish();
+        served
     });
     // tasks hold the database: they end before the engine does
     runtime.shutdown_timeout(Duration::from_secs(10));

@@ -7,6 +7,7 @@ use cql_types::time::format_timestamp;
 use serde_json::{Value, json};
 
 use crate::admin::Report;
+use crate::audit_operations;
 use crate::cli::SnapshotOperation;
 
 const DAY_MILLIS: i64 = 24 * 3_600 * 1_000;
@@ -19,12 +20,18 @@ pub(crate) fn perform(
     database: &Database,
     operation: &SnapshotOperation,
 ) -> Result<Report, String> {
+    let done = rows(database, operation);
+    audit_operations::record_snapshot(database, operation, &done);
+    Ok(Report { rows: done?, has_findings: false })
+}
+
+fn rows(database: &Database, operation: &SnapshotOperation) -> Result<Vec<Value>, String> {
     let engine = database.engine();
     let wall = |age: i64| {
         let left = age.saturating_sub(engine.age_millis());
         database.clock().key_wall_millis().saturating_add(left)
     };
-    let rows = match operation {
+    Ok(match operation {
         SnapshotOperation::Create { table, name, keep } => {
             let request = SnapshotRequest {
                 kind: SnapshotKind::Manual,
@@ -60,8 +67,7 @@ pub(crate) fn perform(
             tracing::info!(snapshot = %id, "snapshot erased");
             vec![certificate]
         }
-    };
-    Ok(Report { rows, has_findings: false })
+    })
 }
 
 /// The table called KEYSPACE.TABLE.

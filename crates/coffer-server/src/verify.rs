@@ -4,6 +4,7 @@
 //! What a server does meanwhile can look like damage: whatever does not hold is looked at again, with
 //! the newest catalog, before it is said.
 
+mod audit_logs;
 mod expected;
 mod files;
 mod kinds;
@@ -18,18 +19,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use coffer_crypto::clock::{Clock, SystemClock};
-use coffer_crypto::{JournalKind, RootKey, RootKeys, SigningKey};
+use coffer_crypto::{RootKeys, SigningKey};
 use coffer_keys::load_root_keys;
-use coffer_kms::audit::{AuditFilter, AuditReader};
 use coffer_storage::inspect::{newest_catalog, verify_log_directory};
 use coffer_storage::vfs::OsVfs;
 
 use crate::cli::Verify;
 use crate::error::{CommandError, Result};
 use crate::inspect::Place;
-use crate::inspect::keys::InspectKeys;
+use crate::inspect::keys::{InspectKeys, Owner};
 use crate::printable::{printable, progress_bar};
-use files::Subject;
+use audit_logs::AuditLogReport;
+use files::{Subject, unreadable};
 use report::{Checked, FileReport, Outcome, Report, State, TableReport};
 
 /// Exit code: some keys are not at hand, so not everything is proven.
@@ -45,8 +46,10 @@ const SIGNING_KEY_BYTES_MAX: usize = 256;
 /// Runs the command.
 ///
 /// # Errors
-/// When the directory cannot be listed, or files of the command line cannot be used.
-pub(crate) fn run(command: &Verify, say: &mut dyn FnMut(&str)) -> Result<ExitCode> {
+/// When the directory cannot be listed, files of the command line cannot be used, or what was found
+/// cannot be told.
+pub(crate) fn run(command: &Verify, out: &mut dyn Write) -> Result<ExitCode> {
+    let say = &mut |text: &str| tell(out, text);
     if let Some(path) = &command.check {
         return check(path, command.public_key.as_deref(), say);
     }
@@ -57,25 +60,33 @@ pub(crate) fn run(command: &Verify, say: &mut dyn FnMut(&str)) -> Result<ExitCod
     if let Some(path) = &command.json {
         let text = format!("{:#}\n", report.signed(signing_key.as_ref())?);
         if is_json_alone {
-            say(&text);
+            say(&text)?;
         } else {
             write_new(path, text.as_bytes())?;
         }
     }
     if !is_json_alone {
-        say(&report.text());
+        say(&report.text())?;
         match (&signing_key, &command.json) {
-            (None, _) => say("unsigned: neither a root key nor a signing key is at hand\n"),
+            (None, _) => say("unsigned: neither a root key nor a signing key is at hand\n")?,
             (Some(key), Some(path)) => say(&format!(
                 "signed report {}: public key {}, fingerprint {}\n",
                 path.display(),
                 hex::encode(key.public_key()),
                 report::fingerprint(&key.public_key()),
-            )),
+            ))?,
             (Some(_), None) => {}
         }
     }
     Ok(exit_code(report.outcome()))
+}
+
+/// Writes to where the report is wanted.
+type Say<'a> = dyn FnMut(&str) -> Result<()> + 'a;
+
+fn tell(out: &mut dyn Write, text: &str) -> Result<()> {
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(CommandError::io("write the report to standard output"))
 }
 
 fn exit_code(outcome: Outcome) -> ExitCode {
@@ -86,28 +97,28 @@ fn exit_code(outcome: Outcome) -> ExitCode {
     }
 }
 
-fn check(path: &Path, public_key: Option<&str>, say: &mut dyn FnMut(&str)) -> Result<ExitCode> {
+fn check(path: &Path, public_key: Option<&str>, say: &mut Say<'_>) -> Result<ExitCode> {
     let path_text = path.display();
     Ok(match report::check(path, public_key)? {
         Checked::Holds { public_key: stated, outcome } => {
             let result = outcome.as_str().replace('_', " ");
-            say(&format!("{path_text}: signed with {stated}; result: {result}\n"));
+            say(&format!("{path_text}: signed with {stated}; result: {result}\n"))?;
             if public_key.is_none() {
-                say("compare the key with what you know: the report itself named it\n");
+                say("compare the key with what you know: the report itself named it\n")?;
             }
             exit_code(outcome)
         }
         Checked::Unsigned if public_key.is_some() => {
-            say(&format!("{path_text}: unsigned, and a signature is wanted\n"));
+            say(&format!("{path_text}: unsigned, and a signature is wanted\n"))?;
             ExitCode::from(EXIT_TAMPERED)
         }
         Checked::Unsigned => {
-            say(&format!("{path_text}: unsigned\n"));
+            say(&format!("{path_text}: unsigned\n"))?;
             ExitCode::from(EXIT_STRUCTURE_ONLY)
         }
         Checked::Broken(what) => {
-            say(&printable(&format!("{path_text}: the signature does not hold: {what}")));
-            say("\n");
+            say(&printable(&format!("{path_text}: the signature does not hold: {what}")))?;
+            say("\n")?;
             ExitCode::from(EXIT_TAMPERED)
         }
     })
@@ -124,8 +135,10 @@ struct Verification {
     subject: Subject,
     kms_root_key_file: Option<std::path::PathBuf>,
     files: BTreeMap<String, FileReport>,
-    /// Files whose name is no text: no path of the catalog, and none to look at again.
+    /// Files whose name is no text, and directories that cannot be listed: no path of the catalog, and
+    /// none to look at again.
     unnamed: Vec<FileReport>,
+    audit_logs: Vec<AuditLogReport>,
     tampered: Vec<String>,
     keys_not_at_hand: Vec<String>,
 }
@@ -161,6 +174,7 @@ impl Verification {
             kms_root_key_file: command.kms_root_key_file.clone(),
             files: BTreeMap::new(),
             unnamed: Vec::new(),
+            audit_logs: Vec::new(),
             tampered: Vec::new(),
             keys_not_at_hand: Vec::new(),
         })
@@ -238,26 +252,10 @@ impl Verification {
             Some(file) => file.clone(),
             None => subject.directory.join("kms").join("root.key"),
         };
-        let of_kms = load_root_keys(&kms_root).ok().flatten();
-        let kms_audit = subject.directory.join("kms").join("audit");
-        for (directory, kind, roots) in [
-            (kms_audit, JournalKind::KmsAudit, of_kms.as_ref()),
-            (subject.directory.join("audit"), JournalKind::DatabaseAudit, Some(roots)),
-        ] {
-            let Some(roots) = roots.filter(|_| directory.is_dir()) else { continue };
-            let previous = roots.previous().map(RootKey::duplicate);
-            let keys = [roots.current().duplicate()].into_iter().chain(previous).collect();
-            let reader = AuditReader::new(&directory, kind, keys);
-            match reader.read(&AuditFilter::default(), &mut |_| {}) {
-                Ok(summary) => self.tampered.extend(
-                    summary
-                        .problems
-                        .into_iter()
-                        .map(|problem| format!("{}: {}", problem.path.display(), problem.what)),
-                ),
-                Err(error) => self.keys_not_at_hand.push(error.to_string()),
-            }
-        }
+        let found = audit_logs::verify(&subject.directory, roots, &kms_root, catalog);
+        self.tampered.extend(found.tampered);
+        self.keys_not_at_hand.extend(found.not_at_hand);
+        self.audit_logs = found.reports;
     }
 
     fn all(&mut self) -> Result<()> {
@@ -278,10 +276,12 @@ impl Verification {
         Ok(())
     }
 
+    /// Files that were not found: missing, or in a directory that could not be listed.
     fn note_missing(&mut self) {
-        for path in self.subject.expected.keys() {
-            if !self.files.contains_key(path) {
-                self.files.insert(path.clone(), missing(path));
+        for path in self.subject.expected.keys().cloned().collect::<Vec<_>>() {
+            if !self.files.contains_key(&path) {
+                let report = self.subject.verify(&path).unwrap_or_else(|| missing(&path));
+                self.files.insert(path, report);
             }
         }
     }
@@ -313,12 +313,7 @@ impl Verification {
                 None => drop(self.files.remove(&path)),
             }
         }
-        for path in self.subject.expected.keys().cloned().collect::<Vec<_>>() {
-            if !self.files.contains_key(&path) {
-                let report = self.subject.verify(&path).unwrap_or_else(|| missing(&path));
-                self.files.insert(path, report);
-            }
-        }
+        self.note_missing();
         self.wholes();
         Ok(())
     }
@@ -344,6 +339,7 @@ impl Verification {
             root_key: subject.roots.as_ref().map(|roots| hex::encode(roots.current().id())),
             keys_not_at_hand: std::mem::take(&mut self.keys_not_at_hand),
             tampered: std::mem::take(&mut self.tampered),
+            audit_logs: std::mem::take(&mut self.audit_logs),
             tables: tables(subject, &self.files),
             files: std::mem::take(&mut self.files)
                 .into_values()
@@ -354,7 +350,7 @@ impl Verification {
 }
 
 fn tables(subject: &Subject, files: &BTreeMap<String, FileReport>) -> Vec<TableReport> {
-    let report = |(id, owner): (&coffer_model::TableId, &expected::Owner)| {
+    let report = |(id, owner): (&coffer_model::TableId, &Owner)| {
         let id_text = id.to_string();
         let own: Vec<&FileReport> =
             files.values().filter(|file| file.table_id.as_ref() == Some(&id_text)).collect();
@@ -386,7 +382,7 @@ fn missing(path: &str) -> FileReport {
 struct Found {
     /// Lengths by path, with `/` between the parts.
     files: BTreeMap<String, u64>,
-    /// Files whose path is no UTF-8.
+    /// Files whose path is no UTF-8, and directories that could not be listed.
     unnamed: Vec<FileReport>,
 }
 
@@ -394,16 +390,22 @@ fn walk(directory: &Path) -> Result<Found> {
     let mut found = Found::default();
     let mut folders = vec![(directory.to_owned(), String::new(), true)];
     while let Some((folder, prefix, is_text)) = folders.pop() {
-        let failed = || CommandError::io(format!("list {}", printable(&folder.to_string_lossy())));
-        let entries = match std::fs::read_dir(&folder) {
+        let listed = std::fs::read_dir(&folder);
+        let entries = match listed.and_then(Iterator::collect::<std::io::Result<Vec<_>>>) {
+            Ok(entries) => entries,
+            Err(error) if prefix.is_empty() => {
+                let folder = printable(&folder.to_string_lossy());
+                return Err(CommandError::io(format!("list {folder}"))(error));
+            }
             // a table's directory goes with the table
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !prefix.is_empty() => {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                let report = FileReport::bare(&prefix, kinds::Kind::Foreign, unreadable(&error));
+                found.unnamed.push(FileReport { kind: "directory", ..report });
                 continue;
             }
-            entries => entries.map_err(failed())?,
         };
         for entry in entries {
-            let entry = entry.map_err(failed())?;
             let name = entry.file_name();
             let (part, is_text) = match name.to_str() {
                 Some(name) => (name.to_owned(), is_text),

@@ -174,12 +174,16 @@ pub struct DatabaseEvent<'a> {
     pub address: Option<std::net::IpAddr>,
     /// Version of the CQL protocol of the connection.
     pub protocol_version: u8,
-    /// The statement as it was sent.
+    /// The statement as it was sent; empty for what is no statement.
     pub raw_query: &'a str,
     /// The keyspace it names; may be empty.
     pub keyspace: &'a str,
     /// The table it names.
     pub table: Option<&'a str>,
+    /// The KMS key it names.
+    pub key_arn: Option<&'a str>,
+    /// More `requestParameters`: what is no statement has its own.
+    pub parameters: Map<String, Value>,
     /// Name and text of the error, when it failed.
     pub error: Option<(String, String)>,
     /// Of an encrypted connection.
@@ -188,8 +192,10 @@ pub struct DatabaseEvent<'a> {
 
 impl From<DatabaseEvent<'_>> for AuditEvent {
     fn from(event: DatabaseEvent<'_>) -> Self {
-        let mut parameters = Map::new();
-        parameters.insert("rawQuery".to_owned(), json!(event.raw_query));
+        let mut parameters = event.parameters;
+        if !event.raw_query.is_empty() {
+            parameters.insert("rawQuery".to_owned(), json!(event.raw_query));
+        }
         let mut arn = format!("arn:aws:cassandra:{}:{}:/", event.region, event.account);
         if !event.keyspace.is_empty() {
             arn.push_str("keyspace/");
@@ -208,8 +214,14 @@ impl From<DatabaseEvent<'_>> for AuditEvent {
                 "type": "IAMUser", "accountId": event.account, "userName": user,
                 "arn": format!("arn:aws:iam::{}:user/{user}", event.account),
             }),
+            // no client: Coffer itself, or an operator on the machine
+            None if event.address.is_none() => {
+                json!({"accountId": event.account, "invokedBy": INTERNAL})
+            }
             None => json!({"type": "Unknown", "accountId": event.account}),
         };
+        let of_table = (!event.keyspace.is_empty()).then_some((kind, arn));
+        let of_key = event.key_arn.map(|key| ("AWS::KMS::Key", key.to_owned()));
         Self {
             source: "cassandra.amazonaws.com",
             name: event.name.to_owned(),
@@ -224,7 +236,7 @@ impl From<DatabaseEvent<'_>> for AuditEvent {
             service_event_details: Value::Null,
             error: event.error,
             is_read_only: false,
-            resources: if event.keyspace.is_empty() { Vec::new() } else { vec![(kind, arn)] },
+            resources: of_table.into_iter().chain(of_key).collect(),
             tls: event.tls,
             request_id: Some(uuid::Uuid::new_v4().to_string()),
             api_version: Some("3.4.4"),

@@ -1,10 +1,10 @@
 //! The writing end of a log: a queue, and one thread that seals, writes and syncs what is in it.
 
 use super::{
-    AuditError, AuditEvent, FILE_LEN_MAX, ServiceEvent,
+    AuditError, AuditEvent, AuditPosition, FILE_LEN_MAX, ServiceEvent,
     event::Stamp,
     files,
-    reader::{Tail, read_tail},
+    reader::{RECORDS_MISSING, Tail, has_record, read_tail},
 };
 use coffer_crypto::{JournalKind, JournalLink, JournalWriter, RootKey, clock::Clock};
 use parking_lot::{Condvar, Mutex};
@@ -57,6 +57,8 @@ pub struct AuditLog {
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// The last record that is on disk.
+    position: Mutex<Option<AuditPosition>>,
 }
 
 #[derive(Default)]
@@ -75,6 +77,7 @@ struct Item {
 enum Work {
     Record { event: Box<AuditEvent>, wall_millis: i64 },
     Flush,
+    Expect(AuditPosition),
     ReplaceRoot(RootKey),
 }
 
@@ -101,7 +104,11 @@ impl AuditLog {
             lost: 0,
             retry_at_millis: i64::MIN,
         };
-        let shared = Arc::new(Shared { queue: Mutex::new(Queue::default()), wake: Condvar::new() });
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue::default()),
+            wake: Condvar::new(),
+            position: Mutex::new(writer.tail.position),
+        });
         let of_thread = shared.clone();
         let thread = Builder::new()
             .name("coffer-audit".to_owned())
@@ -149,6 +156,21 @@ impl AuditLog {
     /// When the log cannot be written.
     pub fn flush(&self) -> Result<(), AuditError> {
         self.push(Work::Flush, true).map_or(Ok(()), |answer| wait(&answer))
+    }
+
+    /// The last record that is on disk; `None` for a log without records.
+    #[must_use]
+    pub fn position(&self) -> Option<AuditPosition> {
+        *self.shared.position.lock()
+    }
+
+    /// Says that the log once had this record. When it has it no more, and its oldest files were not
+    /// removed past it, the log goes on in a file after that one, with a record of what is missing.
+    ///
+    /// # Errors
+    /// When the log cannot be read or written.
+    pub fn expect(&self, position: AuditPosition) -> Result<(), AuditError> {
+        self.push(Work::Expect(position), true).map_or(Ok(()), |answer| wait(&answer))
     }
 
     /// Puts all files under `root`, which seals new files from now on. May be repeated after a
@@ -215,6 +237,7 @@ struct OpenFile {
     file: File,
     journal: JournalWriter,
     len: u64,
+    records: u64,
 }
 
 struct Line<'a> {
@@ -232,9 +255,15 @@ impl Writer {
             }
             let result = self.write_items(&items);
             shared.queue.lock().broken = result.as_ref().err().cloned();
+            *shared.position.lock() = self.tail.position;
             for item in items {
                 let result = match item.work {
                     Work::ReplaceRoot(root) => self.replace_root(root),
+                    Work::Expect(position) => {
+                        let result = self.expect(&position);
+                        *shared.position.lock() = self.tail.position;
+                        result
+                    }
                     _ => result.clone(),
                 };
                 if let Some(reply) = item.reply {
@@ -292,16 +321,22 @@ impl Writer {
         let mut bytes = Vec::new();
         let mut previous = self.tail.record_sha256;
         let mut link = open.journal.link();
+        let mut records = open.records;
         for line in gap.chain(lines.iter().map(|l| Line { event: l.event, ..*l })) {
             let json = self.json_of(&line, &previous);
             previous = Sha256::digest(&json).into();
             link = open.journal.append(&json, &mut bytes).map_err(|error| failed(&error))?;
+            records = records.saturating_add(1);
         }
         let written = open.file.write_all(&bytes).and_then(|()| open.file.sync_data());
         written.map_err(|error| failed(&error))?;
         open.len = open.len.saturating_add(bytes.len() as u64);
         self.tail.link = link;
         self.tail.record_sha256 = previous;
+        if records > open.records {
+            self.tail.position = Some(AuditPosition { file: number, records, sha256: previous });
+        }
+        open.records = records;
         self.lost = 0;
         let is_full = open.len >= FILE_LEN_MAX;
         self.file = Some(open);
@@ -324,10 +359,39 @@ impl Writer {
     }
 
     fn gap_event(&self) -> AuditEvent {
-        let mut details = Map::new();
-        details.insert("lostRecords".to_owned(), json!(self.lost));
-        ServiceEvent { name: "AuditRecordsLost", account: &self.account, key_arn: "", details }
-            .into()
+        self.event_of_log("AuditRecordsLost", [("lostRecords", json!(self.lost))])
+    }
+
+    /// An event of the log itself.
+    fn event_of_log<const N: usize>(
+        &self,
+        name: &str,
+        details: [(&str, serde_json::Value); N],
+    ) -> AuditEvent {
+        let details = details.map(|(name, value)| (name.to_owned(), value));
+        let details = Map::from_iter(details);
+        ServiceEvent { name, account: &self.account, key_arn: "", details }.into()
+    }
+
+    fn expect(&mut self, position: &AuditPosition) -> Result<(), AuditError> {
+        if has_record(&self.dir, self.kind, &self.roots, position)? {
+            return Ok(());
+        }
+        let directory = self.dir.display();
+        tracing::error!(%directory, %position, "records of the audit log are missing");
+        // their numbers are not given to other files
+        self.close_file();
+        let after = position.file.saturating_add(1);
+        self.tail.next_number = self.tail.next_number.max(after);
+        let event = self.event_of_log(
+            RECORDS_MISSING,
+            [
+                ("file", json!(position.file)),
+                ("records", json!(position.records)),
+                ("lastRecordSha256", json!(hex::encode(position.sha256))),
+            ],
+        );
+        self.write(&[Line { event: &event, wall_millis: self.clock.now_millis() }])
     }
 
     fn new_file(&mut self) -> Result<OpenFile, AuditError> {
@@ -341,7 +405,7 @@ impl Writer {
         let file = files::create(&self.dir, number, &header).map_err(|error| failed(&error))?;
         self.tail.next_number = number.saturating_add(1);
         self.tail.link = journal.link();
-        Ok(OpenFile { file, journal, len: header.len() as u64 })
+        Ok(OpenFile { file, journal, len: header.len() as u64, records: 0 })
     }
 
     /// Ends the file with its last record. If that fails the file looks as after a crash.
@@ -391,6 +455,6 @@ fn next_batch(shared: &Shared) -> (Vec<Item>, bool) {
 /// The end of an empty log.
 impl Default for Tail {
     fn default() -> Self {
-        Self { next_number: 1, link: JournalLink::NONE, record_sha256: [0; 32] }
+        Self { next_number: 1, link: JournalLink::NONE, record_sha256: [0; 32], position: None }
     }
 }

@@ -1,6 +1,6 @@
 //! The reading end of a log: verifies every file, record and link, and names what is wrong.
 
-use super::{AuditError, AuditFilter, files};
+use super::{AuditError, AuditFilter, AuditPosition, files};
 use coffer_crypto::{
     Error as CryptoError, JOURNAL_HEADER_LEN, JournalEnd, JournalKind, JournalLink, JournalReader,
     RootKey,
@@ -12,6 +12,9 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
 };
+
+/// The event that tells of records that were gone when the log was opened.
+pub(super) const RECORDS_MISSING: &str = "AuditRecordsMissing";
 
 /// One record of a log.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +49,8 @@ pub struct AuditSummary {
     pub records: u64,
     /// Records that the filter let pass.
     pub matching: u64,
+    /// The last good record.
+    pub last: Option<AuditPosition>,
     /// Whether the newest file ends inside a record: a crash, or it is being written.
     pub is_torn: bool,
     /// Everything that is wrong; empty for a log that verifies.
@@ -57,13 +62,23 @@ pub struct AuditReader {
     dir: PathBuf,
     kind: JournalKind,
     roots: Vec<RootKey>,
+    expected: Option<AuditPosition>,
 }
 
 impl AuditReader {
     /// For the log in `dir`; `roots` are the keys its files may be under.
     #[must_use]
     pub fn new(dir: &Path, kind: JournalKind, roots: Vec<RootKey>) -> Self {
-        Self { dir: dir.to_owned(), kind, roots }
+        Self { dir: dir.to_owned(), kind, roots, expected: None }
+    }
+
+    /// That the log once had this record: unless its file was removed among the oldest, it is a
+    /// problem when it is not there. With it a log whose directory is gone can be read too: as one
+    /// without records.
+    #[must_use]
+    pub fn expecting(mut self, position: Option<AuditPosition>) -> Self {
+        self.expected = position;
+        self
     }
 
     /// Reads and verifies the whole log, oldest record first, and shows the matching records.
@@ -77,10 +92,23 @@ impl AuditReader {
         filter: &AuditFilter,
         show: &mut dyn FnMut(&AuditRecord),
     ) -> Result<AuditSummary, AuditError> {
-        let mut numbers = files::numbers(&self.dir)?;
+        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let mut numbers =
+            if self.expected.is_some() && fs::metadata(&self.dir).as_ref().is_err_and(is_gone) {
+                Vec::new()
+            } else {
+                files::numbers(&self.dir)?
+            };
         let mut summary =
             AuditSummary { first_file: numbers.first().copied(), ..AuditSummary::default() };
-        let mut pass = Pass { reader: self, filter, show, summary: &mut summary, before: None };
+        let mut pass = Pass {
+            reader: self,
+            filter,
+            show,
+            summary: &mut summary,
+            before: None,
+            has_expected: false,
+        };
         let mut index = 0;
         while let Some(&number) = numbers.get(index) {
             let next = numbers.get(index.saturating_add(1)).copied();
@@ -91,7 +119,26 @@ impl AuditReader {
                 numbers = files::numbers(&self.dir)?;
             }
         }
+        let has_expected = pass.has_expected;
+        self.check_expected(has_expected, &mut summary);
         Ok(summary)
+    }
+
+    fn check_expected(&self, has_expected: bool, summary: &mut AuditSummary) {
+        let Some(expected) = self.expected.filter(|_| !has_expected) else { return };
+        let was_removed = summary.first_file.is_some_and(|first| first > expected.file);
+        let problem = self.problem(expected.file, 0, "records that were there are missing");
+        // what is wrong with its file was said
+        if was_removed || summary.problems.iter().any(|other| other.path == problem.path) {
+            return;
+        }
+        let of_file = summary.last.filter(|last| last.file == expected.file);
+        let good_records = of_file.map_or(0, |last| last.records);
+        let what = format!(
+            "records are missing, or others than were written: it had at least {}",
+            expected.records
+        );
+        summary.problems.push(AuditProblem { good_records, what, ..problem });
     }
 
     fn problem(&self, number: u64, good_records: u64, what: impl ToString) -> AuditProblem {
@@ -114,6 +161,8 @@ struct Pass<'a> {
     show: &'a mut dyn FnMut(&AuditRecord),
     summary: &'a mut AuditSummary,
     before: Option<Before>,
+    /// Whether the record that is expected was met.
+    has_expected: bool,
 }
 
 impl Pass<'_> {
@@ -165,7 +214,11 @@ impl Pass<'_> {
                     if !self.take(number, good, &record, sha256) {
                         return;
                     }
-                    sha256 = Some(Sha256::digest(&record).into());
+                    let digest = Sha256::digest(&record).into();
+                    let position = AuditPosition { file: number, records: good, sha256: digest };
+                    self.has_expected |= self.reader.expected == Some(position);
+                    self.summary.last = Some(position);
+                    sha256 = Some(digest);
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -199,6 +252,11 @@ impl Pass<'_> {
         let named = json.get("previousRecordSha256").and_then(Value::as_str);
         if before.is_some_and(|before| named != Some(&hex::encode(before))) {
             let what = format!("record {good} does not continue the record before it");
+            self.summary.problems.push(self.reader.problem(number, good, what));
+        }
+        if json.get("eventName").and_then(Value::as_str) == Some(RECORDS_MISSING) {
+            let at = json.get("eventTime").and_then(Value::as_str).unwrap_or_default();
+            let what = format!("records before it were missing when the log was opened at {at}");
             self.summary.problems.push(self.reader.problem(number, good, what));
         }
         self.summary.records = self.summary.records.saturating_add(1);
@@ -259,6 +317,41 @@ pub(super) struct Tail {
     pub(super) link: JournalLink,
     /// SHA-256 of the last record; zeros when there is none.
     pub(super) record_sha256: [u8; 32],
+    /// Where that record is.
+    pub(super) position: Option<AuditPosition>,
+}
+
+/// Whether the log in `dir` has this record, or its oldest files were removed past it.
+pub(super) fn has_record(
+    dir: &Path,
+    kind: JournalKind,
+    roots: &[RootKey],
+    position: &AuditPosition,
+) -> Result<bool, AuditError> {
+    let numbers = files::numbers(dir)?;
+    if numbers.first().is_some_and(|first| *first > position.file) {
+        return Ok(true);
+    }
+    if !numbers.contains(&position.file) {
+        return Ok(false);
+    }
+    let path = files::path_of(dir, position.file);
+    let failed =
+        |error: &dyn ToString| AuditError::new("read audit file", &path, error.to_string());
+    let bytes = fs::read(&path).map_err(|error| failed(&error))?;
+    let mut journal = match open_journal(roots, kind, &bytes) {
+        Ok(journal) => journal,
+        Err(error @ CryptoError::WrongKey) => return Err(failed(&error)),
+        Err(_) => return Ok(false),
+    };
+    let mut records = 0;
+    while let Ok(Some(record)) = journal.next_record() {
+        records += 1;
+        if records == position.records {
+            return Ok(<[u8; 32]>::from(Sha256::digest(&record)) == position.sha256);
+        }
+    }
+    Ok(false)
 }
 
 /// The end of the log in `dir`. Damage is logged, and the log continues what is good.
@@ -287,10 +380,13 @@ pub(super) fn read_tail(
                 continue;
             }
         };
-        let mut last = None;
+        let (mut last, mut records) = (None, 0_u64);
         while bound != Some(journal.link()) {
             match journal.next_record() {
-                Ok(Some(record)) => last = Some(Sha256::digest(&record).into()),
+                Ok(Some(record)) => {
+                    last = Some(Sha256::digest(&record).into());
+                    records = records.saturating_add(1);
+                }
                 Ok(None) => break,
                 Err(error) => {
                     tracing::error!(%error, path = %path.display(), "audit file is damaged");
@@ -302,7 +398,10 @@ pub(super) fn read_tail(
             tail.link = journal.link();
         }
         if let Some(sha256) = last {
+            // what a process that was killed left may be in memory only
+            File::open(&path).and_then(|file| file.sync_data()).map_err(|error| failed(&error))?;
             tail.record_sha256 = sha256;
+            tail.position = Some(AuditPosition { file: number, records, sha256 });
             break;
         }
         bound = Some(journal.previous());

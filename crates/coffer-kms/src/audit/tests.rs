@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 use tempfile::TempDir;
 
+mod positions;
 mod shapes;
 
 const ACCOUNT: &str = "111122223333";

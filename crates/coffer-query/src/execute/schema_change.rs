@@ -128,6 +128,7 @@ impl Database {
             keyspace: keyspace.to_owned(),
             table: table.map(str::to_owned),
             key_arn: encryption.and_then(|encryption| encryption.arn().map(str::to_owned)),
+            parameters: serde_json::Map::new(),
             error: error.cloned(),
             at_millis: self.clock().now_millis(),
         }

@@ -17,6 +17,7 @@ use crate::events::{EventKind, NewEvent};
 use crate::execute::key_change::retire_lost_grants;
 use crate::execute::schema_change::SchemaChangeEvent;
 use crate::plan::schema_change as plan;
+use crate::schema_audit::AuditedOperation;
 
 impl KeyMonitor {
     /// Whether somebody used the table's key since the last pass.
@@ -170,8 +171,10 @@ impl Database {
             // the answer is taken in before anything else happens
             return true;
         }
+        let name = self.names_of(table);
         match self.publish_drop(table, snapshot, decided) {
             Ok(Ended::Dropped(event)) => {
+                self.audit_drop(table, name.unwrap_or_default(), snapshot, decided);
                 tracing::warn!(%table, %snapshot, "table dropped: its key is lost");
                 dropped.push(event);
             }
@@ -189,6 +192,33 @@ impl Database {
             }
         }
         false
+    }
+
+    fn audit_drop(
+        &self,
+        table: TableId,
+        (keyspace, name): (String, String),
+        snapshot: SnapshotId,
+        decided: &Decided,
+    ) {
+        let incident = uuid::Uuid::from_bytes(decided.incident).to_string();
+        let parameters = [
+            ("cause", "key_loss".to_owned()),
+            ("incident", incident),
+            ("snapshotId", snapshot.to_string()),
+            ("tableId", table.to_string()),
+        ];
+        self.audit_operation(AuditedOperation {
+            name: "DropTable",
+            keyspace: &keyspace,
+            table: &name,
+            key_arn: Some(decided.key_arn.clone()),
+            parameters: parameters
+                .map(|(name, text)| (name.to_owned(), text.into()))
+                .into_iter()
+                .collect(),
+            error: None,
+        });
     }
 
     /// Drops the table, if all is still as it was decided.

@@ -179,6 +179,7 @@ impl Database {
                 keyspace: erased.keyspace.clone(),
                 table: Some(erased.name.clone()),
                 key_arn,
+                parameters: serde_json::Map::new(),
                 error: None,
                 at_millis: self.clock().now_millis(),
             });

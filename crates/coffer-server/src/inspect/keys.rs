@@ -1,6 +1,6 @@
 //! Proof for files of tables: the catalog says under which keys they are, the KMS opens those.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use coffer_crypto::clock::{Clock, SystemClock};
 use coffer_crypto::{EncryptionType, KeyRecord, RootKey, RootKeys};
-use coffer_keys::{EmbeddedKms, EmbeddedKmsOptions, Keyring, KeyringOptions, TableName};
+use coffer_keys::{
+    EmbeddedKms, EmbeddedKmsOptions, KeyError, KeySource, Keyring, KeyringOptions, SourceAccess,
+    TableName,
+};
 use coffer_model::TableId;
 use coffer_storage::inspect::{
     LogStructure, SegmentStructure, compare_tail_with_catalog, compare_with_catalog,
@@ -48,12 +51,23 @@ fn catalog(place: &Place) -> std::result::Result<(RootKey, Catalog), Proof> {
     }
 }
 
-/// Name and key record of a table, live or dropped.
-fn key_of(catalog: &Catalog, table: TableId) -> Option<(TableName, &Arc<KeyRecord>)> {
+/// A table whose keys open files.
+#[derive(Debug, Clone)]
+pub(crate) struct Owner {
+    pub(crate) name: TableName,
+    pub(crate) key: Arc<KeyRecord>,
+    pub(crate) is_dropped: bool,
+}
+
+/// A table with its key record, live or dropped.
+fn key_of(catalog: &Catalog, table: TableId) -> Option<Owner> {
     let live = catalog.tables.get(&table).map(|entry| &entry.schema);
     let schema = live.or_else(|| catalog.dropped.get(&table).map(|dropped| &dropped.schema))?;
-    let name = TableName::new(table.0, &schema.keyspace, &schema.name);
-    Some((name, catalog.key_record(table)?))
+    Some(Owner {
+        name: TableName::new(table.0, &schema.keyspace, &schema.name),
+        key: Arc::clone(catalog.key_record(table)?),
+        is_dropped: live.is_none(),
+    })
 }
 
 /// Compares a segment with the catalog, then opens every block of it.
@@ -72,23 +86,22 @@ pub(super) fn verify_segment(
         let kept = catalog.snapshots.values().map(|kept| (kept.schema.id, &kept.segments));
         live.chain(kept).find_map(|(table, segments)| {
             let segment = segments.iter().find(|segment| is_it(segment))?;
-            let (name, record) = key_of(&catalog, table)?;
-            Some((table, name, record, segment))
+            Some((key_of(&catalog, table)?, table, segment))
         })
     };
     // by name before identity: a file under another one's name is a swapped file
     let by_name = find(&|segment| segment.path(Path::new("")).file_name() == path.file_name());
     let found = by_name.or_else(|| find(&|segment| segment.id == structure.segment));
-    let Some((table, name, key, segment)) = found else {
+    let Some((owner, table, segment)) = found else {
         let reason = "the catalog does not list this segment: dropped, compacted away or foreign";
         return Ok((Proof::NoKey(reason.to_owned()), None));
     };
-    let record = Some(Arc::clone(key));
+    let record = Some(Arc::clone(&owner.key));
     if let Err(error) = compare_with_catalog(&OsVfs, path, segment) {
         return Ok((proof_of(error)?, record));
     }
     let opened = InspectKeys::open(data_dir, None, root)?;
-    let opened = opened.and_then(|keys| keys.add_record(&name, key).map(|()| keys));
+    let opened = opened.and_then(|keys| keys.unlock(&owner).map(|()| keys));
     let keys = match opened {
         Ok(keys) => keys,
         Err(reason) => return Ok((Proof::NoKey(reason), record)),
@@ -140,7 +153,7 @@ pub(super) fn verify_log(path: &Path, place: &Place, structure: &LogStructure) -
     let mut reasons = Vec::new();
     for table in tables {
         let opened = match key_of(&catalog, table) {
-            Some((name, record)) => keyring.add_record(&name, record),
+            Some(owner) => keyring.unlock(&owner),
             None => Err("the catalog does not list it any more".to_owned()),
         };
         if let Err(reason) = opened {
@@ -179,7 +192,7 @@ impl InspectKeys {
         };
         let open = |copy: &KmsCopy, root_key_file| {
             let options = EmbeddedKmsOptions { root_key_file, ..EmbeddedKmsOptions::default() };
-            EmbeddedKms::open(&copy.directory, &options, Arc::clone(&clock))
+            EmbeddedKms::open_copy(&copy.directory, &options, Arc::clone(&clock))
         };
         let opened = if !copy.has_store {
             Err("the data directory has no embedded KMS".to_owned())
@@ -210,19 +223,50 @@ impl InspectKeys {
         }))
     }
 
-    /// Gets the table's keys; the text tells why they cannot be had.
-    pub(crate) fn add_record(
-        &self,
-        name: &TableName,
-        record: &KeyRecord,
-    ) -> std::result::Result<(), String> {
+    /// Gets the table's keys; the text tells why they cannot be had. Those of a dropped table, whose
+    /// data grant is gone, are opened as the control identity would, or else by the right of the account:
+    /// whether its files are proven does not depend on a new table of its name.
+    pub(crate) fn unlock(&self, owner: &Owner) -> std::result::Result<(), String> {
+        let record = &owner.key;
         if record.encryption_type != EncryptionType::AwsOwned
             && let Some(reason) = &self.without_kms
         {
             return Err(reason.clone());
         }
-        let opened = self.runtime.block_on(self.keyring.open(name, record));
-        opened.map_err(|error| error.to_string())
+        if self.keyring.is_usable(&owner.name.id) {
+            return Ok(());
+        }
+        let opened = if owner.is_dropped {
+            self.open_dropped(owner)
+        } else {
+            self.runtime.block_on(self.keyring.open(&owner.name, record))
+        };
+        opened.map_err(|error| match (&record.kms_key_arn, error.refusal()) {
+            (Some(arn), Some(refusal))
+                if matches!(
+                    refusal.error.name(),
+                    "NotFoundException" | "InvalidArnException"
+                ) =>
+            {
+                format!(
+                    "the embedded KMS of this directory has no key {arn}, and no other KMS is asked: \
+                     the key is another KMS's, or was deleted here"
+                )
+            }
+            _ => error.to_string(),
+        })
+    }
+
+    fn open_dropped(&self, owner: &Owner) -> std::result::Result<(), KeyError> {
+        let older = owner.key.older.iter().map(|older| older.table_key_id);
+        let needed: HashSet<_> = older.chain([owner.key.table_key_id]).collect();
+        let source = KeySource {
+            table: &owner.name,
+            record: &owner.key,
+            needed: &needed,
+            access: SourceAccess::Dropped { temporary_grant: None },
+        };
+        self.runtime.block_on(self.keyring.open_files(source)).map_err(|failed| failed.error)
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use coffer_crypto::KeyRecord;
 use coffer_keys::TableName;
 use coffer_model::TableId;
 use coffer_storage::{Catalog, SegmentEntry, TailRecord};
+
+use crate::inspect::keys::Owner;
 
 /// A file that must be there.
 #[derive(Debug, Clone)]
@@ -20,13 +21,6 @@ pub(super) enum Expected {
     Log,
     /// The newest version of the catalog.
     Catalog,
-}
-
-/// A table whose keys open files.
-pub(super) struct Owner {
-    pub(super) name: TableName,
-    pub(super) key: Arc<KeyRecord>,
-    pub(super) is_dropped: bool,
 }
 
 /// The tables that the catalog has keys of, live ones and dropped ones that something is kept of.

@@ -13,11 +13,11 @@ use coffer_storage::inspect::{
 use coffer_storage::vfs::OsVfs;
 use coffer_storage::{Catalog, Error, SegmentEntry, TailRecord};
 
-use super::expected::{Expected, Owner, expected, owners};
+use super::expected::{Expected, expected, owners};
 use super::kinds::Kind;
 use super::report::{FileReport, State};
 use crate::error::CommandError;
-use crate::inspect::keys::InspectKeys;
+use crate::inspect::keys::{InspectKeys, Owner};
 use crate::inspect::{Place, Proof, inspect_file};
 
 /// Longest file that is in the clear on purpose.
@@ -72,7 +72,8 @@ fn tampered(what: impl Into<String>) -> Finding {
     (State::Tampered, Some(what.into()))
 }
 
-fn unreadable(error: &dyn std::fmt::Display) -> Finding {
+/// What the operating system does not give.
+pub(super) fn unreadable(error: &dyn std::fmt::Display) -> Finding {
     (State::Unreadable, Some(format!("it could not be read: {error}")))
 }
 
@@ -118,7 +119,7 @@ impl Subject {
         let keys = self.keys.as_ref().ok_or_else(|| self.reason.clone())?;
         let owner = self.owners.get(&table);
         let owner = owner.ok_or_else(|| format!("the catalog has no table {table}"))?;
-        keys.add_record(&owner.name, &owner.key)
+        keys.unlock(owner)
     }
 
     /// Verifies the file of this path below the directory; `None` when there is none.

@@ -9,6 +9,7 @@ use coffer_crypto::{SigningKey, is_signed_by};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::audit_logs::AuditLogReport;
 use super::files::Finding;
 use super::kinds::Kind;
 use crate::error::{CommandError, Result};
@@ -110,6 +111,7 @@ pub(super) struct Report {
     pub(super) keys_not_at_hand: Vec<String>,
     /// What is wrong beyond a single file.
     pub(super) tampered: Vec<String>,
+    pub(super) audit_logs: Vec<AuditLogReport>,
     pub(super) tables: Vec<TableReport>,
     pub(super) files: Vec<FileReport>,
 }
@@ -210,6 +212,9 @@ impl Report {
                 table.bytes,
             ));
         }
+        for log in &self.audit_logs {
+            line(log.text());
+        }
         for problem in &self.tampered {
             line(format!("TAMPERED: {problem}"));
         }
@@ -267,8 +272,17 @@ pub(super) enum Checked {
 /// Verifies the signature of a report.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// When the file cannot be read, or the wanted key is none.
 pub(super) fn check(path: &Path, public_key: Option<&str>) -> Result<Checked> {
+    if let Some(wanted) = public_key
+        && hex::decode(wanted.trim()).map_or(0, |key| key.len()) != SigningKey::PUBLIC_LEN
+    {
+        let digits = 2 * SigningKey::PUBLIC_LEN;
+        return Err(CommandError::Refused(format!(
+            "--public-key: {wanted} is no public key: the {digits} hex digits are wanted that `coffer \
+             verify` tells of a report"
+        )));
+    }
     let failed = || CommandError::io(format!("read {}", path.display()));
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(failed())?;

@@ -228,8 +228,7 @@ fn a_statement_of_the_database_is_recorded_as_keyspaces_does() {
         raw_query: "CREATE TABLE my_keyspace.my_table (a int PRIMARY KEY)",
         keyspace: "my_keyspace",
         table: Some("my_table"),
-        error: None,
-        tls: None,
+        ..DatabaseEvent::default()
     });
     assert_eq!(json["eventSource"], "cassandra.amazonaws.com");
     assert_eq!(json["userAgent"], "Cassandra Client/ProtocolV5");
@@ -244,6 +243,27 @@ fn a_statement_of_the_database_is_recorded_as_keyspaces_does() {
         json!([{"accountId": ACCOUNT, "type": "AWS::Cassandra::Table",
             "ARN": "arn:aws:cassandra:us-east-1:111122223333:/keyspace/my_keyspace/table/my_table"}])
     );
+}
+
+#[test]
+fn what_is_done_to_a_table_without_a_statement_has_its_own_parameters() {
+    let parameters = json!({"cause": "key_loss"});
+    let json = record(DatabaseEvent {
+        name: "DropTable",
+        account: ACCOUNT,
+        region: "us-east-1",
+        keyspace: "shop",
+        table: Some("orders"),
+        key_arn: Some(KEY),
+        parameters: parameters.as_object().unwrap().clone(),
+        ..DatabaseEvent::default()
+    });
+    assert_eq!(
+        json["requestParameters"],
+        json!({"cause": "key_loss", "keyspaceName": "shop", "tableName": "orders"})
+    );
+    assert_eq!(json["userIdentity"]["invokedBy"], "coffer.internal");
+    assert_eq!(json["resources"][1]["ARN"], KEY);
 }
 
 #[test]
