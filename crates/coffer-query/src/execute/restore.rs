@@ -170,9 +170,9 @@ impl Database {
                 )
             } else {
                 format!(
-                    "table {name} cannot be restored like this: only snapshots that were made by hand \
-                     are kept of it; name one with custom_properties = {{'snapshot': {{'id': ...}}}} \
-                     (system_coffer.snapshots lists them)"
+                    "table {name} cannot be restored like this: no snapshot was kept when it was \
+                     dropped, only earlier ones are; name one with custom_properties = {{'snapshot': \
+                     {{'id': ...}}}} (system_coffer.snapshots lists them)"
                 )
             }));
         };

@@ -59,7 +59,7 @@ impl Database {
                 }
             };
             if is_kept {
-                kept.snapshots.push((table.id, drop_request()));
+                kept.snapshots.push((table.id, request(SnapshotKind::Drop)));
             }
         }
         kept
@@ -106,7 +106,7 @@ impl Database {
         let catalog = self.engine().catalog();
         let entry = catalog.tables.get(&table);
         if entry.is_some_and(|entry| auto_snapshot(&entry.schema) == Some(true)) {
-            self.engine().take_snapshot(table, &drop_request())?;
+            self.engine().take_snapshot(table, &request(SnapshotKind::Truncate))?;
         }
         Ok(())
     }
@@ -212,12 +212,8 @@ fn newest_snapshot(catalog: &Catalog, table: TableId) -> Option<&Arc<SnapshotRec
         .max_by_key(|snapshot| (snapshot.as_of_millis, snapshot.expires_at_age.unwrap_or(i64::MAX)))
 }
 
-fn drop_request() -> SnapshotRequest {
-    SnapshotRequest {
-        kind: SnapshotKind::Drop,
-        name: String::new(),
-        keep_millis: Some(RETENTION_MILLIS),
-    }
+fn request(kind: SnapshotKind) -> SnapshotRequest {
+    SnapshotRequest { kind, name: String::new(), keep_millis: Some(RETENTION_MILLIS) }
 }
 
 /// The tables that a statement drops, for comparison.

@@ -1,6 +1,6 @@
 //! What is told of an erase: what was destroyed, what remains, and what is beyond this server.
 
-use coffer_storage::{Catalog, Erased};
+use coffer_storage::Erased;
 use cql_types::time::format_timestamp;
 use serde_json::{Value, json};
 
@@ -16,6 +16,8 @@ pub(crate) enum Cause {
     Operator,
     /// The point-in-time recovery of the table was switched off.
     HistoryDisabled,
+    /// What it was made for is over.
+    Needless,
 }
 
 impl Cause {
@@ -24,6 +26,7 @@ impl Cause {
             Self::Expired => "its time was over",
             Self::Operator => "an operator erased it",
             Self::HistoryDisabled => "point_in_time_recovery was switched off",
+            Self::Needless => "what it was made for is over",
         }
     }
 }
@@ -33,8 +36,6 @@ impl Cause {
 pub(super) struct Certificate<'a> {
     pub(super) erased: &'a Erased,
     pub(super) cause: Cause,
-    /// The KMS key that the destroyed table keys were under.
-    pub(super) key_arn: Option<String>,
     /// Wall clock of keys.
     pub(super) at_millis: i64,
 }
@@ -66,13 +67,14 @@ impl Certificate<'_> {
             "keyspace": erased.keyspace,
             "table": erased.name,
             "table_id": erased.table.to_string(),
-            "key_arn": self.key_arn,
+            "key_arn": erased.key_arn,
             "erased_snapshots": texts(&erased.snapshots),
             "was_history_erased": erased.was_archive_erased,
             "destroyed_table_keys": texts(&erased.destroyed_table_keys),
             "unlinked": files.collect::<Vec<_>>(),
             "unlinked_count": erased.unlinked.len(),
             "unlinked_at_next_start": erased.left,
+            "missing": erased.missing,
             "remains": {
                 "table": erased.is_live,
                 "snapshots": texts(&erased.remaining_snapshots),
@@ -99,13 +101,6 @@ impl Certificate<'_> {
             "PURGED"
         }
     }
-}
-
-/// The KMS key of what is kept of an erased table, by the catalog before.
-pub(super) fn key_arn_of(catalog: &Catalog, erased: &Erased) -> Option<String> {
-    let live = catalog.tables.get(&erased.table).map(|entry| &entry.key);
-    let key = live.or_else(|| catalog.dropped.get(&erased.table).map(|dropped| &dropped.key));
-    key.and_then(|key| key.kms_key_arn.clone())
 }
 
 fn texts<T: ToString>(ids: &[T]) -> Vec<String> {

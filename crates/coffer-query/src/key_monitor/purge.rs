@@ -1,12 +1,10 @@
 //! The end of what was kept: snapshots whose time is over are erased, and what that destroyed is told.
 
-use std::collections::HashMap;
-
 use coffer_model::TableId;
 use coffer_storage::{Catalog, Erased, SnapshotId, SnapshotKind, SnapshotRecord};
 use serde_json::Value;
 
-use super::certificate::{self, Cause, Certificate};
+use super::certificate::{Cause, Certificate};
 use crate::database::Database;
 use crate::error::Result;
 use crate::events::{self, EventKind, NewEvent};
@@ -40,9 +38,9 @@ impl Database {
             }
         }
         for id in self.needless_snapshots() {
-            match self.engine().erase_snapshot(id) {
-                Ok(_) => {
-                    tracing::info!(snapshot = %id, "key is back, its table's snapshot is erased")
+            match self.erase_needless_snapshot(id) {
+                Ok(()) => {
+                    tracing::info!(snapshot = %id, "key is back, its table's snapshot is erased");
                 }
                 Err(error) => {
                     tracing::warn!(snapshot = %id, %error, "needless snapshot stays, trying again");
@@ -93,12 +91,30 @@ impl Database {
         self.erase_certified(id, Cause::Operator)
     }
 
-    fn erase_certified(&self, id: SnapshotId, cause: Cause) -> Result<Value> {
-        let mut key_arn = None;
+    /// Erases a snapshot that the server made for a purpose of its own and that is over. It is told as
+    /// the others are where it destroyed keys of a table that is not there any more: one that was dropped
+    /// meanwhile. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::erase_snapshot`].
+    pub fn erase_needless_snapshot(&self, id: SnapshotId) -> Result<()> {
+        let cause = Cause::Needless;
         let erased = self.engine().erase_snapshot_with(id, &mut |catalog, erased| {
-            key_arn = self.record_purged(catalog, erased, cause);
+            if has_ended(erased) {
+                self.record_purged(catalog, erased, cause);
+            }
         })?;
-        Ok(self.audit_purged(&erased, cause, key_arn))
+        if has_ended(&erased) {
+            self.audit_purged(&erased, cause);
+        }
+        Ok(())
+    }
+
+    fn erase_certified(&self, id: SnapshotId, cause: Cause) -> Result<Value> {
+        let erased = self.engine().erase_snapshot_with(id, &mut |catalog, erased| {
+            self.record_purged(catalog, erased, cause);
+        })?;
+        Ok(self.audit_purged(&erased, cause))
     }
 
     /// Ends the history of a table; it is told as the end of a snapshot is.
@@ -106,15 +122,14 @@ impl Database {
     /// # Errors
     /// When the catalog cannot be written; then it is still there.
     pub(crate) fn erase_history(&self, table: TableId) -> Result<()> {
-        let mut key_arn = None;
         let cause = Cause::HistoryDisabled;
         let erased = self.engine().stop_archive_with(table, &mut |catalog, erased| {
             if erased.was_archive_erased {
-                key_arn = self.record_purged(catalog, erased, cause);
+                self.record_purged(catalog, erased, cause);
             }
         })?;
         if erased.was_archive_erased {
-            self.audit_purged(&erased, cause, key_arn);
+            self.audit_purged(&erased, cause);
         }
         Ok(())
     }
@@ -124,33 +139,30 @@ impl Database {
     /// # Errors
     /// The first failure; the other tables had their turn.
     pub(crate) fn shorten_histories(&self, window_millis: i64) -> Result<()> {
-        let mut key_arns = HashMap::new();
         let cause = Cause::Expired;
         let told = &mut |catalog: &mut Catalog, erased: &Erased| {
             if erased.was_archive_erased {
-                key_arns.insert(erased.table, self.record_purged(catalog, erased, cause));
+                self.record_purged(catalog, erased, cause);
             }
         };
         let (all, kept_up) = self.engine().keep_up_archives_with(window_millis, told);
         for erased in all.iter().filter(|erased| erased.was_archive_erased) {
-            self.audit_purged(erased, cause, key_arns.remove(&erased.table).flatten());
+            self.audit_purged(erased, cause);
         }
         Ok(kept_up?)
     }
 
-    /// Adds the event to the catalog without what is erased. Returns the KMS key it was under, which
-    /// nobody knows afterwards.
-    fn record_purged(&self, next: &mut Catalog, erased: &Erased, cause: Cause) -> Option<String> {
-        let key_arn = certificate::key_arn_of(&self.engine().catalog(), erased);
+    /// Adds the event to the catalog without what is erased.
+    fn record_purged(&self, next: &mut Catalog, erased: &Erased, cause: Cause) {
         let at_millis = self.clock().key_wall_millis();
-        let certificate = Certificate { erased, cause, key_arn: key_arn.clone(), at_millis };
+        let certificate = Certificate { erased, cause, at_millis };
         match events::new_incident() {
             Ok(incident) => {
                 let event = NewEvent {
                     kind: EventKind::Purged,
                     keyspace: erased.keyspace.clone(),
                     table: erased.name.clone(),
-                    key_arn: key_arn.clone(),
+                    key_arn: erased.key_arn.clone(),
                     state: certificate.state().to_owned(),
                     since_millis: None,
                     deadline_millis: None,
@@ -163,13 +175,11 @@ impl Database {
             }
             Err(error) => tracing::error!(%error, "an erase is not in the events"),
         }
-        key_arn
     }
 
-    fn audit_purged(&self, erased: &Erased, cause: Cause, key_arn: Option<String>) -> Value {
+    fn audit_purged(&self, erased: &Erased, cause: Cause) -> Value {
         let at_millis = self.clock().key_wall_millis();
-        let certificate =
-            Certificate { erased, cause, key_arn: key_arn.clone(), at_millis }.whole();
+        let certificate = Certificate { erased, cause, at_millis }.whole();
         if let Some(audit) = &self.options().schema_audit {
             audit.record(&SchemaAuditEvent {
                 name: "PurgeSnapshot",
@@ -178,7 +188,7 @@ impl Database {
                 statement: certificate.to_string(),
                 keyspace: erased.keyspace.clone(),
                 table: Some(erased.name.clone()),
-                key_arn,
+                key_arn: erased.key_arn.clone(),
                 parameters: serde_json::Map::new(),
                 error: None,
                 at_millis: self.clock().now_millis(),
@@ -186,4 +196,9 @@ impl Database {
         }
         certificate
     }
+}
+
+/// Whether keys of a table that is not there any more went.
+const fn has_ended(erased: &Erased) -> bool {
+    !erased.is_live && !(erased.destroyed_table_keys.is_empty() && erased.still_held.is_empty())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coffer_model::{TableId, UserType};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
@@ -114,7 +114,15 @@ struct DroppedDocument {
     table: TableDocument,
     types: Vec<TypeDocument>,
     dropped_at_millis: i64,
+    /// Null when there is none; missing in versions that did not note it.
+    #[serde(default, deserialize_with = "noted")]
+    last: Option<Option<String>>,
     is_key_loss: bool,
+}
+
+/// A field that is there, null or not.
+fn noted<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Option<String>>, D::Error> {
+    Deserialize::deserialize(field).map(Some)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -246,8 +254,13 @@ pub(super) fn decode(bytes: &[u8], version: u64) -> Result<Catalog, Invalid> {
         catalog.archives.insert(table, Arc::new(archive_of(archive)?));
     }
     for dropped in document.dropped {
-        let dropped = dropped_of(dropped)?;
-        catalog.dropped.insert(dropped.schema.id, Arc::new(dropped));
+        let is_noted = dropped.last.is_some();
+        let mut dropped = dropped_of(dropped)?;
+        let table = dropped.schema.id;
+        if !is_noted {
+            dropped.last = catalog.guessed_last(table);
+        }
+        catalog.dropped.insert(table, Arc::new(dropped));
     }
     catalog.age = document.age;
     Ok(catalog)
@@ -349,6 +362,7 @@ fn dropped_document(dropped: &DroppedTable) -> DroppedDocument {
         table,
         types: types_document(&dropped.types),
         dropped_at_millis: dropped.dropped_at_millis,
+        last: Some(dropped.last.map(|id| id.to_string())),
         is_key_loss: dropped.is_key_loss,
     }
 }
@@ -356,11 +370,13 @@ fn dropped_document(dropped: &DroppedTable) -> DroppedDocument {
 fn dropped_of(mut document: DroppedDocument) -> Result<DroppedTable, Invalid> {
     let types = types_of(&document.table.keyspace, document.types)?;
     let key = document.table.key.take().ok_or(Invalid::Field("key of a dropped table"))?;
+    let last = document.last.flatten().map(|id| id.parse()).transpose();
     Ok(DroppedTable {
         schema: Arc::new(schema_of(document.table, &types)?),
         types,
         key: Arc::new(key),
         dropped_at_millis: document.dropped_at_millis,
+        last: last.map_err(|_| Invalid::Field("snapshot id"))?,
         is_key_loss: document.is_key_loss,
     })
 }

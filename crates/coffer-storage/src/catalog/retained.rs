@@ -29,6 +29,8 @@ pub enum SnapshotKind {
     KeyLoss,
     /// A client dropped the table.
     Drop,
+    /// A client truncated the table: what was in it before.
+    Truncate,
     /// An operator asked for it.
     Manual,
     /// It is where point-in-time recovery begins: archived log records come after it.
@@ -42,6 +44,7 @@ impl SnapshotKind {
         match self {
             Self::KeyLoss => "key_loss",
             Self::Drop => "drop",
+            Self::Truncate => "truncate",
             Self::Manual => "manual",
             Self::Base => "base",
         }
@@ -137,6 +140,23 @@ impl Catalog {
         self.snapshots.values().filter(move |snapshot| snapshot.schema.id == table)
     }
 
+    /// The snapshot of the state in which a table was dropped, if there is one.
+    pub(crate) fn last_snapshot(&self, table: TableId) -> Option<&Arc<SnapshotRecord>> {
+        self.snapshots.get(&self.dropped.get(&table)?.last?)
+    }
+
+    /// What [`DroppedTable::last`] is taken to be where nobody noted it. A snapshot before a truncation
+    /// was of kind `Drop` as well, so the history is believed where it is kept; and without it the
+    /// newest of all snapshots, when it is of a drop.
+    pub(super) fn guessed_last(&self, table: TableId) -> Option<SnapshotId> {
+        if self.archives.get(&table).is_some_and(|archive| !archive.bases.is_empty()) {
+            return None;
+        }
+        let newest = self.snapshots_of(table).max_by_key(|snapshot| snapshot.as_of)?;
+        let is_of_drop = matches!(newest.kind, SnapshotKind::KeyLoss | SnapshotKind::Drop);
+        is_of_drop.then_some(newest.id)
+    }
+
     /// Whether there is a snapshot or an archive of the table.
     pub(crate) fn retains(&self, table: TableId) -> bool {
         self.archives.contains_key(&table) || self.snapshots_of(table).next().is_some()
@@ -177,6 +197,8 @@ pub struct DroppedTable {
     pub key: Arc<KeyRecord>,
     /// Server's clock of writes, milliseconds since 1970: nothing was written after it.
     pub dropped_at_millis: i64,
+    /// The snapshot of the state in which it was dropped; `None` when there is none, or none any more.
+    pub last: Option<SnapshotId>,
     /// Whether the loss of its key was the reason.
     pub is_key_loss: bool,
 }

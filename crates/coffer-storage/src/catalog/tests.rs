@@ -126,7 +126,14 @@ fn catalog() -> Catalog {
         ended_at_age: Some(27),
     };
     catalog.archives.insert(id, Arc::new(archive));
-    let dropped = DroppedTable { schema, types, key, dropped_at_millis: 22, is_key_loss: true };
+    let dropped = DroppedTable {
+        schema,
+        types,
+        key,
+        dropped_at_millis: 22,
+        last: Some(SnapshotId([6; 16])),
+        is_key_loss: true,
+    };
     catalog.dropped.insert(id, Arc::new(dropped));
     catalog.age = Age { millis: 23, noted_at_millis: 24 };
     catalog.tables.insert(id, Arc::new(entry));

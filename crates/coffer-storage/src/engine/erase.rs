@@ -25,6 +25,8 @@ pub struct Erased {
     pub keyspace: String,
     /// Its name.
     pub name: String,
+    /// ARN of the KMS key that its table keys were under; `None` for an owned key.
+    pub key_arn: Option<String>,
     /// The snapshots that were erased.
     pub snapshots: Vec<SnapshotId>,
     /// The table keys that left the key record, because nothing needs them any more: what is sealed
@@ -38,6 +40,8 @@ pub struct Erased {
     pub unlinked: Vec<(String, u64, [u8; 32])>,
     /// Files that could not be unlinked now, and are at the next start.
     pub left: Vec<String>,
+    /// Files that were gone already: somebody removed them outside the database.
+    pub missing: Vec<String>,
     /// Whether the table is still there.
     pub is_live: bool,
     /// Snapshots that still hold data of the table.
@@ -118,13 +122,14 @@ impl Engine {
             let last = core.close_store(table);
             core.log.wait_committed(last)?;
             core.log.wait_durable(last)?;
-            let (published, _) = core.publish(change, &mut |old, new| {
+            let own = &mut |old: &Catalog, new: &mut Catalog| {
                 core.check_kept(old, id, table)?;
                 let kept = new.snapshots.get_mut(&id).ok_or_else(|| no_such_snapshot(id))?;
                 let expires_at_age = core.age.millis().saturating_add(keep_millis);
                 Arc::make_mut(kept).expires_at_age = Some(expires_at_age);
                 Ok(())
-            })?;
+            };
+            let (published, _) = core.publish(change, own, &[(table, id)])?;
             core.leave_dropped(table);
             published
         };
@@ -204,7 +209,7 @@ impl Core {
             }
         }
         let published = gathered.and_then(|()| {
-            self.publish(change, &mut |old, new| {
+            let own = &mut |old: &Catalog, new: &mut Catalog| {
                 for (table, request, kept) in &all_kept {
                     if new.tables.contains_key(table) {
                         let refused = format!("table {table} was to be dropped");
@@ -213,7 +218,9 @@ impl Core {
                     self.list_snapshot(old, new, *table, kept, request)?;
                 }
                 Ok(())
-            })
+            };
+            let last: Vec<_> = all_kept.iter().map(|(table, _, kept)| (*table, kept.id)).collect();
+            self.publish(change, own, &last)
         });
         for (_, _, kept) in &all_kept {
             self.keep_if_published(&published, kept);
@@ -256,16 +263,20 @@ impl Core {
         Ok(kept)
     }
 
-    /// Keeps the key record of a table that leaves, for as long as something needs it.
-    pub(super) fn keep_dropped(&self, old: &Catalog, new: &mut Catalog, table: TableId) {
+    /// Keeps the key record of a table that leaves, for as long as something needs it. `last` is the
+    /// snapshot of the state in which it leaves.
+    pub(super) fn keep_dropped(
+        &self,
+        old: &Catalog,
+        new: &mut Catalog,
+        table: TableId,
+        last: Option<SnapshotId>,
+    ) {
         let Some(entry) = old.tables.get(&table) else { return };
         if !new.retains(table) {
             return;
         }
-        let newest = new
-            .snapshots_of(table)
-            .max_by_key(|snapshot| (snapshot.taken_at_millis, snapshot.as_of));
-        let is_key_loss = newest.is_some_and(|newest| newest.kind == SnapshotKind::KeyLoss);
+        let kind = last.and_then(|id| new.snapshots.get(&id)).map(|snapshot| snapshot.kind);
         let needed = self.keys_retained(new, table);
         let mut key = (*entry.key).clone();
         key.older.retain(|older| needed.contains(&older.table_key_id));
@@ -274,7 +285,8 @@ impl Core {
             types: old.types_of(&entry.schema),
             key: Arc::new(key),
             dropped_at_millis: self.log.stamp_millis(),
-            is_key_loss,
+            last,
+            is_key_loss: kind == Some(SnapshotKind::KeyLoss),
         };
         new.dropped.insert(table, Arc::new(dropped));
     }
@@ -320,6 +332,7 @@ impl Core {
                 table,
                 keyspace: schema.keyspace.clone(),
                 name: schema.name.clone(),
+                key_arn: old.key_record(table).and_then(|key| key.kms_key_arn.clone()),
                 snapshots: old.snapshots.keys().filter(|id| is_gone(id)).copied().collect(),
                 destroyed_table_keys,
                 still_held,
@@ -328,6 +341,7 @@ impl Core {
                     .map(|(path, length, sha256)| (self.name_in_directory(path), *length, *sha256))
                     .collect(),
                 left: Vec::new(),
+                missing: Vec::new(),
                 is_live: new.tables.contains_key(&table),
                 remaining_snapshots: new.snapshots_of(table).map(|left| left.id).collect(),
                 has_archive: new.archives.contains_key(&table),
@@ -364,8 +378,9 @@ impl Core {
         let mut key = (*before).clone();
         key.older.retain(|older| needed.contains(&older.table_key_id));
         let destroyed = older_ids(&before).filter(|id| !key.holds(*id)).collect();
-        if let Some(dropped) = new.dropped.get_mut(&table) {
-            Arc::make_mut(dropped).key = Arc::new(key);
+        if let Some(dropped) = new.dropped.get_mut(&table).map(Arc::make_mut) {
+            dropped.key = Arc::new(key);
+            dropped.last = dropped.last.filter(|last| new.snapshots.contains_key(last));
         }
         Ok(destroyed)
     }
@@ -380,6 +395,10 @@ impl Core {
             let name = self.name_in_directory(&path);
             match self.vfs.remove(&path) {
                 Ok(()) => erased.unlinked.push((name, length, sha256)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    tracing::warn!(file = %path.display(), "an erased file was gone already");
+                    erased.missing.push(name);
+                }
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "an erased file stays until the next start");
                     erased.left.push(name);
@@ -452,7 +471,11 @@ fn older_ids(key: &KeyRecord) -> impl Iterator<Item = TableKeyId> + '_ {
 }
 
 /// The files of a table's snapshots and archive.
-fn listed_files(data_directory: &Path, catalog: &Catalog, table: TableId) -> Vec<Listed> {
+pub(super) fn listed_files(
+    data_directory: &Path,
+    catalog: &Catalog,
+    table: TableId,
+) -> Vec<Listed> {
     let mut files = Vec::new();
     for snapshot in catalog.snapshots_of(table) {
         let directory = snapshot.directory(data_directory);

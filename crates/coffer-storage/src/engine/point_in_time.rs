@@ -8,9 +8,7 @@ use super::Engine;
 use super::archive::archive_of;
 use super::erase::{Erased, Told, untold};
 use crate::RestoreSource;
-use crate::catalog::{
-    Archive, ArchiveBase, Catalog, SnapshotKind, SnapshotRecord, archive_directory,
-};
+use crate::catalog::{Archive, ArchiveBase, Catalog, SnapshotRecord, archive_directory};
 use crate::core::Core;
 use crate::error::{Error, Result};
 
@@ -22,8 +20,8 @@ const BASE_MILLIS_MAX: i64 = 24 * 60 * 60 * 1000;
 impl Engine {
     /// What a table, live or dropped, was at a moment (server's clock of writes, milliseconds since
     /// 1970): with every write that was committed by then and none that came later. `None` is the
-    /// newest state: of a live table what a snapshot would hold now, of a dropped one its last. When
-    /// the files expire before they are attached, attaching fails. Blocking.
+    /// newest state: of a live table what a snapshot would hold now, of a dropped one the state in which
+    /// it was dropped. When the files expire before they are attached, attaching fails. Blocking.
     ///
     /// # Errors
     /// `NotRestorable`, with the moments that are possible; `NoSuchTable`; `Io`, `Poisoned`.
@@ -92,10 +90,7 @@ impl Core {
     fn last_source(&self, table: TableId) -> Result<RestoreSource> {
         let catalog = self.catalog.settled();
         let dropped = catalog.dropped.get(&table).ok_or(Error::NoSuchTable(table))?;
-        let archived = catalog.archives.contains_key(&table);
-        let newest = || catalog.snapshots_of(table).max_by_key(|snapshot| snapshot.as_of);
-        let last = catalog.last_snapshot(table).or_else(|| newest().filter(|_| !archived));
-        match last {
+        match catalog.last_snapshot(table) {
             Some(last) => Ok(self.snapshot_source_of(last, Arc::clone(&dropped.key))),
             // all of it, whatever its times: the clock may have been set back before the drop
             None => self.source_until(table, dropped.dropped_at_millis, i64::MAX),
@@ -130,7 +125,8 @@ impl Core {
         self.archive_pending(table)?;
         let catalog = self.catalog.settled();
         let key = Arc::clone(catalog.key_record(table).ok_or(Error::NoSuchTable(table))?);
-        let Some(archive) = catalog.archives.get(&table) else {
+        let archive = catalog.archives.get(&table).filter(|archive| !archive.bases.is_empty());
+        let Some(archive) = archive else {
             let last = catalog.last_snapshot(table).ok_or_else(refused)?;
             return Ok(self.snapshot_source_of(last, key));
         };
@@ -230,17 +226,6 @@ impl Core {
             Ok(new)
         })
         .map(drop)
-    }
-}
-
-impl Catalog {
-    /// The snapshot that was taken when a table was dropped, if one was.
-    fn last_snapshot(&self, table: TableId) -> Option<&Arc<SnapshotRecord>> {
-        self.dropped.get(&table)?;
-        let is_last = |kind| matches!(kind, SnapshotKind::KeyLoss | SnapshotKind::Drop);
-        self.snapshots_of(table)
-            .filter(|snapshot| is_last(snapshot.kind))
-            .max_by_key(|snapshot| snapshot.as_of)
     }
 }
 

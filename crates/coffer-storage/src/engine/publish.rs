@@ -9,6 +9,7 @@ use super::Engine;
 use crate::catalog::{Catalog, TableEntry, table_keys};
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::ids::SnapshotId;
 use crate::{SegmentEntry, TailRecord};
 
 /// A change of the layers above: the present catalog to the next one.
@@ -32,7 +33,7 @@ impl Engine {
         &self,
         change: &mut dyn FnMut(&Catalog) -> Result<Catalog>,
     ) -> Result<Arc<Catalog>> {
-        let (published, dropped) = self.core.publish(change, &mut |_, _| Ok(()))?;
+        let (published, dropped) = self.core.publish(change, &mut |_, _| Ok(()), &[])?;
         for table in dropped {
             let lifecycle = self.core.lifecycle(table);
             let _lifecycle = lifecycle.lock();
@@ -50,28 +51,8 @@ impl Engine {
     pub fn truncate(&self, table: TableId) -> Result<()> {
         let lifecycle = self.core.lifecycle(table);
         let _lifecycle = lifecycle.lock();
-        let was_open = self.core.tables.load().contains_key(&table);
-        let last = self.core.close_store(table);
-        if was_open {
-            self.core.log.wait_committed(last)?;
-        }
-        self.core.log.wait_durable(self.core.log.committed())?;
-        let mut removed = TableFiles::default();
-        let truncate = |entry: &mut TableEntry| {
-            removed.segments = std::mem::take(&mut entry.segments);
-            removed.tails = std::mem::take(&mut entry.tails);
-            // all that a snapshot may have by now: a frame is durable before it is committed
-            let written = self.core.log.committed().max(self.core.log.durable());
-            entry.replay_from = entry.replay_from.max(last.min(written));
-            entry.truncated_at = entry.replay_from;
-            Ok(())
-        };
-        let history = |new: &mut Catalog, entry: &TableEntry| self.core.add_empty_base(new, entry);
-        self.core.update_table_and(table, truncate, history)?;
-        let directory = self.core.table_directory(table);
-        for path in removed.paths(&directory) {
-            self.core.remove_file(&path);
-        }
+        self.core.close_to_truncate(table)?;
+        self.core.truncate_closed(table)?;
         self.core.housekeeping.notify();
         Ok(())
     }
@@ -91,12 +72,45 @@ impl Engine {
 }
 
 impl Core {
-    /// Publishes `change`, and `own` on top of it. Returns also the tables that left the catalog; their
-    /// files are still there.
+    /// Closes a table, so that all its records are in the log and durable. The caller holds its
+    /// lifecycle lock.
+    pub(super) fn close_to_truncate(&self, table: TableId) -> Result<()> {
+        let was_open = self.tables.load().contains_key(&table);
+        let last = self.close_store(table);
+        if was_open {
+            self.log.wait_committed(last)?;
+        }
+        self.log.wait_durable(self.log.committed())
+    }
+
+    /// Removes all rows of a table that was closed. The caller still holds its lifecycle lock.
+    pub(super) fn truncate_closed(&self, table: TableId) -> Result<()> {
+        let mut removed = TableFiles::default();
+        let truncate = |entry: &mut TableEntry| {
+            removed.segments = std::mem::take(&mut entry.segments);
+            removed.tails = std::mem::take(&mut entry.tails);
+            // all that a snapshot may have by now; the table was closed before, so no record of it is
+            // left out, and later ones are of other tables
+            entry.replay_from = entry.replay_from.max(self.log.durable());
+            entry.truncated_at = entry.replay_from;
+            Ok(())
+        };
+        let history = |new: &mut Catalog, entry: &TableEntry| self.add_empty_base(new, entry);
+        self.update_table_and(table, truncate, history)?;
+        let directory = self.table_directory(table);
+        for path in removed.paths(&directory) {
+            self.remove_file(&path);
+        }
+        Ok(())
+    }
+
+    /// Publishes `change`, and `own` on top of it. `last` has the snapshots of tables as they leave.
+    /// Returns also the tables that left the catalog; their files are still there.
     pub(super) fn publish(
         &self,
         change: Change<'_>,
         own: OwnChange<'_>,
+        last: &[(TableId, SnapshotId)],
     ) -> Result<(Arc<Catalog>, Vec<TableId>)> {
         let mut dropped = Vec::new();
         let published = self.update(|old| {
@@ -105,7 +119,8 @@ impl Core {
             dropped =
                 old.tables.keys().filter(|id| !new.tables.contains_key(id)).copied().collect();
             for table in &dropped {
-                self.keep_dropped(old, &mut new, *table);
+                let last = last.iter().find(|(of, _)| of == table).map(|(_, last)| *last);
+                self.keep_dropped(old, &mut new, *table, last);
             }
             Ok(new)
         })?;

@@ -9,6 +9,7 @@ use coffer_crypto::{KeyRecord, TableKeyId};
 use coffer_model::{TableId, TableSchema, UserType};
 
 use super::Engine;
+use super::erase::listed_files;
 use super::snapshot::{KeptFiles, no_such_snapshot};
 use crate::catalog::{Catalog, SnapshotRecord, TailRecord};
 use crate::core::Core;
@@ -35,9 +36,18 @@ pub struct RestoreSource {
     pub segments: Vec<(PathBuf, SegmentEntry)>,
     /// Tail files and where they are, in the order of the log.
     pub tails: Vec<(PathBuf, TailRecord)>,
-    /// Keeps files that no snapshot holds until this is dropped.
-    #[expect(dead_code, reason = "held for what its end does")]
-    pub(crate) holds: Option<HeldFiles>,
+    pub(crate) files: SourceFiles,
+}
+
+/// Who sees to it that the files of a source stay.
+#[derive(Debug)]
+pub(crate) enum SourceFiles {
+    /// Whoever made the source: they are of no table of this server.
+    Foreign,
+    /// The catalog, until they are erased.
+    Listed,
+    /// The source itself: they go with it.
+    Held { _files: HeldFiles },
 }
 
 impl RestoreSource {
@@ -53,7 +63,8 @@ impl RestoreSource {
         segments: Vec<(PathBuf, SegmentEntry)>,
         tails: Vec<(PathBuf, TailRecord)>,
     ) -> Self {
-        Self { table, schema, types, key, as_of_millis, segments, tails, holds: None }
+        let files = SourceFiles::Foreign;
+        Self { table, schema, types, key, as_of_millis, segments, tails, files }
     }
 
     /// The table keys that wrap the data keys of its files.
@@ -85,7 +96,7 @@ impl RestoreSource {
             as_of_millis: snapshot.as_of_millis,
             segments: with_paths(&snapshot.segments, |segment| segment.path(&directory)),
             tails: with_paths(&snapshot.tails, |tail| tail.path(&directory)),
-            holds: None,
+            files: SourceFiles::Listed,
         }
     }
 }
@@ -154,7 +165,7 @@ impl Engine {
             as_of_millis: kept.as_of_millis,
             segments: with_paths(&kept.segments, |segment| segment.path(&kept.directory)),
             tails: with_paths(&kept.tails, |tail| tail.path(&kept.directory)),
-            holds: Some(HeldFiles { core: Arc::clone(&self.core), kept }),
+            files: SourceFiles::Held { _files: HeldFiles { core: Arc::clone(&self.core), kept } },
         })
     }
 
@@ -163,9 +174,8 @@ impl Engine {
     /// one version. The key record must hold the table keys of the source. Blocking.
     ///
     /// # Errors
-    /// What `change` returns; `Refused` when the table is there already, or its key record does not
-    /// open the files; `Io`, also when a file of the source was erased meanwhile. Then there is no
-    /// table.
+    /// What `change` returns; `Refused` when the table is there already, when its key record does not
+    /// open the files, or when the source was erased meanwhile; `Io`. Then there is no table.
     pub fn attach_table(
         &self,
         source: &RestoreSource,
@@ -179,9 +189,13 @@ impl Engine {
             return Err(Error::Refused(format!("table {table} is there already")));
         }
         let directory = core.table_directory(table);
-        let linked = core.link_source(source, &directory);
+        let linked = core.link_source(source, &directory).map_err(|error| {
+            // erased files leave the catalog first
+            core.check_source(&core.catalog.settled(), source).err().unwrap_or(error)
+        });
         let published = linked.and_then(|()| {
-            core.publish(change, &mut |_, new| {
+            let own = &mut |old: &Catalog, new: &mut Catalog| {
+                core.check_source(old, source)?;
                 let entry = new.tables.get_mut(&table).ok_or(Error::NoSuchTable(table))?;
                 let entry = Arc::make_mut(entry);
                 if !source.table_keys().iter().all(|key| entry.key.holds(*key)) {
@@ -191,7 +205,8 @@ impl Engine {
                 entry.segments = source.segments.iter().map(|(_, file)| file.clone()).collect();
                 entry.tails = source.tails.iter().map(|(_, file)| file.clone()).collect();
                 Ok(())
-            })
+            };
+            core.publish(change, own, &[])
         });
         if !matches!(published, Ok(_) | Err(Error::Poisoned(_))) {
             core.remove_kept(&directory);
@@ -201,6 +216,38 @@ impl Engine {
 }
 
 impl Core {
+    /// Whether a source of this server is still there: what an erase has destroyed, and certified, must
+    /// not come back in a table that is made at the same time.
+    fn check_source(&self, catalog: &Catalog, source: &RestoreSource) -> Result<()> {
+        if matches!(source.files, SourceFiles::Foreign) {
+            return Ok(());
+        }
+        let key = catalog.key_record(source.table);
+        let has_keys =
+            key.is_some_and(|key| source.table_keys().iter().all(|needed| key.holds(*needed)));
+        let is_there = has_keys
+            && match source.files {
+                SourceFiles::Listed => {
+                    let listed = listed_files(&self.directory, catalog, source.table);
+                    let listed: HashSet<PathBuf> =
+                        listed.into_iter().map(|(path, _, _)| path).collect();
+                    let segments = source.segments.iter().map(|(path, _)| path);
+                    segments
+                        .chain(source.tails.iter().map(|(path, _)| path))
+                        .all(|path| listed.contains(path))
+                }
+                SourceFiles::Foreign | SourceFiles::Held { .. } => true,
+            };
+        if is_there {
+            return Ok(());
+        }
+        let of = format!("{}.{}", source.schema.keyspace, source.schema.name);
+        Err(Error::Refused(format!(
+            "what was to be restored of table {of} was erased meanwhile: system_coffer.snapshots \
+             lists what there is"
+        )))
+    }
+
     fn link_source(&self, source: &RestoreSource, directory: &Path) -> Result<()> {
         self.remove_kept(directory);
         self.vfs

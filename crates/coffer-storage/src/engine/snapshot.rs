@@ -44,6 +44,8 @@ pub(crate) struct KeptFiles {
     pub(crate) directory: PathBuf,
     pub(crate) segments: Vec<SegmentEntry>,
     pub(crate) tails: Vec<TailRecord>,
+    /// The table as the catalog had it when they were gathered.
+    pub(crate) entry: Arc<TableEntry>,
     /// All frames up to this one are in it, and none after it.
     pub(crate) as_of: Lsn,
     /// All frames that were committed by then are in it.
@@ -237,6 +239,7 @@ impl Core {
             directory: directory.to_path_buf(),
             segments: entry.segments.clone(),
             tails,
+            entry,
             as_of: durable.max(flushed),
             as_of_millis,
             verified_at_millis: None,
@@ -285,7 +288,7 @@ impl Core {
         if !table_keys(&kept.segments, &kept.tails).iter().all(|key| entry.key.holds(*key)) {
             return Err(Error::Overloaded("the keys of the table changed meanwhile"));
         }
-        if is_truncated_since(entry, kept.as_of, &kept.segments, &kept.tails) {
+        if is_truncated_between(&kept.entry, entry) {
             return Err(Error::Overloaded("the table was truncated meanwhile"));
         }
         let expires_at_age = request.keep_millis.map(|keep| self.age.millis().saturating_add(keep));
@@ -402,9 +405,17 @@ pub(super) fn again_when_changed<T>(attempt: impl Fn() -> Result<T>) -> Result<T
     attempt()
 }
 
-/// Whether the table was truncated after these files were gathered. The number of the frame alone does
-/// not say it: a table that was restored, and not written to since, begins where it was attached, with
-/// files. Truncation takes all of them.
+/// Whether the table was truncated from one look at it to the next. Truncations with no frame between
+/// them have the same number, and then the first of them took all rows there were: of a table that was
+/// restored, and not written to since, all files.
+fn is_truncated_between(before: &TableEntry, after: &TableEntry) -> bool {
+    let has_files = |entry: &TableEntry| !entry.segments.is_empty() || !entry.tails.is_empty();
+    before.truncated_at != after.truncated_at || (has_files(before) && !has_files(after))
+}
+
+/// Whether the table was truncated after these files of a snapshot were gathered. The number of the
+/// frame alone does not say it: a table that was restored, and not written to since, begins where it was
+/// attached, with files. Truncation takes all of them.
 pub(super) fn is_truncated_since(
     entry: &TableEntry,
     as_of: Lsn,
