@@ -1,4 +1,9 @@
 //! The end of what was kept: snapshots whose time is over are erased, and what that destroyed is told.
+//!
+//! The certificate of an erase stands in the catalog that is published without what was erased, until it
+//! is in the audit log: a crash between the two loses none.
+
+use std::sync::Arc;
 
 use coffer_model::TableId;
 use coffer_storage::{Catalog, Erased, SnapshotId, SnapshotKind, SnapshotRecord};
@@ -13,6 +18,9 @@ use crate::schema_audit::SchemaAuditEvent;
 /// Pause between two looks.
 const INTERVAL_MILLIS: i64 = 2_000;
 
+/// What the catalog property of a certificate that is not in the audit log yet begins with.
+const UNAUDITED: &str = "purged/";
+
 /// When was looked last, on the clock of key ages.
 #[derive(Debug, Default)]
 pub(super) struct Purge {
@@ -23,13 +31,16 @@ impl Database {
     /// Erases what is expired, and snapshots of losses that are over.
     pub(super) fn purge_expired(&self) {
         let now = self.clock().key_now_millis();
-        {
+        let looked_at = {
             let mut purge = self.key_monitor().purge.lock();
             let is_due = purge.looked_at.is_none_or(|at| now.saturating_sub(at) >= INTERVAL_MILLIS);
             if !is_due {
                 return;
             }
-            purge.looked_at = Some(now);
+            purge.looked_at.replace(now)
+        };
+        if looked_at.is_none() {
+            self.audit_left();
         }
         self.forget_dropped();
         for id in self.engine().expired_snapshots() {
@@ -152,10 +163,14 @@ impl Database {
         Ok(kept_up?)
     }
 
-    /// Adds the event to the catalog without what is erased.
+    /// Adds the event and the certificate to the catalog without what is erased.
     fn record_purged(&self, next: &mut Catalog, erased: &Erased, cause: Cause) {
         let at_millis = self.clock().key_wall_millis();
         let certificate = Certificate { erased, cause, at_millis };
+        if self.options().schema_audit.is_some() {
+            let properties = Arc::make_mut(&mut next.properties);
+            properties.insert(unaudited(erased), certificate.whole().to_string());
+        }
         match events::new_incident() {
             Ok(incident) => {
                 let event = NewEvent {
@@ -180,22 +195,65 @@ impl Database {
     fn audit_purged(&self, erased: &Erased, cause: Cause) -> Value {
         let at_millis = self.clock().key_wall_millis();
         let certificate = Certificate { erased, cause, at_millis }.whole();
-        if let Some(audit) = &self.options().schema_audit {
-            audit.record(&SchemaAuditEvent {
-                name: "PurgeSnapshot",
-                user: None,
-                client: None,
-                statement: certificate.to_string(),
-                keyspace: erased.keyspace.clone(),
-                table: Some(erased.name.clone()),
-                key_arn: erased.key_arn.clone(),
-                parameters: serde_json::Map::new(),
-                error: None,
-                at_millis: self.clock().now_millis(),
-            });
+        if self.options().schema_audit.is_some() {
+            self.audit(&certificate);
+            self.forget_unaudited(&[unaudited(erased)]);
         }
         certificate
     }
+
+    /// Has the audit log know the certificates that a crash kept out of it.
+    fn audit_left(&self) {
+        let catalog = self.engine().catalog();
+        let left = catalog.properties.iter().filter(|(name, _)| name.starts_with(UNAUDITED));
+        let mut names = Vec::new();
+        for (name, text) in left {
+            match serde_json::from_str(text) {
+                Ok(certificate) => self.audit(&certificate),
+                Err(error) => tracing::error!(name, %error, "a certificate does not decode"),
+            }
+            names.push(name.clone());
+        }
+        if !names.is_empty() {
+            self.forget_unaudited(&names);
+        }
+    }
+
+    fn audit(&self, certificate: &Value) {
+        let Some(audit) = &self.options().schema_audit else { return };
+        let text = |field: &str| certificate[field].as_str().map(str::to_owned);
+        audit.record(&SchemaAuditEvent {
+            name: "PurgeSnapshot",
+            user: None,
+            client: None,
+            statement: certificate.to_string(),
+            keyspace: text("keyspace").unwrap_or_default(),
+            table: text("table"),
+            key_arn: text("key_arn"),
+            parameters: serde_json::Map::new(),
+            error: None,
+            at_millis: self.clock().now_millis(),
+        });
+    }
+
+    fn forget_unaudited(&self, names: &[String]) {
+        let removed = self.engine().update_catalog(&mut |catalog| {
+            let mut next = catalog.clone();
+            let properties = Arc::make_mut(&mut next.properties);
+            names.iter().for_each(|name| drop(properties.remove(name)));
+            Ok(next)
+        });
+        if let Err(error) = removed {
+            tracing::warn!(%error, "a certificate is in the audit log once more after the next start");
+        }
+    }
+}
+
+/// Name of the catalog property of a certificate: a snapshot is erased once, and so is the history of
+/// which it is part.
+fn unaudited(erased: &Erased) -> String {
+    let first = erased.snapshots.first().map_or_else(String::new, |id| format!("/{id}"));
+    format!("{UNAUDITED}{}{first}", erased.table)
 }
 
 /// Whether keys of a table that is not there any more went.

@@ -291,3 +291,35 @@ fn a_catalog_from_before_key_changes_were_noted_is_read() {
     let read = document::decode(text.as_bytes(), 0).unwrap();
     assert_eq!(format!("{read:?}"), format!("{catalog:?}"));
 }
+
+#[test]
+fn the_snapshot_of_a_drop_that_an_earlier_version_did_not_note_is_found_where_it_is_sure() {
+    let id = TableId([9; 16]);
+    let read = |catalog: &Catalog| {
+        let text = document::encode(catalog, &mut document::Texts::default()).unwrap();
+        let noted = String::from_utf8(text).unwrap();
+        let last = |text: &str| document::decode(text.as_bytes(), 0).unwrap().dropped[&id].last;
+        let field = match catalog.dropped[&id].last {
+            Some(last) => format!(r#""last":"{last}","#),
+            None => r#""last":null,"#.to_owned(),
+        };
+        assert_eq!(last(&noted), catalog.dropped[&id].last);
+        assert!(noted.contains(&field), "{noted}");
+        last(&noted.replace(&field, ""))
+    };
+    let set = |catalog: &mut Catalog, number: u8, kind: SnapshotKind, as_of: u64| {
+        let mut snapshot = (**catalog.snapshots.values().next().unwrap()).clone();
+        (snapshot.id, snapshot.kind, snapshot.as_of) = (SnapshotId([number; 16]), kind, Lsn(as_of));
+        catalog.snapshots.insert(snapshot.id, Arc::new(snapshot));
+    };
+    let mut catalog = catalog();
+    // the history has the last state
+    assert_eq!(read(&catalog), None);
+    catalog.archives.clear();
+    Arc::make_mut(catalog.dropped.get_mut(&id).unwrap()).last = None;
+    assert_eq!(read(&catalog), Some(SnapshotId([6; 16])));
+    set(&mut catalog, 7, SnapshotKind::Drop, 100);
+    assert_eq!(read(&catalog), Some(SnapshotId([7; 16])));
+    set(&mut catalog, 8, SnapshotKind::Manual, 101);
+    assert_eq!(read(&catalog), None);
+}

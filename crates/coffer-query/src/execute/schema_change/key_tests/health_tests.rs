@@ -189,6 +189,104 @@ fn a_history_that_is_switched_off_is_certified() {
 }
 
 #[test]
+fn a_snapshot_of_no_more_use_is_certified_when_it_was_the_last_of_its_table() {
+    for is_dropped in [false, true] {
+        let house = House::new();
+        let (running, key) = with_rows(&house);
+        let engine = running.database.engine();
+        let table = engine.catalog().table("k", "t").unwrap().schema.id;
+        let request = SnapshotRequest {
+            kind: SnapshotKind::Manual,
+            name: "export".to_owned(),
+            keep_millis: None,
+        };
+        let snapshot = engine.take_snapshot(table, &request).unwrap();
+        if is_dropped {
+            running.ok("DROP TABLE k.t");
+        }
+        running.database.erase_needless_snapshot(snapshot.id).unwrap();
+        let is_told = running.kinds().contains(&EventKind::Purged);
+        let audited = house.audit.0.lock().iter().filter(|e| e.name == "PurgeSnapshot").count();
+        assert_eq!((is_told, audited), (is_dropped, usize::from(is_dropped)));
+        if is_dropped {
+            let event = running.told(EventKind::Purged);
+            assert_eq!((&*event.state, event.key_arn.as_deref()), ("PURGED", Some(&*key)));
+            let told: serde_json::Value = serde_json::from_str(&event.detail).unwrap();
+            assert_eq!(told["destroyed_table_keys"].as_array().unwrap().len(), 1);
+            assert_eq!(told["key_arn"], *key);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_gone_already_is_certified_as_missing() {
+    let house = House::new();
+    let (running, _) = with_rows(&house);
+    let engine = running.database.engine();
+    let table = engine.catalog().table("k", "t").unwrap().schema.id;
+    let request = SnapshotRequest {
+        kind: SnapshotKind::Manual,
+        name: "by hand".to_owned(),
+        keep_millis: None,
+    };
+    let snapshot = engine.take_snapshot(table, &request).unwrap();
+    let file = snapshot.segments[0].path(&snapshot.directory(&house.data()));
+    std::fs::remove_file(&file).unwrap();
+    let certificate = running.database.erase_snapshot(snapshot.id).unwrap();
+    let name = file.strip_prefix(house.data()).unwrap().to_str().unwrap();
+    assert_eq!(certificate["missing"], serde_json::json!([name]));
+    assert_eq!(certificate["unlinked_at_next_start"], serde_json::json!([]));
+    let unlinked = certificate["unlinked"].as_array().unwrap();
+    assert!(!unlinked.is_empty() && unlinked.iter().all(|file| file["file"] != name));
+}
+
+#[test]
+fn a_certificate_that_a_crash_keeps_from_the_audit_log_is_there_after_the_start() {
+    let request = SnapshotRequest {
+        kind: SnapshotKind::Manual,
+        name: "by hand".to_owned(),
+        keep_millis: None,
+    };
+    let mut late = 0;
+    for number in 1.. {
+        let vfs = FaultVfs::new();
+        let house = House::on(Arc::new(vfs.clone()));
+        let (running, _) = with_rows(&house);
+        let engine = running.database.engine();
+        let table = engine.catalog().table("k", "t").unwrap().schema.id;
+        let id = engine.take_snapshot(table, &request).unwrap().id;
+        vfs.fail_from(vfs.operations() + number, Fault::Error(std::io::ErrorKind::Other));
+        let was_told = running.database.erase_snapshot(id).is_ok();
+        vfs.crash(CrashLoss::Nothing).unwrap();
+        drop(running);
+        house.audit.0.lock().clear();
+
+        let running = house.start();
+        running.watch(&house, ROUND);
+        let catalog = running.database.engine().catalog();
+        let is_gone = !catalog.snapshots.contains_key(&id);
+        let audit = std::mem::take(&mut *house.audit.0.lock());
+        let told: Vec<_> = audit.iter().filter(|event| event.name == "PurgeSnapshot").collect();
+        assert!(is_gone || told.is_empty(), "{number}");
+        match *told {
+            [] if is_gone => {
+                assert!(was_told, "{number}");
+                break;
+            }
+            [] => {}
+            [told] => {
+                assert!(told.statement.contains(&id.to_string()), "{}", told.statement);
+                assert_eq!((&*told.keyspace, told.table.as_deref()), ("k", Some("t")));
+                late += 1;
+            }
+            _ => panic!("{told:?}"),
+        }
+        assert!(catalog.properties.keys().all(|name| !name.starts_with("purged/")), "{number}");
+    }
+    assert!(late > 0);
+}
+
+#[test]
 fn a_key_that_comes_back_keeps_its_table_at_every_stage() {
     for days in [0, 1, 6] {
         let house = House::new();

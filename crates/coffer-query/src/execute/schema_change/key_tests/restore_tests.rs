@@ -176,7 +176,7 @@ fn truncate_leaves_a_snapshot_where_the_table_asks_for_one() {
     running.fill("t");
     running.ok("ALTER TABLE k.t WITH custom_properties = {'auto_snapshot': {'status': 'enabled'}}");
     running.ok("TRUNCATE k.t");
-    assert_eq!(running.snapshots(), [SnapshotKind::Drop]);
+    assert_eq!(running.snapshots(), [SnapshotKind::Truncate]);
     assert_eq!(running.count("t"), 0);
     let id = running.text("SELECT id FROM system_coffer.snapshots WHERE keyspace_name = 'k'");
     running.ok(&format!(
@@ -673,4 +673,71 @@ fn a_history_that_a_crash_left_undone_is_begun_by_the_background() {
     running.database.keep_up_archives();
     running.ok(RESTORE);
     assert_eq!(running.count("r"), 10);
+}
+
+#[test]
+fn a_table_that_was_truncated_comes_back_as_it_was_dropped() {
+    for has_history in [true, false] {
+        let house = House::new();
+        let (running, _) = house.with_tables();
+        running.ok("ALTER TABLE k.t WITH custom_properties = {'auto_snapshot': true}");
+        if has_history {
+            running.ok(WITH_HISTORY);
+        }
+        running.fill("t");
+        house.clock.advance(1_000);
+        running.ok("TRUNCATE k.t");
+        house.clock.advance(1_000);
+        running.insert("t", 50);
+        house.clock.advance(1_000);
+        let before = running.now();
+        house.clock.advance(1_000);
+        running.ok("ALTER TABLE k.t WITH custom_properties = {'auto_snapshot': false}");
+        running.ok("DROP TABLE k.t");
+        let [last, earlier] = [RESTORE.to_owned(), restore_at("before", &before)];
+        if has_history {
+            running.ok(&last);
+            running.ok(&earlier);
+            for table in ["r", "before"] {
+                assert_eq!((running.count(table), running.b_of(table, 50)), (1, Some(50)));
+            }
+        } else {
+            assert_eq!(running.snapshots(), [SnapshotKind::Truncate]);
+            for refused in [last, earlier] {
+                is_invalid(&running.run(&refused), &["no snapshot was kept", "'snapshot'", "'id'"]);
+            }
+        }
+        let id = running.text(
+            "SELECT id FROM system_coffer.snapshots WHERE keyspace_name = 'k' AND kind = 'truncate' \
+             ALLOW FILTERING",
+        );
+        let named = format!("{{'snapshot': {{'id': '{}'}}}}", id.unwrap());
+        running.ok(&format!(
+            "RESTORE TABLE k.truncated FROM TABLE k.t WITH custom_properties = {named}"
+        ));
+        assert_eq!(running.count("truncated"), 10);
+    }
+}
+
+#[test]
+fn what_is_erased_while_it_is_restored_does_not_come_back() {
+    let house = House::new();
+    let (running, _) = house.with_tables();
+    running.fill("t");
+    running.ok("ALTER TABLE k.t WITH custom_properties = {'auto_snapshot': true}");
+    running.ok("DROP TABLE k.t");
+    let id = *running.database.engine().catalog().snapshots.keys().next().unwrap();
+    house.gate.hold(KmsOperation::GenerateDataKey);
+    let restored = std::thread::scope(|scope| {
+        let restore = scope.spawn(|| running.run(RESTORE));
+        until("the held call", || house.gate.waiting.load(Ordering::SeqCst) == 1);
+        let erased = running.database.erase_snapshot(id);
+        house.gate.let_through();
+        let certificate = erased.unwrap();
+        assert_eq!(certificate["destroyed_table_keys"].as_array().unwrap().len(), 1);
+        restore.join().unwrap()
+    });
+    is_invalid(&restored, &["k.t", "erased meanwhile", "system_coffer.snapshots"]);
+    let catalog = running.database.engine().catalog();
+    assert!(catalog.key_changes.is_empty() && catalog.table("k", "r").is_none());
 }
