@@ -258,5 +258,6 @@ fn unaudited(erased: &Erased) -> String {
 
 /// Whether keys of a table that is not there any more went.
 const fn has_ended(erased: &Erased) -> bool {
-    !erased.is_live && !(erased.destroyed_table_keys.is_empty() && erased.still_held.is_empty())
+    let has_left = !erased.destroyed_table_keys.is_empty() || !erased.still_held.is_empty();
+    has_left && !erased.is_live
 }
