@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::admin::{AdminSocket, Service, Subjects};
 use crate::audit_anchor::AuditAnchors;
 use crate::authentication::Authenticator;
+use crate::backups;
 use crate::cli;
 use crate::config::{AuthenticatorKind, Config};
 use crate::data_directory::DataDirectory;
@@ -135,6 +136,7 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
             let kms_address = listeners.kms.as_ref().map(|bound| bound.address);
             say(&first_start(&config, &directory, address, kms_address));
         }
+        backups::clear_imports(&directory.path, clock.key_wall_millis());
         let server = Arc::new(server);
         let notifications = Notifications::new(Arc::clone(&server.database), lines);
         let service = Arc::new(Service {
