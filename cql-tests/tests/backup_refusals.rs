@@ -445,8 +445,8 @@ fn verifying_a_snapshot_says_what_was_done() -> Result<()> {
     command.args(["snapshot", "drop", &id, "--data-dir"]).arg(world.server.directory());
     let full = command.stdout(File::options().write(true).open("/dev/full")?).output()?;
     assert_eq!(full.status.code(), Some(1), "{}", text(&full));
-    refused(&full, &["standard output", "coffer audit"]);
-    let audit = text(&world.server.coffer(&["audit"])?);
+    refused(&full, &["standard output", "coffer audit --json"]);
+    let audit = text(&world.server.coffer(&["audit", "--json"])?);
     assert!(audit.contains(&id), "{audit}");
     Ok(())
 }

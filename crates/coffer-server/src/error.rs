@@ -70,7 +70,7 @@ pub enum CommandError {
     Refused(String),
     /// Standard output is full or closed.
     #[error(
-        "write to standard output: {0}; what was asked for may be done (coffer audit shows it, with the \
+        "write to standard output: {0}; what was asked for may be done (coffer audit --json shows it, with the \
          certificate of what was erased)"
     )]
     Unsaid(io::Error),
