@@ -136,7 +136,6 @@ pub(crate) fn run(flags: &cli::Serve, say: &mut dyn FnMut(&str)) -> Result<()> {
             let kms_address = listeners.kms.as_ref().map(|bound| bound.address);
             say(&first_start(&config, &directory, address, kms_address));
         }
-        backups::clear_imports(&directory.path, clock.key_wall_millis());
         let server = Arc::new(server);
         let notifications = Notifications::new(Arc::clone(&server.database), lines);
         let service = Arc::new(Service {
@@ -271,6 +270,7 @@ async fn serve(
 ) -> Result<()> {
     let failed = |action: &'static str| CommandError::io(action);
     let Listeners { cql, kms, metrics } = listeners;
+    backups::clear_imports(&directory.path, service.database.clock().key_wall_millis());
     let admin = AdminSocket::bind(&directory.path).map_err(failed("open the admin socket"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch signals"))?;
