@@ -2,6 +2,7 @@
 //! answers they must get. For whoever writes a test or compares Coffer with another server.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod boto;
 mod client;
 pub mod dump;

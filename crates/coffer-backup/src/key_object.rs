@@ -93,12 +93,13 @@ impl KeyObject {
         Ok(bytes)
     }
 
-    /// Reads the object. That it was not changed shows when its keys are opened.
+    /// Reads the object of a backup. That it was not changed shows when its keys are opened.
     ///
     /// # Errors
-    /// `Tampered` for anything that [`Self::to_bytes`] does not write.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let malformed = |what: &str| Error::tampered(KEY, what);
+    /// `Tampered`, naming the backup, for anything that [`Self::to_bytes`] does not write, and for the
+    /// object of another backup.
+    pub fn from_bytes(backup: BackupId, bytes: &[u8]) -> Result<Self> {
+        let malformed = |what: &str| Error::tampered(format!("{backup}/{KEY}"), what);
         let (prefix, json) = bytes
             .split_at_checked(PREFIX_LEN)
             .ok_or_else(|| malformed("too short for the key object of a backup"))?;
@@ -119,6 +120,9 @@ impl KeyObject {
         let document: Document =
             serde_json::from_slice(json).map_err(|error| malformed(&error.to_string()))?;
         let id = BackupId(id.try_into().map_err(|_| malformed("id"))?);
+        if id != backup {
+            return Err(malformed(&format!("it is the key object of backup {id}")));
+        }
         Ok(Self { id, record: document.record, created_at_millis: document.created_at_millis })
     }
 }

@@ -120,10 +120,14 @@ impl Manifest {
     /// Verifies and opens the object. `keys` must have the keys of the backup open.
     ///
     /// # Errors
-    /// `Tampered` when it is not as it was written or of another backup; `Crypto` when the keys are not
-    /// at hand.
+    /// `Tampered`, naming the backup, when it is not as it was written or of another backup; `Crypto`
+    /// when the keys are not at hand.
     pub fn open(backup: BackupId, bytes: &[u8], keys: &dyn DataKeySource) -> Result<Self> {
-        let tampered = |what: &str| Error::tampered(MANIFEST, what);
+        let tampered = |what: &str| Error::tampered(format!("{backup}/{MANIFEST}"), what);
+        let unsealed = |error: coffer_crypto::Error| match error {
+            error @ coffer_crypto::Error::KeyUnavailable(_) => Error::Crypto(error),
+            error => tampered(&error.to_string()),
+        };
         let (header, mut rest) =
             bytes.split_at_checked(HEADER_LEN).ok_or_else(|| tampered("too short"))?;
         let (magic, header) = header.split_at(MAGIC.len());
@@ -131,13 +135,13 @@ impl Manifest {
         if magic != MAGIC {
             return Err(tampered("not the manifest of a backup"));
         }
-        let identity = FileIdentity::from_bytes(identity)?;
+        let identity = FileIdentity::from_bytes(identity).map_err(unsealed)?;
         if identity.table_id != backup.0 {
             return Err(tampered("it is the manifest of another backup"));
         }
-        let wrapped = WrappedDataKey::from_bytes(wrapped)?;
-        let data_key = keys.unwrap_data_key(&backup.0, &wrapped, &identity)?;
-        let opener = Opener::new(&data_key, &identity)?;
+        let wrapped = WrappedDataKey::from_bytes(wrapped).map_err(unsealed)?;
+        let data_key = keys.unwrap_data_key(&backup.0, &wrapped, &identity).map_err(unsealed)?;
+        let opener = Opener::new(&data_key, &identity).map_err(unsealed)?;
         let mut plaintext = Vec::with_capacity(rest.len());
         let mut block = 0;
         loop {
@@ -157,7 +161,8 @@ impl Manifest {
             return Err(tampered("of a version of the format that is not known here"));
         }
         let cluster = document.cluster.parse().map_err(|_| tampered("cluster"))?;
-        let snapshot = SnapshotRecord::from_json(document.snapshot.get().as_bytes())?;
+        let snapshot = SnapshotRecord::from_json(document.snapshot.get().as_bytes());
+        let snapshot = snapshot.map_err(|error| tampered(&error.to_string()))?;
         Ok(Self { cluster, snapshot })
     }
 }

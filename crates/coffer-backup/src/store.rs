@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,14 +38,23 @@ const SCHEME: &str = "s3://";
 type Progress<'a> = &'a dyn Fn(u64);
 
 /// A backup that is there.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Listed {
-    /// Its keys.
-    pub key: KeyObject,
+    /// Its id.
+    pub id: BackupId,
+    /// Its keys, or why they cannot be read: then the backup is damaged.
+    pub key: Result<KeyObject>,
     /// Whether it has its manifest: else its export was interrupted.
     pub is_complete: bool,
     /// Bytes of all objects.
     pub bytes: u64,
+}
+
+/// The folder of a backup.
+struct Folder {
+    id: BackupId,
+    has_manifest: bool,
+    bytes: u64,
 }
 
 /// An open place for backups.
@@ -54,12 +63,15 @@ pub struct Store {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     location: String,
+    /// Where it is on this machine.
+    directory: Option<PathBuf>,
 }
 
 impl Store {
     /// A directory, or `s3://bucket/prefix` with the credentials and the region of the standard
     /// environment variables of AWS. `endpoint` is the URL of another S3-compatible store; plain HTTP
-    /// is for this machine only.
+    /// is for this machine only. `create` makes the directory, and none that it would be in: where a
+    /// disk is not mounted nothing is written.
     ///
     /// # Errors
     /// `Location` when it is none or cannot be opened.
@@ -82,19 +94,22 @@ impl Store {
             let store = builder.build().map_err(|error| wrong(error.to_string()))?;
             let prefix = Path::parse(prefix.trim_end_matches('/'));
             let prefix = prefix.map_err(|error| wrong(error.to_string()))?;
-            return Ok(Self { store: Arc::new(store), prefix, location: location.to_owned() });
+            let location = location.to_owned();
+            return Ok(Self { store: Arc::new(store), prefix, location, directory: None });
         }
         if location.contains("://") || location.is_empty() {
             return Err(wrong("a directory or s3://BUCKET/PREFIX is wanted".to_owned()));
         }
         if create {
-            std::fs::create_dir_all(location).map_err(|error| wrong(error.to_string()))?;
+            create_last(FilePath::new(location)).map_err(wrong)?;
         }
         let store = LocalFileSystem::new_with_prefix(location);
         let store = store.map_err(|error| wrong(error.to_string()))?.with_fsync(true);
-        let location = std::fs::canonicalize(location).map_err(|error| wrong(error.to_string()))?;
-        let location = location.to_string_lossy().into_owned();
-        Ok(Self { store: Arc::new(store), prefix: Path::default(), location })
+        let directory =
+            std::fs::canonicalize(location).map_err(|error| wrong(error.to_string()))?;
+        let location = directory.to_string_lossy().into_owned();
+        let (store, prefix) = (Arc::new(store), Path::default());
+        Ok(Self { store, prefix, location, directory: Some(directory) })
     }
 
     /// The place, as it is known everywhere on this machine.
@@ -305,31 +320,103 @@ impl Store {
         }
     }
 
-    /// The backups that are here, oldest first.
+    /// The backups that are here, oldest first, those that are damaged last.
     ///
     /// # Errors
-    /// The store's; `Tampered` for an object `key` that is none.
+    /// The store's, when it does not tell what is in it.
     pub async fn list(&self) -> Result<Vec<Listed>> {
+        let folders = match &self.directory {
+            Some(directory) => folders_in(directory)?,
+            None => self.folders().await?,
+        };
+        let mut backups = Vec::new();
+        for Folder { id, has_manifest, bytes } in folders {
+            let key = match self.get(id, KEY, KEY_OBJECT_BYTES_MAX).await {
+                // an export begins with its key
+                Ok(None) if !has_manifest => continue,
+                Ok(None) => Err(Error::tampered(format!("{id}/{KEY}"), "it is missing")),
+                Ok(Some(key)) => KeyObject::from_bytes(id, &key),
+                Err(error) => Err(error),
+            };
+            let is_complete = has_manifest && key.is_ok();
+            backups.push(Listed { id, key, is_complete, bytes });
+        }
+        let created_at =
+            |backup: &Listed| backup.key.as_ref().ok().map(|key| key.created_at_millis);
+        backups.sort_by_key(|backup| (created_at(backup).is_none(), created_at(backup), backup.id));
+        Ok(backups)
+    }
+
+    async fn folders(&self) -> Result<Vec<Folder>> {
         let failed = || Error::store("list", self.location.clone());
         let listed = self.store.list_with_delimiter(Some(&self.prefix)).await.map_err(failed())?;
-        let mut backups = Vec::new();
+        let mut folders = Vec::new();
         for folder in listed.common_prefixes {
             let Some(id) = folder.filename().and_then(|name| name.parse::<BackupId>().ok()) else {
                 continue;
             };
-            let key = self.get(id, KEY, KEY_OBJECT_BYTES_MAX).await?;
-            let Some(key) = key else { continue };
             let objects: Vec<_> =
                 self.store.list(Some(&folder)).try_collect().await.map_err(failed())?;
             let manifest = self.path(id, MANIFEST);
-            backups.push(Listed {
-                key: KeyObject::from_bytes(&key)?,
-                is_complete: objects.iter().any(|object| object.location == manifest),
+            folders.push(Folder {
+                id,
+                has_manifest: objects.iter().any(|object| object.location == manifest),
                 bytes: objects.iter().map(|object| object.size).sum(),
             });
         }
-        backups.sort_by_key(|backup| backup.key.created_at_millis);
-        Ok(backups)
+        Ok(folders)
+    }
+}
+
+/// The folders of backups in a directory. Whatever else is there, and whatever it is called, stays out.
+fn folders_in(directory: &FilePath) -> Result<Vec<Folder>> {
+    let entries = std::fs::read_dir(directory).map_err(Error::io("list", directory))?;
+    let mut folders = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", directory))?;
+        let name = entry.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse::<BackupId>().ok()) else {
+            continue;
+        };
+        let path = entry.path();
+        // what cannot be counted shows when it is read
+        let bytes = bytes_below(&path).unwrap_or_default();
+        folders.push(Folder { id, has_manifest: path.join(MANIFEST).is_file(), bytes });
+    }
+    Ok(folders)
+}
+
+/// Bytes of all files of a backup: its own, and those of its folders.
+fn bytes_below(folder: &FilePath) -> std::io::Result<u64> {
+    let mut bytes = 0_u64;
+    for entry in std::fs::read_dir(folder)? {
+        let (entry, mut inner) = (entry?, 0);
+        if entry.file_type()?.is_dir() {
+            for file in std::fs::read_dir(entry.path())? {
+                inner += file?.metadata()?.len();
+            }
+        } else {
+            inner = entry.metadata()?.len();
+        }
+        bytes = bytes.saturating_add(inner);
+    }
+    Ok(bytes)
+}
+
+/// Makes a directory in one that is there.
+fn create_last(directory: &FilePath) -> std::result::Result<(), String> {
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match std::fs::create_dir(directory) {
+        Err(_) if directory.is_dir() => Ok(()),
+        Err(error) => Err(match parent {
+            Some(parent) if error.kind() == std::io::ErrorKind::NotFound => format!(
+                "there is no directory {}: mount it or make it first, only the last folder of the \
+                 path is made here",
+                parent.display()
+            ),
+            _ => error.to_string(),
+        }),
+        Ok(()) => Ok(()),
     }
 }
 

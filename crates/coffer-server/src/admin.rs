@@ -92,6 +92,52 @@ pub(crate) enum AdminAnswer {
     Report(Report),
     /// Why not.
     Error(String),
+    /// What was looked at is not as it was written.
+    Tampered(String),
+}
+
+/// Why something was not done, for whoever typed the command.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) text: String,
+    /// Something is not as it was written.
+    pub(crate) is_tampered: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self { text, is_tampered: false }
+    }
+}
+
+impl From<coffer_query::Error> for Refusal {
+    fn from(error: coffer_query::Error) -> Self {
+        let is_tampered = matches!(error, coffer_query::Error::ReadFailure(_));
+        Self { text: error.to_string(), is_tampered }
+    }
+}
+
+impl From<coffer_storage::Error> for Refusal {
+    fn from(error: coffer_storage::Error) -> Self {
+        coffer_query::Error::from(error).into()
+    }
+}
+
+impl From<coffer_backup::Error> for Refusal {
+    fn from(error: coffer_backup::Error) -> Self {
+        let is_tampered = matches!(error, coffer_backup::Error::Tampered { .. });
+        Self { text: error.to_string(), is_tampered }
+    }
+}
+
+impl From<Result<Report, Refusal>> for AdminAnswer {
+    fn from(performed: Result<Report, Refusal>) -> Self {
+        match performed {
+            Ok(report) => Self::Report(report),
+            Err(Refusal { text, is_tampered: true }) => Self::Tampered(text),
+            Err(Refusal { text, .. }) => Self::Error(text),
+        }
+    }
 }
 
 /// What requests are about.
@@ -154,13 +200,11 @@ impl Subjects {
                 let Some(service) = self.service.clone() else {
                     return Ok(AdminAnswer::Error(KMS_ONLY.to_owned()));
                 };
+                let runtime = tokio::runtime::Handle::current();
                 let performed = tokio::task::spawn_blocking(move || {
-                    snapshots::perform(&service.database, &operation)
+                    runtime.block_on(snapshots::perform(&service.database, &operation))
                 });
-                Ok(match performed.await.map_err(io::Error::other)? {
-                    Ok(report) => AdminAnswer::Report(report),
-                    Err(text) => AdminAnswer::Error(text),
-                })
+                Ok(performed.await.map_err(io::Error::other)?.into())
             }
             AdminRequest::Backup(request) => {
                 let Some(service) = self.service.clone() else {
@@ -171,10 +215,7 @@ impl Subjects {
                 let performed = tokio::task::spawn_blocking(move || {
                     runtime.block_on(backups::perform(&service, &request))
                 });
-                Ok(match performed.await.map_err(io::Error::other)? {
-                    Ok(report) => AdminAnswer::Report(report),
-                    Err(text) => AdminAnswer::Error(text),
-                })
+                Ok(performed.await.map_err(io::Error::other)?.into())
             }
             AdminRequest::RotateRootKey => {
                 let Some(service) = self.service.clone() else {
@@ -354,11 +395,15 @@ async fn answer(mut stream: UnixStream, subjects: Arc<Subjects>) -> io::Result<(
     tokio::time::timeout(REQUEST_TIMEOUT, reader.read_line(&mut line))
         .await
         .map_err(timed_out)??;
+    let is_cut = line.len() as u64 == REQUEST_BYTES_MAX && !line.ends_with('\n');
     let answer = match serde_json::from_str::<AdminRequest>(&line) {
         Ok(request) => {
             let timeout = request.timeout();
             let answering = subjects.answer(request);
             tokio::time::timeout(timeout, answering).await.map_err(timed_out)??
+        }
+        Err(_) if is_cut => {
+            AdminAnswer::Error(format!("the request is longer than {REQUEST_BYTES_MAX} bytes"))
         }
         Err(error) => AdminAnswer::Error(format!("not a request: {error}")),
     };

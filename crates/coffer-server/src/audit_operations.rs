@@ -4,17 +4,18 @@ use coffer_query::{AuditedOperation, Database, Error};
 use coffer_storage::Catalog;
 use serde_json::{Map, Value, json};
 
-use crate::backups::BackupRequest;
+use crate::admin::Refusal;
+use crate::backups::{BackupRequest, ExportRequest};
 use crate::cli::SnapshotOperation;
 
 /// What an operation came to.
-type Done<'a, T> = &'a Result<T, String>;
+type Done<'a, T> = &'a Result<T, Refusal>;
 
 /// Records that a backup of a table left, or that a table was made of one.
 pub(crate) fn record_backup(database: &Database, request: &BackupRequest, done: Done<'_, Value>) {
     let catalog = database.engine().catalog();
     match request {
-        BackupRequest::Begin { subject, is_snapshot, place, kms_key } => {
+        BackupRequest::Begin(ExportRequest { subject, is_snapshot, place, kms_key }) => {
             let (keyspace, table) =
                 if *is_snapshot { snapshot_names(&catalog, subject) } else { names(subject) };
             let told = |name: &str| done.as_ref().ok().and_then(|row| row[name].as_str());
@@ -28,18 +29,24 @@ pub(crate) fn record_backup(database: &Database, request: &BackupRequest, done: 
             let key_arn = key_arn.map(str::to_owned);
             record(database, "ExportBackup", (&keyspace, &table), key_arn, parameters, done);
         }
-        BackupRequest::Attach { backup, table, kms_key } => {
+        // one that is allowed is recorded when its table is made
+        BackupRequest::StageImport { .. } if done.is_ok() => {}
+        BackupRequest::StageImport { backup, table, kms_key }
+        | BackupRequest::Attach { backup, table, kms_key } => {
             let (keyspace, name) = names(table);
             let made = catalog.table(&keyspace, &name).filter(|_| done.is_ok());
             let of_table = made.and_then(|entry| entry.key.kms_key_arn.clone());
-            let key_arn = of_table.or_else(|| kms_key.clone());
+            let key_arn = of_table.unwrap_or_else(|| kms_key.clone());
             let parameters =
                 parameters([("backupId", json!(backup)), ("kmsKeyId", json!(key_arn))]);
-            record(database, "ImportBackup", (&keyspace, &name), key_arn, parameters, done);
+            let names = (keyspace.as_str(), name.as_str());
+            record(database, "ImportBackup", names, Some(key_arn), parameters, done);
         }
         // they only read, or end what stands there already
-        BackupRequest::Finish { .. } | BackupRequest::Open { .. } | BackupRequest::Leave { .. } => {
-        }
+        BackupRequest::Finish { .. }
+        | BackupRequest::StageAttempt { .. }
+        | BackupRequest::Open { .. }
+        | BackupRequest::Leave { .. } => {}
     }
 }
 
@@ -70,7 +77,7 @@ fn record<T>(
     parameters: Map<String, Value>,
     done: Done<'_, T>,
 ) {
-    let error = done.as_ref().err().map(|text| Error::Invalid(text.clone()));
+    let error = done.as_ref().err().map(|refusal| Error::Invalid(refusal.text.clone()));
     let operation = AuditedOperation { name, keyspace, table, key_arn, parameters, error };
     database.audit_operation(operation);
 }

@@ -1,14 +1,16 @@
 //! `coffer backup`: moves the sealed files between the data directory and a directory or an object
 //! store. The running server makes and opens the keys; the store is reached from here.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bytes::Bytes;
 use coffer_backup::{
-    BackupFile, BackupId, KEY, KEY_OBJECT_BYTES_MAX, Listed, MANIFEST, MANIFEST_BYTES_MAX, Store,
+    BackupFile, BackupId, KEY, KEY_OBJECT_BYTES_MAX, KeyObject, Listed, MANIFEST,
+    MANIFEST_BYTES_MAX, Store,
 };
 use cql_types::time::format_timestamp;
 use rustix::fs::FlockOperation;
@@ -16,11 +18,11 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::admin::AdminRequest;
-use crate::backups::{BackupRequest, import_directory};
+use crate::backups::{BackupRequest, ExportRequest, import_directory};
 use crate::cli::{Backup, BackupOperation};
-use crate::error::{CommandError, Result};
+use crate::error::{CommandError, EXIT_TAMPERED, Result};
 use crate::kms_command::report_of;
-use crate::printable::progress_bar;
+use crate::printable::{printable, progress_bar};
 
 /// Runs the command.
 ///
@@ -47,13 +49,16 @@ pub(crate) fn run(command: &Backup, say: &mut dyn FnMut(&str)) -> Result<ExitCod
         }
         BackupOperation::Verify { from, backup } => moving.verify(from, backup.as_deref())?,
         BackupOperation::List { from } => {
-            let rows: Vec<Value> = moving.list(from)?.iter().map(list_row).collect();
+            let listed = moving.list(from)?;
+            let rows: Vec<Value> = listed.iter().map(list_row).collect();
             if command.json {
                 say(&format!("{:#}\n", Value::from(rows)));
             } else {
                 rows.iter().for_each(|row| say(&format!("{}\n", text(row))));
             }
-            return Ok(ExitCode::SUCCESS);
+            let is_damaged = listed.iter().any(|backup| backup.key.is_err());
+            let found = if is_damaged { ExitCode::from(EXIT_TAMPERED) } else { ExitCode::SUCCESS };
+            return Ok(found);
         }
     };
     say(&if command.json { format!("{row:#}\n") } else { format!("{}\n", text(&row)) });
@@ -62,17 +67,20 @@ pub(crate) fn run(command: &Backup, say: &mut dyn FnMut(&str)) -> Result<ExitCod
 
 fn text(row: &Value) -> String {
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let fields = row.as_object().into_iter().flatten();
-    fields.map(|(name, value)| format!("{name}={}", shown(value))).collect::<Vec<_>>().join(" ")
+    let fields = row.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let fields = fields.map(|(name, value)| format!("{name}={}", shown(value)));
+    printable(&fields.collect::<Vec<_>>().join(" "))
 }
 
 fn list_row(backup: &Listed) -> Value {
+    let key = backup.key.as_ref();
     json!({
-        "backup": backup.key.id.to_string(),
-        "created_at": format_timestamp(backup.key.created_at_millis),
-        "kms_key": backup.key.record.kms_key_arn,
+        "backup": backup.id.to_string(),
+        "created_at": key.ok().map(|key| format_timestamp(key.created_at_millis)),
+        "kms_key": key.ok().and_then(|key| key.record.kms_key_arn.as_deref()),
         "bytes": backup.bytes,
         "is_complete": backup.is_complete,
+        "damaged": key.err().map(told),
     })
 }
 
@@ -90,9 +98,17 @@ struct Moved {
 }
 
 fn refused(error: coffer_backup::Error) -> CommandError {
-    // the causes of a store's answer tell what to do
+    let text = told(&error);
+    match error {
+        coffer_backup::Error::Tampered { .. } => CommandError::Tampered(text),
+        _ => CommandError::Refused(text),
+    }
+}
+
+/// The error with its causes: those of a store's answer tell what to do.
+fn told(error: &coffer_backup::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
+    let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         let more = inner.to_string();
         if !text.contains(&more) {
@@ -101,7 +117,7 @@ fn refused(error: coffer_backup::Error) -> CommandError {
         }
         cause = inner.source();
     }
-    CommandError::Refused(text)
+    text
 }
 
 impl Moving {
@@ -132,9 +148,10 @@ impl Moving {
         if let Some(endpoint) = &self.endpoint {
             place = format!("{place} at {endpoint}");
         }
-        let begun = self.ask(BackupRequest::Begin { subject, is_snapshot, place, kms_key })?;
+        let request = ExportRequest { subject, is_snapshot, place, kms_key };
+        let begun = self.ask(BackupRequest::Begin(request))?;
         let backup = id_of(&begun)?;
-        let files = files_of(&begun)?;
+        let files = files_of(&begun, &self.data_dir)?;
         let total: u64 = files.iter().map(|moved| moved.file.length).sum();
         let progress = progress_bar(total);
         let copied = self.runtime.block_on(async {
@@ -155,6 +172,7 @@ impl Moving {
             "backup": backup.to_string(),
             "kms_key": begun.get("kms_key"),
             "is_resumed": begun.get("is_resumed"),
+            "as_of": begun.get("as_of"),
             "files": files.len(),
             "files_copied": copied,
             "bytes": total,
@@ -169,11 +187,16 @@ impl Moving {
         let all = self.runtime.block_on(store.list()).map_err(refused)?;
         let mut complete = all.iter().filter(|backup| backup.is_complete);
         match (complete.next(), complete.next()) {
-            (Some(only), None) => Ok(only.key.id),
-            (None, _) => Err(CommandError::Refused(format!(
-                "there is no complete backup in {}; an export that was interrupted is run again",
-                store.location()
-            ))),
+            (Some(only), None) => Ok(only.id),
+            (None, _) => {
+                let damaged = all.iter().filter_map(|backup| backup.key.as_ref().err());
+                let damaged: String = damaged.map(|error| format!("; {}", told(error))).collect();
+                Err(CommandError::Refused(format!(
+                    "there is no complete backup in {}; an export that was interrupted is run \
+                     again{damaged}",
+                    store.location()
+                )))
+            }
             _ => Err(CommandError::Refused(format!(
                 "there is more than one backup in {}: name it with --backup (coffer backup list)",
                 store.location()
@@ -181,22 +204,27 @@ impl Moving {
         }
     }
 
-    /// Puts key and manifest where the server reads them; gives what it says of them.
-    fn staged(&self, store: &Store, backup: BackupId, attempt: Option<BackupId>) -> Result<Value> {
-        let directory = import_directory(&self.data_dir, attempt.unwrap_or(backup));
-        create(&directory)?;
-        for (object, bytes_max) in [(KEY, KEY_OBJECT_BYTES_MAX), (MANIFEST, MANIFEST_BYTES_MAX)] {
-            let bytes = self.runtime.block_on(store.get(backup, object, bytes_max));
-            let bytes = bytes.map_err(refused)?.ok_or_else(|| {
-                CommandError::Refused(format!(
-                    "backup {backup} in {} has no {object}: it is not complete",
-                    store.location()
-                ))
-            })?;
-            write(&directory.join(object), &bytes)?;
-        }
-        let attempt = attempt.map(|attempt| attempt.to_string());
-        self.ask(BackupRequest::Open { backup: backup.to_string(), attempt })
+    fn object(
+        &self,
+        store: &Store,
+        backup: BackupId,
+        object: &str,
+        bytes_max: u64,
+    ) -> Result<Bytes> {
+        let bytes = self.runtime.block_on(store.get(backup, object, bytes_max));
+        bytes.map_err(refused)?.ok_or_else(|| {
+            CommandError::Refused(format!(
+                "backup {backup} in {} has no {object}: it is not complete",
+                store.location()
+            ))
+        })
+    }
+
+    fn head(&self, store: &Store, backup: BackupId) -> Result<Head> {
+        let key = self.object(store, backup, KEY, KEY_OBJECT_BYTES_MAX)?;
+        let kms_key = KeyObject::from_bytes(backup, &key).map_err(refused)?.record.kms_key_arn;
+        let manifest = self.object(store, backup, MANIFEST, MANIFEST_BYTES_MAX)?;
+        Ok(Head { kms_key, objects: [(KEY, key), (MANIFEST, manifest)] })
     }
 
     fn import(
@@ -208,11 +236,20 @@ impl Moving {
     ) -> Result<Value> {
         let store = self.store(from, false)?;
         let backup = self.chosen(&store, backup)?;
+        let head = self.head(&store, backup)?;
+        let kms_key = kms_key.or_else(|| head.kms_key.clone()).unwrap_or_default();
+        let (id, table) = (backup.to_string(), table.to_owned());
+        // what can be refused is refused before anything is copied
+        self.ask(BackupRequest::StageImport {
+            backup: id.clone(),
+            table: table.clone(),
+            kms_key: kms_key.clone(),
+        })?;
         let directory = import_directory(&self.data_dir, backup);
-        create(&directory)?;
         let _lock = lock(&directory)?;
-        let opened = self.staged(&store, backup, None)?;
-        let files = files_of(&opened)?;
+        head.write(&directory)?;
+        let opened = self.ask(BackupRequest::Open { backup: id.clone(), attempt: None })?;
+        let files = files_of(&opened, &directory)?;
         let total: u64 = files.iter().map(|moved| moved.file.length).sum();
         let progress = progress_bar(total);
         self.runtime.block_on(async {
@@ -224,27 +261,32 @@ impl Moving {
             Ok::<_, CommandError>(())
         })?;
         progress.finish_and_clear();
-        let table = table.to_owned();
-        self.ask(BackupRequest::Attach {
-            backup: backup.to_string(),
-            table: table.clone(),
-            kms_key,
-        })?;
-        Ok(json!({
-            "backup": backup.to_string(), "table": table, "files": files.len(), "bytes": total,
-        }))
+        self.ask(BackupRequest::Attach { backup: id.clone(), table: table.clone(), kms_key })?;
+        Ok(json!({ "backup": id, "table": table, "files": files.len(), "bytes": total }))
+    }
+
+    /// What the server says of key and manifest. Nothing is left of them.
+    fn open(&self, backup: BackupId, head: &Head) -> Result<Value> {
+        // not where an import of the same backup is under way
+        let attempt = BackupId::random().map_err(refused)?;
+        self.ask(BackupRequest::StageAttempt { attempt: attempt.to_string() })?;
+        let directory = import_directory(&self.data_dir, attempt);
+        let opened = lock(&directory).and_then(|_lock| {
+            head.write(&directory)?;
+            let attempt = Some(attempt.to_string());
+            self.ask(BackupRequest::Open { backup: backup.to_string(), attempt })
+        });
+        let left = self.ask(BackupRequest::Leave { attempt: attempt.to_string() });
+        let opened = opened?;
+        left?;
+        Ok(opened)
     }
 
     fn verify(&self, from: &str, backup: Option<&str>) -> Result<Value> {
         let store = self.store(from, false)?;
         let backup = self.chosen(&store, backup)?;
-        // not where an import of the same backup is under way
-        let attempt = BackupId::random().map_err(refused)?;
-        let opened = self.staged(&store, backup, Some(attempt));
-        let left = self.ask(BackupRequest::Leave { attempt: attempt.to_string() });
-        let opened = opened?;
-        left?;
-        let files = files_of(&opened)?;
+        let opened = self.open(backup, &self.head(&store, backup)?)?;
+        let files = files_of(&opened, &self.data_dir)?;
         let total: u64 = files.iter().map(|moved| moved.file.length).sum();
         let progress = progress_bar(total);
         self.runtime.block_on(async {
@@ -261,10 +303,24 @@ impl Moving {
             "kms_key": opened.get("kms_key"),
             "keyspace": opened.get("keyspace"),
             "table": opened.get("table"),
+            "as_of": opened.get("as_of"),
             "files": files.len(),
             "bytes": total,
             "result": "good",
         }))
+    }
+}
+
+/// Key and manifest of a backup.
+struct Head {
+    kms_key: Option<String>,
+    objects: [(&'static str, Bytes); 2],
+}
+
+impl Head {
+    /// Puts them where the server reads them.
+    fn write(&self, directory: &Path) -> Result<()> {
+        self.objects.iter().try_for_each(|(name, bytes)| write(&directory.join(name), bytes))
     }
 }
 
@@ -282,7 +338,8 @@ fn bytes_of(row: &Value, name: &str) -> Result<Vec<u8>> {
     hex::decode(digits).map_err(|_| not_an_answer())
 }
 
-fn files_of(row: &Value) -> Result<Vec<Moved>> {
+/// The files of an answer, whose paths are below `directory`.
+fn files_of(row: &Value, directory: &Path) -> Result<Vec<Moved>> {
     let files = row.get("files").and_then(Value::as_array).ok_or_else(not_an_answer)?;
     let moved = |file: &Value| {
         let text = |name: &str| file.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -290,15 +347,10 @@ fn files_of(row: &Value) -> Result<Vec<Moved>> {
         hex::decode_to_slice(text("sha256")?, &mut sha256).ok()?;
         let length = file.get("bytes").and_then(Value::as_u64)?;
         let (object, file_name) = (text("object")?, text("file_name")?);
-        let path = PathBuf::from(text("path")?);
+        let path = directory.join(text("path")?);
         Some(Moved { file: BackupFile { object, file_name, length, sha256 }, path })
     };
     files.iter().map(|file| moved(file).ok_or_else(not_an_answer)).collect()
-}
-
-fn create(directory: &Path) -> Result<()> {
-    let failed = CommandError::io(format!("create {}", directory.display()));
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)
 }
 
 /// The right to fill an import directory, until dropped. The directory itself is locked, so that no

@@ -2,10 +2,14 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use thiserror::Error;
 
 use crate::config::ConfigError;
+
+/// Exit code: something is not as it was written.
+pub(crate) const EXIT_TAMPERED: u8 = 4;
 
 /// Result of a command.
 pub type Result<T> = std::result::Result<T, CommandError>;
@@ -64,9 +68,27 @@ pub enum CommandError {
     /// Something was asked for that this version lacks, or that needs a permission not given.
     #[error("{0}")]
     Refused(String),
+    /// Standard output is full or closed.
+    #[error(
+        "write to standard output: {0}; what was asked for may be done (coffer audit --json shows it, with the \
+         certificate of what was erased)"
+    )]
+    Unsaid(io::Error),
+    /// What was looked at is not as it was written.
+    #[error("{0}")]
+    Tampered(String),
 }
 
 impl CommandError {
+    /// The exit code of a command that ends so.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Tampered(_) => ExitCode::from(EXIT_TAMPERED),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
         move |source| Self::Io { action, source }

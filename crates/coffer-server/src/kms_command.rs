@@ -35,7 +35,9 @@ const ANSWER_BYTES_MAX: u64 = 1 << 30;
 pub(crate) fn run(command: &Kms, operation: &KmsOperation) -> Result<String> {
     match request(command, operation)? {
         AdminAnswer::Keys(keys) => Ok(print(command.json, operation, &keys)),
-        AdminAnswer::Error(error) => Err(CommandError::Refused(error)),
+        AdminAnswer::Error(error) | AdminAnswer::Tampered(error) => {
+            Err(CommandError::Refused(error))
+        }
         AdminAnswer::Report(_) => Err(CommandError::Refused("not an answer".to_owned())),
     }
 }
@@ -102,9 +104,15 @@ pub(crate) fn report_of(data_dir: &Path, request: &AdminRequest) -> Result<Repor
             data_dir.display()
         )));
     };
+    report_over(stream, request)
+}
+
+/// What the running server at the other end answers.
+pub(crate) fn report_over(stream: UnixStream, request: &AdminRequest) -> Result<Report> {
     match ask_server(stream, request).map_err(CommandError::io("ask the server"))? {
         AdminAnswer::Report(report) => Ok(report),
         AdminAnswer::Error(error) => Err(CommandError::Refused(error)),
+        AdminAnswer::Tampered(error) => Err(CommandError::Tampered(error)),
         AdminAnswer::Keys(_) => Err(CommandError::Refused("not an answer".to_owned())),
     }
 }

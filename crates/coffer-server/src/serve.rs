@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::admin::{AdminSocket, Service, Subjects};
 use crate::audit_anchor::AuditAnchors;
 use crate::authentication::Authenticator;
+use crate::backups;
 use crate::cli;
 use crate::config::{AuthenticatorKind, Config};
 use crate::data_directory::DataDirectory;
@@ -269,6 +270,7 @@ async fn serve(
 ) -> Result<()> {
     let failed = |action: &'static str| CommandError::io(action);
     let Listeners { cql, kms, metrics } = listeners;
+    backups::clear_imports(&directory.path, service.database.clock().key_wall_millis());
     let admin = AdminSocket::bind(&directory.path).map_err(failed("open the admin socket"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("catch signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch signals"))?;

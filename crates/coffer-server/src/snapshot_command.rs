@@ -10,11 +10,12 @@ use coffer_storage::vfs::OsVfs;
 use coffer_storage::{Catalog, SnapshotRecord};
 use serde_json::Value;
 
-use crate::admin::{AdminRequest, Report};
+use crate::admin::AdminRequest;
 use crate::cli::{Snapshot, SnapshotOperation};
 use crate::error::{CommandError, Result};
-use crate::kms_command::{connect, report_of};
-use crate::snapshots::{id_of, row};
+use crate::kms_command::{connect, report_of, report_over};
+use crate::printable::printable;
+use crate::snapshots::{id_of, row, verified_row};
 
 /// Runs the command.
 ///
@@ -23,12 +24,11 @@ use crate::snapshots::{id_of, row};
 pub(crate) fn run(command: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<ExitCode> {
     let works_offline =
         matches!(command.operation, SnapshotOperation::List | SnapshotOperation::Verify { .. });
-    let rows = if works_offline && connect(&command.data_dir)?.is_none() {
-        offline(command)?
-    } else {
-        let request = AdminRequest::Snapshot(command.operation.clone());
-        let Report { rows, .. } = report_of(&command.data_dir, &request)?;
-        rows
+    let request = AdminRequest::Snapshot(command.operation.clone());
+    let rows = match connect(&command.data_dir)? {
+        Some(server) => report_over(server, &request)?.rows,
+        None if works_offline => offline(command)?,
+        None => report_of(&command.data_dir, &request)?.rows,
     };
     if command.json {
         say(&format!("{:#}\n", Value::from(rows)));
@@ -38,7 +38,8 @@ pub(crate) fn run(command: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<ExitC
         match command.operation {
             // a certificate is kept as it is
             SnapshotOperation::Drop { .. } => say(&format!("{row:#}\n")),
-            _ => say(&line(row)),
+            SnapshotOperation::Verify { .. } => say(&format!("{}\n", printable(&verified(row)))),
+            _ => say(&format!("{}\n", printable(&line(row)))),
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -53,7 +54,7 @@ fn line(row: &Value) -> String {
         Some(name) => format!(" \"{name}\""),
     };
     format!(
-        "{} {} {}.{}{name} {} bytes, taken {}, expires {}, verified {}, under {}\n",
+        "{} {} {}.{}{name} {} bytes, taken {}, expires {}, verified {}, under {}",
         or("id", ""),
         or("kind", ""),
         or("keyspace", ""),
@@ -66,8 +67,27 @@ fn line(row: &Value) -> String {
     )
 }
 
+/// What verifying did.
+fn verified(row: &Value) -> String {
+    let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+    let files = row.get("files").and_then(Value::as_u64).unwrap_or_default();
+    let as_taken = if files == 1 { "file as it was taken" } else { "files as they were taken" };
+    let opened = match text("not_opened_because") {
+        "" => "opened".to_owned(),
+        because => format!("SHA-256 only, because {because}"),
+    };
+    let (id, keyspace, table) = (text("id"), text("keyspace"), text("table"));
+    format!("{id} {keyspace}.{table}: {files} {as_taken}; {opened}")
+}
+
 fn offline(command: &Snapshot) -> Result<Vec<Value>> {
     let directory = &command.data_dir;
+    if !directory.is_dir() {
+        return Err(CommandError::Refused(format!(
+            "there is no data directory {}",
+            directory.display()
+        )));
+    }
     let file = command.root_key_file.clone().unwrap_or_else(|| directory.join("root.key"));
     let roots = load_root_keys(&file)?
         .ok_or_else(|| CommandError::RootKeyMissing { file: file.clone() })?;
@@ -86,7 +106,7 @@ fn offline(command: &Snapshot) -> Result<Vec<Value>> {
                 CommandError::Refused(format!("there is no snapshot {id}, it may have expired"))
             })?;
             compare(directory, snapshot)?;
-            Ok(vec![row(snapshot, wall)])
+            Ok(vec![verified_row(row(snapshot, wall), Some("no server runs"))])
         }
         _ => Ok(catalog.snapshots.values().map(|snapshot| row(snapshot, wall)).collect()),
     }
@@ -94,11 +114,24 @@ fn offline(command: &Snapshot) -> Result<Vec<Value>> {
 
 fn compare(data_dir: &Path, snapshot: &SnapshotRecord) -> Result<()> {
     let directory = snapshot.directory(data_dir);
-    for segment in &snapshot.segments {
-        compare_with_catalog(&OsVfs, &segment.path(&directory), segment)?;
+    let segments = snapshot.segments.iter();
+    let mut compared =
+        segments.map(|segment| compare_with_catalog(&OsVfs, &segment.path(&directory), segment));
+    compared.try_for_each(|compared| compared.map_err(changed))?;
+    let tails = snapshot.tails.iter();
+    let mut compared =
+        tails.map(|tail| compare_tail_with_catalog(&OsVfs, &tail.path(&directory), tail));
+    compared.try_for_each(|compared| compared.map_err(changed))
+}
+
+/// A file that differs, or is missing.
+fn changed(error: coffer_storage::Error) -> CommandError {
+    use coffer_storage::Error;
+    match &error {
+        Error::Tampered { .. } => CommandError::Tampered(error.to_string()),
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            CommandError::Tampered(error.to_string())
+        }
+        _ => error.into(),
     }
-    for tail in &snapshot.tails {
-        compare_tail_with_catalog(&OsVfs, &tail.path(&directory), tail)?;
-    }
-    Ok(())
 }

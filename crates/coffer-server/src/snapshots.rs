@@ -6,26 +6,30 @@ use coffer_storage::{Catalog, SnapshotId, SnapshotKind, SnapshotRecord, Snapshot
 use cql_types::time::format_timestamp;
 use serde_json::{Value, json};
 
-use crate::admin::Report;
+use crate::admin::{Refusal, Report};
 use crate::audit_operations;
 use crate::cli::SnapshotOperation;
+use crate::printable::printable;
 
 const DAY_MILLIS: i64 = 24 * 3_600 * 1_000;
 
-/// Does what is asked. Blocks.
+/// Longest name of a snapshot.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Does what is asked. Waits for the KMS, and blocks on the disk.
 ///
 /// # Errors
 /// A text for whoever typed the command.
-pub(crate) fn perform(
+pub(crate) async fn perform(
     database: &Database,
     operation: &SnapshotOperation,
-) -> Result<Report, String> {
-    let done = rows(database, operation);
+) -> Result<Report, Refusal> {
+    let done = rows(database, operation).await;
     audit_operations::record_snapshot(database, operation, &done);
     Ok(Report { rows: done?, has_findings: false })
 }
 
-fn rows(database: &Database, operation: &SnapshotOperation) -> Result<Vec<Value>, String> {
+async fn rows(database: &Database, operation: &SnapshotOperation) -> Result<Vec<Value>, Refusal> {
     let engine = database.engine();
     let wall = |age: i64| {
         let left = age.saturating_sub(engine.age_millis());
@@ -33,15 +37,18 @@ fn rows(database: &Database, operation: &SnapshotOperation) -> Result<Vec<Value>
     };
     Ok(match operation {
         SnapshotOperation::Create { table, name, keep } => {
+            let name = &name_of(name)?;
             let request = SnapshotRequest {
                 kind: SnapshotKind::Manual,
                 name: name.clone(),
                 keep_millis: keep.map(|days| i64::from(days).saturating_mul(DAY_MILLIS)),
             };
             let table = table_of(&engine.catalog(), table)?;
-            let taken = engine.take_snapshot(table, &request).map_err(|e| e.to_string())?;
+            let taken = engine.take_snapshot(table, &request)?;
             if let Err(error) = engine.verify_snapshot(taken.id) {
-                return Err(format!("snapshot {} was taken and is not good: {error}", taken.id));
+                let Refusal { text, is_tampered } = error.into();
+                let text = format!("snapshot {} was taken and is not good: {text}", taken.id);
+                return Err(Refusal { text, is_tampered });
             }
             let catalog = engine.catalog();
             catalog
@@ -57,17 +64,61 @@ fn rows(database: &Database, operation: &SnapshotOperation) -> Result<Vec<Value>
         }
         SnapshotOperation::Verify { id } => {
             let id = id_of(id)?;
-            engine.verify_snapshot(id).map_err(|error| error.to_string())?;
+            let unopened = verify(database, id).await?;
             let catalog = engine.catalog();
-            catalog.snapshots.get(&id).map(|snapshot| row(snapshot, wall)).into_iter().collect()
+            let verified = |snapshot| verified_row(row(snapshot, wall), unopened.as_deref());
+            catalog.snapshots.get(&id).map(|snapshot| verified(snapshot)).into_iter().collect()
         }
         SnapshotOperation::Drop { id } => {
             let id = id_of(id)?;
-            let certificate = database.erase_snapshot(id).map_err(|error| error.to_string())?;
+            let certificate = database.erase_snapshot(id)?;
             tracing::info!(snapshot = %id, "snapshot erased");
             vec![certificate]
         }
     })
+}
+
+/// Verifies a snapshot; says why its files were not opened.
+async fn verify(database: &Database, id: SnapshotId) -> Result<Option<String>, Refusal> {
+    let catalog = database.engine().catalog();
+    let table = catalog.snapshots.get(&id).map(|snapshot| snapshot.schema.id);
+    let is_live = table.is_some_and(|table| catalog.tables.contains_key(&table));
+    let loaded = match table.filter(|_| is_live) {
+        Some(table) => database.load_table_key(table).await,
+        None => Ok(()),
+    };
+    let Some(unavailable) = database.engine().verify_snapshot(id)? else { return Ok(None) };
+    Ok(Some(match loaded {
+        Err(error) => error.to_string(),
+        Ok(()) if !is_live => "the table was dropped and its key is not in memory".to_owned(),
+        Ok(()) => unavailable.to_string(),
+    }))
+}
+
+/// A line of the list with what verifying did; `unopened` is why the files were not opened.
+pub(crate) fn verified_row(mut row: Value, unopened: Option<&str>) -> Value {
+    if let Some(fields) = row.as_object_mut() {
+        fields.insert("opened".to_owned(), unopened.is_none().into());
+        fields.insert("not_opened_because".to_owned(), unopened.into());
+    }
+    row
+}
+
+/// A name that a snapshot may have.
+///
+/// # Errors
+/// A text when it is too long or not printable.
+pub(crate) fn name_of(text: &str) -> Result<String, String> {
+    if text.len() > NAME_BYTES_MAX {
+        let length = text.len();
+        return Err(format!(
+            "the name of a snapshot has {NAME_BYTES_MAX} bytes at most, and this one has {length}"
+        ));
+    }
+    if printable(text) != text {
+        return Err("the name of a snapshot has no control characters".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// The table called KEYSPACE.TABLE.

@@ -139,8 +139,11 @@ fn a_manifest_that_was_changed_or_cut_is_refused() {
     for place in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[place] ^= 1;
-        assert!(Manifest::open(id, &changed, &keys).is_err(), "byte {place}");
-        assert!(Manifest::open(id, &bytes[..place], &keys).is_err(), "cut at {place}");
+        for (what, bytes) in [("changed", changed.as_slice()), ("cut", &bytes[..place])] {
+            let error = Manifest::open(id, bytes, &keys).unwrap_err();
+            assert!(matches!(error, Error::Tampered { .. }), "{what} at {place}: {error:?}");
+            assert!(error.to_string().contains(&id.to_string()), "{what} at {place}: {error}");
+        }
     }
     let longer = [bytes.as_slice(), &[0; 80_000]].concat();
     assert!(Manifest::open(id, &longer, &keys).is_err());
@@ -163,15 +166,17 @@ fn a_key_object_comes_back_and_anything_else_is_refused() {
     };
     let key = KeyObject { id: BackupId([2; 16]), record, created_at_millis: 9 };
     let bytes = key.to_bytes().unwrap();
-    assert_eq!(KeyObject::from_bytes(&bytes).unwrap(), key);
+    assert_eq!(KeyObject::from_bytes(key.id, &bytes).unwrap(), key);
     for length in 0..bytes.len() {
-        assert!(KeyObject::from_bytes(&bytes[..length]).is_err(), "cut at {length}");
+        let error = KeyObject::from_bytes(key.id, &bytes[..length]).unwrap_err().to_string();
+        assert!(error.contains(&key.id.to_string()), "cut at {length}: {error}");
     }
     for place in [0, 8, 9, 27, 29] {
         let mut changed = bytes.clone();
         changed[place] ^= 1;
-        assert!(KeyObject::from_bytes(&changed).is_err(), "byte {place}");
+        assert!(KeyObject::from_bytes(key.id, &changed).is_err(), "byte {place}");
     }
+    assert!(KeyObject::from_bytes(BackupId([3; 16]), &bytes).is_err(), "of another backup");
     assert_eq!(key.id.to_string().parse::<BackupId>().unwrap(), key.id);
     assert!("xyz".parse::<BackupId>().is_err());
 }

@@ -37,8 +37,8 @@ const SNAPSHOT: &str = "snapshot";
 
 /// A change that is announced in the catalog and under way.
 pub(super) struct Begun {
-    table: TableName,
-    change: KeyChange,
+    pub(super) table: TableName,
+    pub(super) change: KeyChange,
     _under_way: UnderWay,
 }
 
@@ -49,6 +49,11 @@ pub(super) enum Purpose<'a> {
     Swap,
     Restore {
         /// Key of the source, when a temporary grant is needed to open it.
+        granted: Option<&'a KeyRecord>,
+    },
+    /// Keys of a backup: no table is made.
+    Backup {
+        /// As that of a restore.
         granted: Option<&'a KeyRecord>,
     },
 }
@@ -260,7 +265,7 @@ impl Database {
         let random = coffer_crypto::random_array()
             .map_err(|error| Error::Server(format!("begin change of key: {error}")))?;
         let granted = match purpose {
-            Purpose::Restore { granted } => granted,
+            Purpose::Restore { granted } | Purpose::Backup { granted } => granted,
             Purpose::Create | Purpose::Swap => None,
         };
         let change = KeyChange {

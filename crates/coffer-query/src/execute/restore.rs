@@ -4,6 +4,7 @@
 //! the catalog, the new table gets keys of its own with the older ones of its source wrapped under
 //! them, and one publication puts the table with all its files there. No row is rewritten.
 
+pub(crate) mod backup;
 mod import;
 
 use std::sync::Arc;

@@ -37,7 +37,7 @@ impl Database {
         }
         let engine = Arc::clone(self.engine());
         let begun_millis = self.clock().monotonic_millis();
-        let task = tokio::task::spawn_blocking(move || engine.verify_snapshot(snapshot));
+        let task = tokio::task::spawn_blocking(move || engine.verify_snapshot(snapshot).map(drop));
         self.await_reading(Reading { table, snapshot, begun_millis, task }, PATIENCE).await
     }
 

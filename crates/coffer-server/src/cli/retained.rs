@@ -56,8 +56,8 @@ pub(crate) enum SnapshotOperation {
     Create {
         /// KEYSPACE.TABLE.
         table: String,
-        /// What to call it.
-        #[arg(long, default_value = "")]
+        /// What to call it; up to 255 bytes.
+        #[arg(long, default_value = "", value_parser = crate::snapshots::name_of)]
         name: String,
         /// Days to keep it; until it is dropped by hand when left out.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500))]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coffer_crypto::TableKeyId;
+use coffer_crypto::{KeyUnavailable, TableKeyId, UnavailableReason};
 use coffer_model::TableId;
 use parking_lot::Mutex;
 
@@ -108,17 +108,19 @@ impl Engine {
     }
 
     /// Reads every file of a snapshot whole: length and SHA-256 must be what the catalog says. Where
-    /// the table's key is at hand it also opens every unit of them. Notes when that was. Blocking.
+    /// the table's key is at hand it also opens every unit of them; else tells why not. Notes when that
+    /// was. Blocking.
     ///
     /// # Errors
     /// `Tampered`, `WrongKey`, `CorruptFile` or `Io`, naming the file; `Refused` when there is no such
     /// snapshot.
-    pub fn verify_snapshot(&self, id: SnapshotId) -> Result<()> {
+    pub fn verify_snapshot(&self, id: SnapshotId) -> Result<Option<KeyUnavailable>> {
         let core = &self.core;
         let catalog = core.catalog.current();
         let snapshot = catalog.snapshots.get(&id).ok_or_else(|| no_such_snapshot(id))?;
         let directory = snapshot.directory(&core.directory);
-        core.verify_files(snapshot.schema.id, &directory, &snapshot.segments, &snapshot.tails)?;
+        let table = snapshot.schema.id;
+        let unopened = core.verify_files(table, &directory, &snapshot.segments, &snapshot.tails)?;
         let verified_at_millis = core.clock.key_wall_millis();
         core.update(|old| {
             let mut new = old.clone();
@@ -126,7 +128,7 @@ impl Engine {
             Arc::make_mut(snapshot).verified_at_millis = Some(verified_at_millis);
             Ok(new)
         })
-        .map(drop)
+        .map(|_| unopened)
     }
 
     /// Reads every file of a source whole: length and SHA-256 must be what the catalog says. No key is
@@ -324,29 +326,31 @@ impl Core {
         }
     }
 
-    /// Compares files with what the catalog says, and opens them where the table's key is at hand.
+    /// Compares files with what the catalog says, and opens them where the table's key is at hand; else
+    /// gives why it is not.
     pub(crate) fn verify_files(
         &self,
         table: TableId,
         directory: &Path,
         segments: &[SegmentEntry],
         tails: &[TailRecord],
-    ) -> Result<()> {
+    ) -> Result<Option<KeyUnavailable>> {
         self.compare_files(
             segments.iter().map(|segment| (segment.path(directory), segment)),
             tails.iter().map(|tail| (tail.path(directory), tail)),
         )?;
-        let is_at_hand = || {
-            let lease = self.keys.lease(table.as_bytes());
-            lease.is_ok_and(|lease| lease.is_valid(self.clock.key_now_millis()))
-        };
-        if !is_at_hand() {
-            return Ok(());
+        let unavailable = |reason| KeyUnavailable { table: *table.as_bytes(), reason };
+        match self.keys.lease(table.as_bytes()) {
+            Ok(lease) if lease.is_valid(self.clock.key_now_millis()) => {}
+            Ok(_) => return Ok(Some(unavailable(UnavailableReason::Expired))),
+            Err(coffer_crypto::Error::KeyUnavailable(told)) => return Ok(Some(told)),
+            Err(_) => return Ok(Some(unavailable(UnavailableReason::NotOpened))),
         }
         match self.open_all(table, directory, segments, tails) {
+            Ok(()) => Ok(None),
             // it went away meanwhile
-            Err(Error::KeyUnavailable(_)) => Ok(()),
-            opened => opened,
+            Err(Error::KeyUnavailable(told)) => Ok(Some(told)),
+            Err(error) => Err(error),
         }
     }
 

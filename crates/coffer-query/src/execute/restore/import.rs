@@ -30,7 +30,12 @@ impl Database {
         let restore = RestoreTable { name: name.clone(), source: name, properties: Vec::new() };
         let schema = plan::check_target(&catalog, &restore.name)?;
         let source = Source {
-            name: TableName::new(files.table.0, kept_as, &files.table.to_string()),
+            name: TableName::new(
+                files.table.0,
+                kept_as,
+                // as a backup's id is written everywhere
+                &files.table.to_uuid().simple().to_string(),
+            ),
             schema: files.schema.clone(),
             key: files.key.clone(),
             is_live: false,
