@@ -202,7 +202,7 @@ impl Database {
         if takes_damaged || (source.is_live && is_newest) {
             return Ok(());
         }
-        self.engine().compare_source(files).map_err(|error| match Error::from(error) {
+        self.engine().compare_source(files).map_err(|error| match refused(error) {
             Error::ReadFailure(text) => Error::ReadFailure(format!(
                 "table {} is not restored: {text}. Restore another snapshot or a backup of it; or, to \
                  have what can still be read, this snapshot with custom_properties = {{'snapshot': \

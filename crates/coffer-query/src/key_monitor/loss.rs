@@ -180,7 +180,7 @@ impl Database {
             }
             Ok(Ended::SnapshotRefused(why)) => {
                 // the next try takes another one
-                if let Err(error) = self.engine().erase_snapshot(snapshot) {
+                if let Err(error) = self.erase_needless_snapshot(snapshot) {
                     tracing::warn!(%table, %error, "a snapshot that does not do stays");
                 }
                 self.blocked_by(table, EventKind::DropBlocked, why);

@@ -71,7 +71,7 @@ impl Database {
             }
             Err(error) => {
                 // the next try takes another one: never two are left
-                if let Err(error) = self.engine().erase_snapshot(snapshot) {
+                if let Err(error) = self.erase_needless_snapshot(snapshot) {
                     tracing::warn!(%table, %error, "a snapshot that is not whole stays");
                 }
                 self.blocked(table, EventKind::DropBlocked, &error);

@@ -203,7 +203,7 @@ async fn start(database: &Database, wanted: &Wanted<'_>) -> Result<(BackupId, Ex
     let noted = make_keys(database, (backup, snapshot), &wanted.encryption, &export).await;
     if noted.is_err() && !request.is_snapshot {
         // it expires by itself
-        drop(engine.erase_snapshot(snapshot));
+        drop(database.erase_needless_snapshot(snapshot));
     }
     noted.map(|record| (backup, export(&record)))
 }
@@ -257,7 +257,7 @@ fn end(database: &Database, backup: BackupId, export: &Export) -> Result<(), Ref
     retire(database, backup, &export.record.grants);
     if export.is_own_snapshot && export.has_snapshot(&database.engine().catalog()) {
         let snapshot = id_of(&export.snapshot)?;
-        if let Err(error) = database.engine().erase_snapshot(snapshot) {
+        if let Err(error) = database.erase_needless_snapshot(snapshot) {
             tracing::warn!(%snapshot, %error, "the snapshot of an ended export stays until it expires");
         }
     }

@@ -218,7 +218,7 @@ impl Engine {
 impl Core {
     /// Whether a source of this server is still there: what an erase has destroyed, and certified, must
     /// not come back in a table that is made at the same time.
-    fn check_source(&self, catalog: &Catalog, source: &RestoreSource) -> Result<()> {
+    pub(super) fn check_source(&self, catalog: &Catalog, source: &RestoreSource) -> Result<()> {
         if matches!(source.files, SourceFiles::Foreign) {
             return Ok(());
         }

@@ -135,11 +135,14 @@ impl Engine {
     /// needed. Blocking.
     ///
     /// # Errors
-    /// `Tampered` or `Io`, naming the file.
+    /// `Tampered` or `Io`, naming the file; `Refused` when the source was erased meanwhile.
     pub fn compare_source(&self, source: &RestoreSource) -> Result<()> {
         let segments = source.segments.iter().map(|(path, segment)| (path.clone(), segment));
         let tails = source.tails.iter().map(|(path, tail)| (path.clone(), tail));
-        self.core.compare_files(segments, tails)
+        self.core.compare_files(segments, tails).map_err(|error| {
+            // erased files leave the catalog first
+            self.core.check_source(&self.core.catalog.settled(), source).err().unwrap_or(error)
+        })
     }
 
     /// Snapshots whose time has come: see [`Engine::erase_snapshot`].
