@@ -228,3 +228,21 @@ fn the_drop_of_a_table_whose_key_is_lost_is_told() -> Result<()> {
 fn contains(content: &[u8], needle: &[u8]) -> bool {
     content.windows(needle.len()).any(|window| window == needle)
 }
+
+#[test]
+fn the_logs_are_shown_beside_a_catalog_that_cannot_be_read() -> Result<()> {
+    let mut server = KeyScript::new()?.server().start()?;
+    let key = server.kms(&["create-key"])?;
+    live(&mut server, &key)?;
+    server.stop()?;
+    for file in files_below(&server.directory().join("catalog"))? {
+        fs::write(file, b"no catalog")?;
+    }
+    let output = server.coffer(&["audit", "--verify"])?;
+    let (told, error) =
+        (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr).into_owned());
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(told.contains("CreateTable") && told.contains("DropTable"), "{told}");
+    assert!(error.contains("catalog cannot be read"), "{error}");
+    Ok(())
+}

@@ -72,6 +72,8 @@ pub(crate) struct KeyMonitor {
     /// Age of the data directory at the start.
     start_age_millis: i64,
     purge: Mutex<purge::Purge>,
+    /// Held from the erase of what was kept until it is in the audit log.
+    erasing: Mutex<()>,
     kept_keys: Mutex<kept_keys::KeptKeys>,
     reading: Mutex<Option<reading::Reading>>,
 }
@@ -96,6 +98,7 @@ impl KeyMonitor {
             seen: Mutex::default(),
             start_age_millis,
             purge: Mutex::default(),
+            erasing: Mutex::default(),
             kept_keys: Mutex::default(),
             reading: Mutex::default(),
         }

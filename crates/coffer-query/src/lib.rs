@@ -45,7 +45,7 @@ pub use encryption_policy::EncryptionOptions;
 pub use error::{Error, Result};
 pub use events::{Event, EventKind};
 pub use execute::SelectExecution;
-pub use execute::restore::backup::{BackupKeys, BackupNote};
+pub use execute::restore::backup::{BACKUP_KEYSPACE, BackupKeys, BackupNote, EXPORT_PREFIX};
 pub use execute::schema_change::{SchemaChangeEvent, SchemaChangePlan};
 pub use key_monitor::{KeyCondition, KeyHealthOptions};
 pub use metadata::{BindMetadata, ColumnSpec, ResultMetadata};

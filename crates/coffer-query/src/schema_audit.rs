@@ -40,8 +40,8 @@ pub struct SchemaAuditEvent {
 /// Keeps the events of schema statements.
 pub trait SchemaAudit: fmt::Debug + Send + Sync {
     /// Takes one event, after the statement and before its answer. May block for as long as writing
-    /// a line takes; must not fail: what cannot be kept is its own to report.
-    fn record(&self, event: &SchemaAuditEvent);
+    /// a line takes. Tells whether it is kept; that it is not is its own to report.
+    fn record(&self, event: &SchemaAuditEvent) -> bool;
 }
 
 /// What was done to a table without a statement.
@@ -66,7 +66,7 @@ impl Database {
     /// takes.
     pub fn audit_operation(&self, operation: AuditedOperation<'_>) {
         let Some(audit) = &self.options().schema_audit else { return };
-        audit.record(&SchemaAuditEvent {
+        let _is_kept = audit.record(&SchemaAuditEvent {
             name: operation.name,
             user: None,
             client: None,

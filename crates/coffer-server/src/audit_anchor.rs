@@ -8,13 +8,14 @@ use std::time::Duration;
 use coffer_keys::EmbeddedKms;
 use coffer_kms::audit::{AuditLog, AuditPosition};
 use coffer_storage::{Catalog, Engine};
+use parking_lot::Mutex;
 
 use crate::schema_log::SchemaLog;
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Each so many looks the catalog follows the log of the KMS alone, which grows with each use of a key.
-const LOOKS_FOR_KMS: u32 = 12;
+const LOOKS_FOR_KMS: u32 = 120;
 
 /// An audit log of a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub(crate) struct AuditAnchors {
     engine: Arc<Engine>,
     schema_log: Arc<SchemaLog>,
     kms: Arc<EmbeddedKms>,
+    /// Logs that could not be looked at yet: until then the catalog keeps what it says of them.
+    unseen: Mutex<Vec<AuditedLog>>,
 }
 
 impl AuditAnchors {
@@ -61,15 +64,23 @@ impl AuditAnchors {
         schema_log: Arc<SchemaLog>,
         kms: Arc<EmbeddedKms>,
     ) -> Arc<Self> {
-        let anchors = Self { engine, schema_log, kms };
-        let catalog = anchors.engine.catalog();
-        for (which, log) in anchors.logs() {
-            let Some(anchor) = which.anchor(&catalog) else { continue };
-            if let Err(error) = log.expect(anchor) {
-                tracing::error!(%error, log = which.as_str(), "audit log cannot be looked at");
-            }
-        }
+        let unseen = Mutex::new(vec![AuditedLog::Kms, AuditedLog::Database]);
+        let anchors = Self { engine, schema_log, kms, unseen };
+        anchors.look_at_unseen();
         Arc::new(anchors)
+    }
+
+    fn look_at_unseen(&self) {
+        let catalog = self.engine.catalog();
+        self.unseen.lock().retain(|unseen| {
+            let Some(anchor) = unseen.anchor(&catalog) else { return false };
+            let log = self.logs().into_iter().find(|(which, _)| which == unseen);
+            let looked = log.map_or(Ok(()), |(_, log)| log.expect(anchor).map(drop));
+            if let Err(error) = &looked {
+                tracing::error!(%error, log = unseen.as_str(), "audit log cannot be looked at, trying again");
+            }
+            looked.is_err()
+        });
     }
 
     fn logs(&self) -> [(AuditedLog, &AuditLog); 2] {
@@ -95,6 +106,9 @@ impl AuditAnchors {
     }
 
     fn follow(&self, follows_kms: bool) {
+        if !self.unseen.lock().is_empty() {
+            self.look_at_unseen();
+        }
         let catalog = self.engine.catalog();
         let is_due = self.logs().into_iter().any(|(which, log)| {
             let (now, known) = (log.position(), which.anchor(&catalog));
@@ -117,8 +131,11 @@ impl AuditAnchors {
     }
 
     fn publish(&self) {
-        let anchors = self.logs().map(|(which, log)| (which.property(), log.position()));
-        let anchors = anchors.map(|(name, position)| (name, position.map(|at| at.to_string())));
+        let unseen = self.unseen.lock().clone();
+        let anchors = self.logs().map(|(which, log)| {
+            let position = log.position().filter(|_| !unseen.contains(&which));
+            (which.property(), position.map(|at| at.to_string()))
+        });
         let catalog = self.engine.catalog();
         let is_known = |(name, text): &(&str, Option<String>)| {
             text.as_ref().is_none_or(|text| catalog.properties.get(*name) == Some(text))

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use coffer_backup::{BackupFile, BackupId, Manifest};
 use coffer_keys::{EncryptionSpecification, KeyArn, TableName};
+use coffer_query::BACKUP_KEYSPACE;
 use cql_types::time::format_timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,9 +20,6 @@ use crate::admin::{Refusal, Report, Service};
 use crate::audit_operations;
 use imports::Staged;
 pub(crate) use imports::{clear_imports, import_directory};
-
-/// What messages call the keyspace of a backup's keys.
-const BACKUP: &str = "backup";
 
 /// What the command asks the server for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,7 +120,7 @@ fn id(text: &str) -> Result<BackupId, Refusal> {
 
 /// What the keyring knows a backup's keys as.
 fn name_of(backup: BackupId) -> TableName {
-    TableName::new(backup.0, BACKUP, &backup.to_string())
+    TableName::new(backup.0, BACKUP_KEYSPACE, &backup.to_string())
 }
 
 fn customer_managed(arn: &str) -> Result<EncryptionSpecification, String> {

@@ -64,7 +64,7 @@ impl SchemaLog {
 }
 
 impl SchemaAudit for SchemaLog {
-    fn record(&self, event: &SchemaAuditEvent) {
+    fn record(&self, event: &SchemaAuditEvent) -> bool {
         let error = event.error.as_ref().map(|error| {
             let name = format!("{error:?}");
             let name = name.split(|letter: char| !letter.is_alphanumeric()).next();
@@ -86,9 +86,11 @@ impl SchemaAudit for SchemaLog {
             error,
             tls: None,
         };
-        if let Err(error) = self.log.record(record) {
+        let recorded = self.log.record(record);
+        if let Err(error) = &recorded {
             let (event, keyspace) = (event.name, &event.keyspace);
             tracing::error!(%error, event, keyspace, "schema statement is not in the audit log");
         }
+        recorded.is_ok()
     }
 }

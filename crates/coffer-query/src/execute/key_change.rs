@@ -348,24 +348,6 @@ impl Database {
         in_use.unwrap_or_default()
     }
 
-    /// Has the background give these grants back, which were made for what `keyspace` and `name` say.
-    ///
-    /// # Errors
-    /// When that cannot be noted.
-    pub fn retire_grants(&self, grants: &[KeyGrant], keyspace: &str, name: &str) -> Result<()> {
-        if grants.is_empty() {
-            return Ok(());
-        }
-        let now = self.clock().key_wall_millis();
-        self.engine().update_catalog(&mut |catalog| {
-            let mut next = catalog.clone();
-            let due = |grant: &KeyGrant| retiring(grant, now, keyspace, name);
-            next.retiring_grants.extend(grants.iter().map(due));
-            Ok(next)
-        })?;
-        Ok(())
-    }
-
     /// Gives the table a new table key under its KMS key, with the grants it has. Does nothing when
     /// `is_due` says so, or while another change of the key is under way. Tells whether it did.
     ///
@@ -520,7 +502,7 @@ pub(crate) fn grant_names(catalog: &Catalog, table: &TableName, change: &KeyChan
     GrantNames { data: format!("{start}-data"), snapshot: format!("{start}-{SNAPSHOT}") }
 }
 
-fn retiring(
+pub(super) fn retiring(
     grant: &KeyGrant,
     due_at_millis: i64,
     keyspace: &str,

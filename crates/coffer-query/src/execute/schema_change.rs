@@ -111,7 +111,7 @@ impl Database {
     pub async fn execute_schema_change(&self, plan: SchemaChangePlan) -> Result<Outcome> {
         let result = self.change_schema(&plan.statement, plan.session.role.as_deref()).await;
         if let Some(audit) = &self.options().schema_audit {
-            audit.record(&self.audit_event(&plan, result.as_ref().err()));
+            let _is_kept = audit.record(&self.audit_event(&plan, result.as_ref().err()));
         }
         result
     }
@@ -296,6 +296,10 @@ impl Database {
             Err(coffer_storage::Error::NoSuchTable(_)) if !finishing.keep.is_empty() => {
                 return Err(changed_meanwhile());
             }
+            // after the first of these nobody knows what is on the disk, and the second is tried again
+            Err(
+                error @ (coffer_storage::Error::Poisoned(_) | coffer_storage::Error::Overloaded(_)),
+            ) => return Err(error.into()),
             Err(error) if !finishing.keep.is_empty() => return Err(not_kept(&error)),
             Err(error) => return Err(error.into()),
         }

@@ -4,8 +4,10 @@ use coffer_storage::Erased;
 use cql_types::time::format_timestamp;
 use serde_json::{Value, json};
 
-/// Files that an event names; the audit log names all.
+/// Files that an event names.
 const FILES_MAX: usize = 50;
+/// Files that the audit log names, whose records have an end.
+const FILES_AUDITED_MAX: usize = 10_000;
 
 /// Why something was erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,11 @@ impl Certificate<'_> {
     /// All of it.
     pub(super) fn whole(&self) -> Value {
         self.with_files(usize::MAX)
+    }
+
+    /// As much as fits in a record of the audit log.
+    pub(super) fn for_audit(&self) -> Value {
+        self.with_files(FILES_AUDITED_MAX)
     }
 
     /// As much as fits in an event.

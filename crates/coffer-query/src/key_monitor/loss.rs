@@ -260,7 +260,9 @@ impl Database {
             self.keyring().forget(&table.0);
             self.key_healths().forget(&table.0);
         }
-        self.refresh_schema()?;
+        if let Err(error) = self.refresh_schema() {
+            tracing::error!(%table, %error, "a table was dropped that is still shown");
+        }
         let event = event.ok_or_else(|| Error::Server("no table was dropped".to_owned()))?;
         Ok(Ended::Dropped(event))
     }

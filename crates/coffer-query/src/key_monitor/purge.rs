@@ -13,6 +13,7 @@ use super::certificate::{Cause, Certificate};
 use crate::database::Database;
 use crate::error::Result;
 use crate::events::{self, EventKind, NewEvent};
+use crate::execute::restore::backup::forget_exports_of;
 use crate::schema_audit::SchemaAuditEvent;
 
 /// Pause between two looks.
@@ -21,25 +22,35 @@ const INTERVAL_MILLIS: i64 = 2_000;
 /// What the catalog property of a certificate that is not in the audit log yet begins with.
 const UNAUDITED: &str = "purged/";
 
+/// Pause between two tries to have the audit log know what it does not.
+const AUDIT_INTERVAL_MILLIS: i64 = 60_000;
+
 /// When was looked last, on the clock of key ages.
 #[derive(Debug, Default)]
 pub(super) struct Purge {
     looked_at: Option<i64>,
+    audited_at: Option<i64>,
 }
 
 impl Database {
     /// Erases what is expired, and snapshots of losses that are over.
     pub(super) fn purge_expired(&self) {
         let now = self.clock().key_now_millis();
-        let looked_at = {
+        let is_audit_due = {
             let mut purge = self.key_monitor().purge.lock();
-            let is_due = purge.looked_at.is_none_or(|at| now.saturating_sub(at) >= INTERVAL_MILLIS);
-            if !is_due {
+            let is_due =
+                |at: Option<i64>, pause| at.is_none_or(|at| now.saturating_sub(at) >= pause);
+            if !is_due(purge.looked_at, INTERVAL_MILLIS) {
                 return;
             }
-            purge.looked_at.replace(now)
+            purge.looked_at = Some(now);
+            let is_audit_due = is_due(purge.audited_at, AUDIT_INTERVAL_MILLIS);
+            if is_audit_due {
+                purge.audited_at = Some(now);
+            }
+            is_audit_due
         };
-        if looked_at.is_none() {
+        if is_audit_due {
             self.audit_left();
         }
         self.forget_dropped();
@@ -109,10 +120,14 @@ impl Database {
     /// # Errors
     /// As [`Self::erase_snapshot`].
     pub fn erase_needless_snapshot(&self, id: SnapshotId) -> Result<()> {
+        let _one_at_a_time = self.key_monitor().erasing.lock();
         let cause = Cause::Needless;
         let erased = self.engine().erase_snapshot_with(id, &mut |catalog, erased| {
             if has_ended(erased) {
                 self.record_purged(catalog, erased, cause);
+            } else {
+                let now = self.clock().key_wall_millis();
+                forget_exports_of(catalog, &erased.snapshots, now);
             }
         })?;
         if has_ended(&erased) {
@@ -122,6 +137,7 @@ impl Database {
     }
 
     fn erase_certified(&self, id: SnapshotId, cause: Cause) -> Result<Value> {
+        let _one_at_a_time = self.key_monitor().erasing.lock();
         let erased = self.engine().erase_snapshot_with(id, &mut |catalog, erased| {
             self.record_purged(catalog, erased, cause);
         })?;
@@ -133,6 +149,7 @@ impl Database {
     /// # Errors
     /// When the catalog cannot be written; then it is still there.
     pub(crate) fn erase_history(&self, table: TableId) -> Result<()> {
+        let _one_at_a_time = self.key_monitor().erasing.lock();
         let cause = Cause::HistoryDisabled;
         let erased = self.engine().stop_archive_with(table, &mut |catalog, erased| {
             if erased.was_archive_erased {
@@ -150,6 +167,7 @@ impl Database {
     /// # Errors
     /// The first failure; the other tables had their turn.
     pub(crate) fn shorten_histories(&self, window_millis: i64) -> Result<()> {
+        let _one_at_a_time = self.key_monitor().erasing.lock();
         let cause = Cause::Expired;
         let told = &mut |catalog: &mut Catalog, erased: &Erased| {
             if erased.was_archive_erased {
@@ -166,10 +184,11 @@ impl Database {
     /// Adds the event and the certificate to the catalog without what is erased.
     fn record_purged(&self, next: &mut Catalog, erased: &Erased, cause: Cause) {
         let at_millis = self.clock().key_wall_millis();
+        forget_exports_of(next, &erased.snapshots, at_millis);
         let certificate = Certificate { erased, cause, at_millis };
         if self.options().schema_audit.is_some() {
             let properties = Arc::make_mut(&mut next.properties);
-            properties.insert(unaudited(erased), certificate.whole().to_string());
+            properties.insert(unaudited(erased), certificate.for_audit().to_string());
         }
         match events::new_incident() {
             Ok(incident) => {
@@ -194,33 +213,40 @@ impl Database {
 
     fn audit_purged(&self, erased: &Erased, cause: Cause) -> Value {
         let at_millis = self.clock().key_wall_millis();
-        let certificate = Certificate { erased, cause, at_millis }.whole();
-        if self.options().schema_audit.is_some() {
-            self.audit(&certificate);
+        let certificate = Certificate { erased, cause, at_millis };
+        if self.options().schema_audit.is_some() && self.audit(&certificate.for_audit()) {
             self.forget_unaudited(&[unaudited(erased)]);
         }
-        certificate
+        certificate.whole()
     }
 
-    /// Has the audit log know the certificates that a crash kept out of it.
+    /// Has the audit log know the certificates that a crash or a full disk kept out of it.
     fn audit_left(&self) {
+        // one that is at it just now has its own in the catalog too
+        let Some(_one_at_a_time) = self.key_monitor().erasing.try_lock() else { return };
         let catalog = self.engine().catalog();
         let left = catalog.properties.iter().filter(|(name, _)| name.starts_with(UNAUDITED));
         let mut names = Vec::new();
         for (name, text) in left {
-            match serde_json::from_str(text) {
+            let is_done = match serde_json::from_str(text) {
                 Ok(certificate) => self.audit(&certificate),
-                Err(error) => tracing::error!(name, %error, "a certificate does not decode"),
+                Err(error) => {
+                    tracing::error!(name, %error, "a certificate does not decode");
+                    true
+                }
+            };
+            if is_done {
+                names.push(name.clone());
             }
-            names.push(name.clone());
         }
         if !names.is_empty() {
             self.forget_unaudited(&names);
         }
     }
 
-    fn audit(&self, certificate: &Value) {
-        let Some(audit) = &self.options().schema_audit else { return };
+    /// Whether it is in the audit log now.
+    fn audit(&self, certificate: &Value) -> bool {
+        let Some(audit) = &self.options().schema_audit else { return true };
         let text = |field: &str| certificate[field].as_str().map(str::to_owned);
         audit.record(&SchemaAuditEvent {
             name: "PurgeSnapshot",
@@ -233,7 +259,7 @@ impl Database {
             parameters: serde_json::Map::new(),
             error: None,
             at_millis: self.clock().now_millis(),
-        });
+        })
     }
 
     fn forget_unaudited(&self, names: &[String]) {

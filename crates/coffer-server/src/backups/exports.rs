@@ -1,26 +1,23 @@
 //! Exports: a snapshot and keys for each. One that has begun stands in the catalog with both, so that it
 //! goes on after an interruption with the same ones, for as long as a new one would take the same.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use coffer_backup::{BackupId, KeyObject, Manifest};
-use coffer_crypto::{KeyGrant, KeyRecord};
+use coffer_crypto::KeyRecord;
 use coffer_keys::{EncryptionContext, EncryptionSpecification};
 use coffer_model::{TableId, TableSchema};
-use coffer_query::{BackupKeys, Database};
+use coffer_query::{BackupKeys, Database, EXPORT_PREFIX};
 use coffer_storage::{Catalog, SnapshotId, SnapshotKind, SnapshotRecord, SnapshotRequest};
 use cql_types::time::format_timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{BACKUP, ExportRequest, customer_managed, files, name_of};
+use super::{ExportRequest, customer_managed, files, name_of};
 use crate::admin::Refusal;
 use crate::snapshots::{id_of, table_of};
 
-/// What the catalog property of an export begins with.
-const PREFIX: &str = "backup_export/";
 /// Name of the pair of the encryption context that names the backup.
 const CONTEXT_BACKUP: &str = "coffer:backup-id";
 /// Name of the pair that names the account.
@@ -150,7 +147,7 @@ pub(super) async fn begin(database: &Database, request: &ExportRequest) -> Resul
 
 fn exports(catalog: &Catalog) -> Vec<(BackupId, Export)> {
     let export = |(name, text): (&String, &String)| {
-        let backup = name.strip_prefix(PREFIX)?.parse().ok()?;
+        let backup = name.strip_prefix(EXPORT_PREFIX)?.parse().ok()?;
         Some((backup, serde_json::from_str(text).ok()?))
     };
     catalog.properties.iter().filter_map(export).collect()
@@ -224,37 +221,19 @@ async fn make_keys(
     let name = name_of(backup);
     let keys = BackupKeys { name: &name, encryption, context: &context };
     let note = |next: &mut Catalog, record: &KeyRecord| {
+        if !next.snapshots.contains_key(&snapshot) {
+            return Err("its snapshot was erased meanwhile, export again".to_owned());
+        }
         let text = serde_json::to_string(&export(record)).map_err(|error| error.to_string())?;
-        Arc::make_mut(&mut next.properties).insert(format!("{PREFIX}{backup}"), text);
+        Arc::make_mut(&mut next.properties).insert(format!("{EXPORT_PREFIX}{backup}"), text);
         Ok(())
     };
     Ok(database.make_backup_keys(&files, keys, &note).await?)
 }
 
-fn change_properties(
-    database: &Database,
-    change: impl Fn(&mut BTreeMap<String, String>),
-) -> Result<(), coffer_storage::Error> {
-    let published = database.engine().update_catalog(&mut |catalog: &Catalog| {
-        let mut next = catalog.clone();
-        change(Arc::make_mut(&mut next.properties));
-        Ok(next)
-    });
-    published.map(drop)
-}
-
-fn retire(database: &Database, backup: BackupId, grants: &[KeyGrant]) {
-    if let Err(error) = database.retire_grants(grants, BACKUP, &backup.to_string()) {
-        tracing::warn!(%backup, %error, "grants of a backup stay at the KMS");
-    }
-}
-
 /// Ends an export, complete or not: its note, its grants, and the snapshot that was taken for it.
 fn end(database: &Database, backup: BackupId, export: &Export) -> Result<(), Refusal> {
-    change_properties(database, |properties| {
-        properties.remove(&format!("{PREFIX}{backup}"));
-    })?;
-    retire(database, backup, &export.record.grants);
+    database.end_export(&backup.to_string())?;
     if export.is_own_snapshot && export.has_snapshot(&database.engine().catalog()) {
         let snapshot = id_of(&export.snapshot)?;
         if let Err(error) = database.erase_needless_snapshot(snapshot) {

@@ -14,14 +14,14 @@ use coffer_backup::{
 };
 use coffer_crypto::KeyRecord;
 use coffer_model::TableId;
-use coffer_query::{Database, Error};
+use coffer_query::{BACKUP_KEYSPACE, Database, Error};
 use coffer_storage::RestoreSource;
 use coffer_storage::inspect::{compare_tail_with_catalog, compare_with_catalog};
 use coffer_storage::vfs::OsVfs;
 use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
 
-use super::{BACKUP, customer_managed, name_of};
+use super::{customer_managed, name_of};
 use crate::admin::{Refusal, Service};
 
 /// How long the files of an interrupted import are kept.
@@ -132,7 +132,7 @@ pub(super) async fn attach(
         segments,
         tails,
     );
-    let imported = service.database.import_table(source, BACKUP, target, encryption).await;
+    let imported = service.database.import_table(source, BACKUP_KEYSPACE, target, encryption).await;
     // a key may come back, and then the same command goes on; it never does against a wrong request
     let is_over = match &imported {
         Ok(()) | Err(Error::Invalid(_) | Error::Configuration(_) | Error::AlreadyExists { .. }) => {

@@ -152,9 +152,12 @@ impl Catalog {
         if self.archives.get(&table).is_some_and(|archive| !archive.bases.is_empty()) {
             return None;
         }
-        let newest = self.snapshots_of(table).max_by_key(|snapshot| snapshot.as_of)?;
-        let is_of_drop = matches!(newest.kind, SnapshotKind::KeyLoss | SnapshotKind::Drop);
-        is_of_drop.then_some(newest.id)
+        let is_of_drop = |snapshot: &SnapshotRecord| {
+            matches!(snapshot.kind, SnapshotKind::KeyLoss | SnapshotKind::Drop)
+        };
+        let snapshots = self.snapshots_of(table);
+        let newest = snapshots.max_by_key(|snapshot| (snapshot.as_of, is_of_drop(snapshot)))?;
+        is_of_drop(newest).then_some(newest.id)
     }
 
     /// Whether there is a snapshot or an archive of the table.

@@ -2,6 +2,7 @@
 //! of it stays when the server ends in between.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use coffer_crypto::{KeyRecord, TableKeyId};
 use coffer_keys::{
@@ -9,10 +10,11 @@ use coffer_keys::{
     SourceAccess, SourceKeys, TableName,
 };
 use coffer_model::{KeyspaceSchema, TableId, TableSchema};
-use coffer_storage::{Catalog, RestoreSource};
+use coffer_storage::{Catalog, RestoreSource, SnapshotId};
 use cql_parser::ast::QualifiedName;
+use serde::Deserialize;
 
-use super::super::key_change::{Begun, Failed, Purpose};
+use super::super::key_change::{Begun, Failed, Purpose, retiring};
 use super::{new_table_id, source_grant_name};
 use crate::database::Database;
 use crate::encryption_policy::EncryptionPolicy;
@@ -32,6 +34,47 @@ pub struct BackupKeys<'a> {
 
 /// Puts a backup with its keys into the catalog.
 pub type BackupNote<'a> = &'a dyn Fn(&mut Catalog, &KeyRecord) -> std::result::Result<(), String>;
+
+/// What the catalog property of an export that has begun begins with; the backup's id follows.
+pub const EXPORT_PREFIX: &str = "backup_export/";
+/// What messages call the keyspace of a backup.
+pub const BACKUP_KEYSPACE: &str = "backup";
+
+/// What must be known of an export, whatever else its note holds.
+#[derive(Deserialize)]
+struct ExportNote {
+    snapshot: String,
+    record: KeyRecord,
+}
+
+/// Removes the note of an export, which holds the keys of its snapshot's files, and has its grants given
+/// back: all in the version of the catalog that is made. `id` is the backup's.
+fn forget_export(catalog: &mut Catalog, id: &str, now_millis: i64) {
+    let properties = Arc::make_mut(&mut catalog.properties);
+    let Some(text) = properties.remove(&format!("{EXPORT_PREFIX}{id}")) else { return };
+    match serde_json::from_str::<ExportNote>(&text) {
+        Ok(note) => {
+            let grants = note.record.grants.iter();
+            let due = grants.map(|grant| retiring(grant, now_millis, BACKUP_KEYSPACE, id));
+            catalog.retiring_grants.extend(due);
+        }
+        Err(error) => tracing::error!(backup = id, %error, "the note of an export does not decode"),
+    }
+}
+
+/// Forgets the exports of snapshots that are erased: what is certified to be destroyed must not stand in
+/// a note.
+pub(crate) fn forget_exports_of(catalog: &mut Catalog, erased: &[SnapshotId], now_millis: i64) {
+    let notes = catalog.properties.iter().filter_map(|(name, text)| {
+        let id = name.strip_prefix(EXPORT_PREFIX)?;
+        let note: ExportNote = serde_json::from_str(text).ok()?;
+        let snapshot = note.snapshot.parse().ok()?;
+        erased.contains(&snapshot).then(|| id.to_owned())
+    });
+    for id in notes.collect::<Vec<_>>() {
+        forget_export(catalog, &id, now_millis);
+    }
+}
 
 /// Files whose keys are to be opened.
 struct Files<'a> {
@@ -58,6 +101,21 @@ impl Files<'_> {
 }
 
 impl Database {
+    /// Ends an export, complete or not: its note goes, and its grants are given back. `id` is the
+    /// backup's. Blocks.
+    ///
+    /// # Errors
+    /// When the catalog cannot be written; then it goes on.
+    pub fn end_export(&self, id: &str) -> Result<()> {
+        let now = self.clock().key_wall_millis();
+        self.engine().update_catalog(&mut |catalog| {
+            let mut next = catalog.clone();
+            forget_export(&mut next, id, now);
+            Ok(next)
+        })?;
+        Ok(())
+    }
+
     /// Whether a backup of a table may be under this key: as for the table itself by the rules of the
     /// server, and of its keyspace where that is still there.
     ///

@@ -171,11 +171,22 @@ impl KmsProvider for GrantingKms {
 
 /// Keeps the events of schema statements.
 #[derive(Debug, Default)]
-struct Events(Mutex<Vec<SchemaAuditEvent>>);
+struct Events(Mutex<Vec<SchemaAuditEvent>>, AtomicBool);
+
+impl Events {
+    /// From now on what is told is not kept, or is again.
+    fn refuse(&self, refuses: bool) {
+        self.1.store(refuses, Ordering::SeqCst);
+    }
+}
 
 impl crate::SchemaAudit for Events {
-    fn record(&self, event: &SchemaAuditEvent) {
-        self.0.lock().push(event.clone());
+    fn record(&self, event: &SchemaAuditEvent) -> bool {
+        let is_kept = !self.1.load(Ordering::SeqCst);
+        if is_kept {
+            self.0.lock().push(event.clone());
+        }
+        is_kept
     }
 }
 

@@ -223,3 +223,47 @@ fn what_was_written_while_the_clock_is_held_is_restored_by_the_time_it_has() {
     running.ok(&format!("{RESTORE} WITH restore_timestamp = '{at}'"));
     assert_eq!(running.count("r"), 2);
 }
+
+#[test]
+fn a_certificate_that_the_audit_log_refuses_is_kept_until_it_is_in_it() {
+    let house = House::new();
+    let (running, _) = lost(&house);
+    running.watch(&house, until_deadline(&running) + MINUTE);
+    let is_audited =
+        || house.audit.0.lock().iter().filter(|event| event.name == "PurgeSnapshot").count();
+    house.audit.refuse(true);
+    running.watch(&house, 35 * DAY + MINUTE);
+    running.watch(&house, ROUND);
+    assert!(running.kinds().contains(&EventKind::Purged));
+    assert_eq!(is_audited(), 0);
+    house.audit.refuse(false);
+    running.watch(&house, ROUND);
+    running.watch(&house, ROUND);
+    assert_eq!(is_audited(), 1);
+    let properties = &running.database.engine().catalog().properties;
+    assert!(!properties.keys().any(|name| name.starts_with("purged/")));
+}
+
+#[test]
+fn an_export_ends_with_its_snapshot_and_gives_its_grants_back() {
+    let house = House::new();
+    let (running, _) = house.with_tables();
+    running.insert("t", 1);
+    take(&running, "t", "exported");
+    let engine = running.database.engine();
+    let id = *engine.catalog().snapshots.keys().next().unwrap();
+    let note = serde_json::json!({"snapshot": id.to_string(), "record": &*running.record()});
+    let grants = running.record().grants.len();
+    engine
+        .update_catalog(&mut |catalog| {
+            let mut next = catalog.clone();
+            let properties = Arc::make_mut(&mut next.properties);
+            properties.insert(format!("{}00ff", crate::EXPORT_PREFIX), note.to_string());
+            Ok(next)
+        })
+        .unwrap();
+    running.database.erase_snapshot(id).unwrap();
+    let catalog = engine.catalog();
+    assert!(!catalog.properties.keys().any(|name| name.starts_with(crate::EXPORT_PREFIX)));
+    assert_eq!((grants, catalog.retiring_grants.len()), (2, 2));
+}
