@@ -1,9 +1,9 @@
 """A real mail server and a real HTTP server that keep what they get.
 
-sinks.py FOLDER SECRET MANUAL [plain]
+sinks.py FOLDER MANUAL [plain]
 
 Prints the ports of both. FOLDER gets ca.pem, mails.jsonl and posts.jsonl, a line for each message;
-FOLDER/script.json says what is answered. The check of signatures is the one in MANUAL, so that it is
+FOLDER/script.json says what is answered, FOLDER/webhook.secret is what requests are signed with. The check of signatures is the one in MANUAL, so that it is
 tested as it stands there. With `plain` the mail server offers neither STARTTLS nor AUTH.
 """
 
@@ -21,9 +21,8 @@ import trustme
 from aiosmtpd.smtp import SMTP, AuthResult
 
 FOLDER = pathlib.Path(sys.argv[1])
-SECRET = sys.argv[2].encode()
-MANUAL = pathlib.Path(sys.argv[3]).read_text()
-PLAIN = "plain" in sys.argv[4:]
+MANUAL = pathlib.Path(sys.argv[2]).read_text()
+PLAIN = "plain" in sys.argv[3:]
 LOCK = threading.Lock()
 
 code = re.search(r"```python\n(import hashlib.*?)```", MANUAL, re.S).group(1)
@@ -72,8 +71,9 @@ class Posts(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         signature = self.headers.get("Coffer-Signature")
-        genuine = signature is not None and manual["is_genuine"](signature, body, SECRET)
-        forged = signature is not None and manual["is_genuine"](signature, body + b" ", SECRET)
+        secret = manual["read_secret"](FOLDER / "webhook.secret")
+        genuine = signature is not None and manual["is_genuine"](signature, body, secret)
+        forged = signature is not None and manual["is_genuine"](signature, body + b" ", secret)
         status = SCRIPT.status()
         keep("posts.jsonl", {
             "path": self.path,

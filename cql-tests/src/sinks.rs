@@ -53,7 +53,6 @@ impl Sinks {
             .args(["-W", "ignore"])
             .arg(python::folder().join("sinks.py"))
             .arg(folder.path())
-            .arg(SECRET)
             .arg(manual);
         let mut child = command.args(arguments).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
