@@ -6,13 +6,13 @@
 
 pub(crate) mod backup;
 mod import;
+mod source_keys;
 
 use std::sync::Arc;
 
 use coffer_crypto::KeyRecord;
 use coffer_keys::{
-    EncryptionContext, EncryptionSpecification, GrantNames, KeySource, NewKeys, SourceAccess,
-    SourceKeys, TableName,
+    EncryptionContext, EncryptionSpecification, GrantNames, NewKeys, SourceKeys, TableName,
 };
 use coffer_model::{KeyspaceSchema, TableId, TableSchema};
 use coffer_storage::{Catalog, RestoreSource, SnapshotId, SnapshotRecord};
@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::events::{EventKind, NewEvent, new_incident};
 use crate::plan::schema_change::restore::{self as plan, Origin, RestoreOptions};
 use crate::plan::schema_change::{Change, ChangeContext};
+use source_keys::Files;
 
 /// What is restored: a table that is there, or one that was dropped.
 struct Source {
@@ -44,12 +45,6 @@ enum State {
     /// At this moment, milliseconds since 1970; `None` is the newest.
     At(Option<i64>),
     Snapshot(SnapshotId),
-}
-
-impl Source {
-    fn access<'a>(&self, temporary_grant: Option<&'a str>) -> SourceAccess<'a> {
-        if self.is_live { SourceAccess::Live } else { SourceAccess::Dropped { temporary_grant } }
-    }
 }
 
 /// The table that is to be made.
@@ -73,9 +68,14 @@ impl Allowed<'_> {
         Origin { then: &self.files.schema, now: &self.source.schema }
     }
 
-    /// What is announced: also the source, while its keys are not opened yet.
-    fn purpose(&self, opened: Option<&SourceKeys>) -> Purpose<'_> {
-        Purpose::Restore { granted: opened.is_none().then(|| &*self.files.key) }
+    fn key_files(&self) -> Files<'_> {
+        Files {
+            table: self.source.name.clone(),
+            // a swap may have been published since the source was found
+            record: &self.files.key,
+            needed: self.files.table_keys(),
+            is_live: self.source.is_live,
+        }
     }
 }
 
@@ -138,15 +138,9 @@ impl Database {
         let check = ChangeContext { now_millis, table_id: TableId(table.id), key: None };
         let catalog = self.engine().catalog();
         plan::apply(&catalog, allowed.statement, &allowed.options, allowed.origin(), &check)?;
-        let may_need_grant = |failed: &Failed| {
-            !allowed.source.is_live && matches!(*failed.error, Error::KeyRefused(_))
-        };
-        let opened = match self.open_source(allowed, None).await {
-            Err(failed) if !may_need_grant(&failed) => return Err(*failed.error),
-            opened => opened.ok(),
-        };
-
-        let purpose = allowed.purpose(opened.as_ref());
+        let files = allowed.key_files();
+        let opened = self.open_with_rights(&files).await?;
+        let purpose = Purpose::Restore { granted: files.granted(opened.as_ref()) };
         let begun = self.begin_change(table, encryption, context, purpose)?;
         let names = self.grant_names(&begun);
         let new = NewKeys {
@@ -155,7 +149,11 @@ impl Database {
             grants: encryption.arn().map(|_| &names),
             double_wrapped: *double_wrapped,
         };
-        let restored = self.make_restored(allowed, opened, table, new, &names).await;
+        let opened = self.open_announced(&files, opened, &names).await;
+        let restored = match opened {
+            Ok(opened) => self.make_restored(allowed, opened, table, new).await,
+            Err(failed) => Err(failed),
+        };
         restored.map_err(|failed| self.give_up(Some(&begun), failed))
     }
 
@@ -231,37 +229,13 @@ impl Database {
         Ok(())
     }
 
-    async fn open_source(
-        &self,
-        allowed: &Allowed<'_>,
-        temporary_grant: Option<&str>,
-    ) -> Result<SourceKeys, Failed> {
-        let needed = allowed.files.table_keys();
-        let source = KeySource {
-            table: &allowed.source.name,
-            // a swap may have been published since the source was found
-            record: &allowed.files.key,
-            needed: &needed,
-            access: allowed.source.access(temporary_grant),
-        };
-        Ok(self.keyring().open_source(source).await?)
-    }
-
     async fn make_restored(
         &self,
         allowed: &Allowed<'_>,
-        opened: Option<SourceKeys>,
+        opened: SourceKeys,
         table: &TableName,
         new: NewKeys<'_>,
-        names: &GrantNames,
     ) -> Result<Option<SchemaChangeEvent>, Failed> {
-        let opened = match opened {
-            Some(opened) => opened,
-            None => {
-                let temporary = source_grant_name(names);
-                self.open_source(allowed, Some(&temporary)).await?
-            }
-        };
         let keys = self.keyring().adopt_opened(&opened, table, new).await?;
         drop(opened);
         let grants = keys.record().grants.clone();

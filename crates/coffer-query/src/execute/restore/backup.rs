@@ -1,13 +1,12 @@
 //! Keys of backups. What is made for them at the KMS is announced in the catalog first, so that nothing
 //! of it stays when the server ends in between.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coffer_crypto::{KeyRecord, TableKeyId};
+use coffer_crypto::KeyRecord;
 use coffer_keys::{
-    EncryptionContext, EncryptionSpecification, GrantNames, KeySource, NewKeys, PreparedKeys,
-    SourceAccess, SourceKeys, TableName,
+    EncryptionContext, EncryptionSpecification, NewKeys, PreparedKeys, SourceKeys, TableName,
 };
 use coffer_model::{KeyspaceSchema, TableId, TableSchema};
 use coffer_storage::{Catalog, RestoreSource, SnapshotId};
@@ -15,10 +14,11 @@ use cql_parser::ast::QualifiedName;
 use serde::Deserialize;
 
 use super::super::key_change::{Begun, Failed, Purpose, retiring};
+use super::source_keys::Files;
 use super::{new_table_id, source_grant_name};
 use crate::database::Database;
 use crate::encryption_policy::EncryptionPolicy;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::schema_change::restore as plan;
 
 /// Keys that a backup is to get.
@@ -73,30 +73,6 @@ pub(crate) fn forget_exports_of(catalog: &mut Catalog, erased: &[SnapshotId], no
     });
     for id in notes.collect::<Vec<_>>() {
         forget_export(catalog, &id, now_millis);
-    }
-}
-
-/// Files whose keys are to be opened.
-struct Files<'a> {
-    table: TableName,
-    record: &'a KeyRecord,
-    needed: HashSet<TableKeyId>,
-    is_live: bool,
-}
-
-impl Files<'_> {
-    fn source<'a>(&'a self, temporary_grant: Option<&'a str>) -> KeySource<'a> {
-        let access = if self.is_live {
-            SourceAccess::Live
-        } else {
-            SourceAccess::Dropped { temporary_grant }
-        };
-        KeySource { table: &self.table, record: self.record, needed: &self.needed, access }
-    }
-
-    /// Whether a grant may help against this.
-    fn may_need_grant(&self, failed: &Failed) -> bool {
-        !self.is_live && matches!(*failed.error, Error::KeyRefused(_))
     }
 }
 
@@ -162,7 +138,7 @@ impl Database {
     /// has on its KMS key, or else through a grant that is made for it and retired. Waits for the KMS.
     ///
     /// # Errors
-    /// [`Error::KeyRefused`], [`Error::KeyUnreachable`]; [`Error::ReadFailure`] for a damaged key.
+    /// [`crate::Error::KeyRefused`], [`crate::Error::KeyUnreachable`]; [`crate::Error::ReadFailure`] for a damaged key.
     pub async fn open_backup_keys(&self, name: &TableName, record: &KeyRecord) -> Result<()> {
         let older = record.older.iter().map(|older| older.table_key_id);
         let needed = older.chain([record.table_key_id]).collect();
@@ -205,12 +181,8 @@ impl Database {
             needed: files.table_keys(),
             is_live: self.engine().catalog().tables.contains_key(&files.table),
         };
-        let opened = self.keyring().open_source(source.source(None)).await;
-        let opened = match opened.map_err(Failed::from) {
-            Err(failed) if !source.may_need_grant(&failed) => return Err(*failed.error),
-            opened => opened.ok(),
-        };
-        let begun = self.announce(backup, opened.is_none().then_some(source.record))?;
+        let opened = self.open_with_rights(&source).await?;
+        let begun = self.announce(backup, source.granted(opened.as_ref()))?;
         let made = self.make_announced(&source, opened, backup, &begun, note).await;
         let keys = made.map_err(|failed| self.give_up(Some(&begun), failed))?;
         let record = keys.record().clone();
@@ -226,14 +198,8 @@ impl Database {
         begun: &Begun,
         note: BackupNote<'_>,
     ) -> Result<PreparedKeys, Failed> {
-        let names: GrantNames = self.grant_names(begun);
-        let opened = match opened {
-            Some(opened) => opened,
-            None => {
-                let temporary = source_grant_name(&names);
-                self.keyring().open_source(source.source(Some(&temporary))).await?
-            }
-        };
+        let names = self.grant_names(begun);
+        let opened = self.open_announced(source, opened, &names).await?;
         let BackupKeys { name, encryption: specification, context } = backup;
         let grants = Some(&names);
         let new = NewKeys { specification, context, grants, double_wrapped: false };
